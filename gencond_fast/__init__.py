@@ -1,0 +1,80 @@
+"""gencond_fast: condense an image dataset into a conditional generator with learned codes.
+
+The public names are looked up when first used, so importing the package costs next to nothing and
+pulls in neither PyTorch, Triton nor DALI.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gencond_fast._version import __version__
+
+if TYPE_CHECKING:
+    from gencond_fast.artifact import load, save
+    from gencond_fast.config import Config, EvaluateConfig
+    from gencond_fast.dataset import CondensedDataset
+    from gencond_fast.evaluation import EvaluationResult
+    from gencond_fast.functional import (
+        ClassMoments,
+        class_moments,
+        inter_class_loss,
+        intra_class_loss,
+    )
+
+__all__ = [
+    "ClassMoments",
+    "CondensedDataset",
+    "Config",
+    "EvaluateConfig",
+    "EvaluationResult",
+    "__version__",
+    "class_moments",
+    "condense",
+    "evaluate",
+    "inter_class_loss",
+    "intra_class_loss",
+    "load",
+    "save",
+]
+
+_HOMES = {
+    "ClassMoments": "functional",
+    "CondensedDataset": "dataset",
+    "Config": "config",
+    "EvaluateConfig": "config",
+    "EvaluationResult": "evaluation",
+    "class_moments": "functional",
+    "inter_class_loss": "functional",
+    "intra_class_loss": "functional",
+    "load": "artifact",
+    "save": "artifact",
+}
+
+
+def condense(config: Config) -> Path:
+    """Condense a training set into one file, and return that file's path."""
+    from gencond_fast import condensation
+
+    return condensation.condense(config)
+
+
+def evaluate(config: EvaluateConfig) -> EvaluationResult:
+    """Train networks from scratch on a condensed file, and measure them on real test images."""
+    from gencond_fast import evaluation
+
+    return evaluation.evaluate(config)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,193 @@
+"""The condensed file: one safetensors file, no pickle, validated on load, written atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
+from safetensors import SafetensorError
+from safetensors import torch as safetensors_torch
+from torch import Tensor
+
+from gencond_fast.errors import InputError
+from gencond_fast.files import write_atomic
+from gencond_fast.models.spec import StoreSpec
+from gencond_fast.models.store import StoredSet
+from gencond_fast.models.stores import build_store, storage_layout
+
+FORMAT_VERSION = 1
+FILE_NAME = "condensed.safetensors"
+_KEY = "gencond_fast"
+_SAFETENSORS_TYPES = {torch.int8: "I8", torch.uint8: "U8", torch.float16: "F16"}
+_MAX_HEADER = 100_000_000  # safetensors' own bound
+
+
+@validated(frozen=True, config=ConfigDict(extra="ignore"))
+class Metadata:
+    """What the file says about itself. Unknown entries of a later version are ignored.
+
+    Attributes:
+        store: shapes and format of the stored set.
+        class_names: one name a class.
+        mean: of the real training images, one number a channel, images in [0, 1].
+        std: likewise.
+        budget: bytes the file was allowed to weigh.
+        made: how it was made: options that differ from the defaults, data fingerprint, versions.
+        version: of the format.
+    """
+
+    store: StoreSpec
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0.0)], ...]
+    budget: Annotated[int, Field(ge=1)]
+    made: dict[str, Any] = field(default_factory=dict)
+    version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) != self.store.num_classes:
+            raise ValueError("there is not one class name for each class")
+        if not len(self.mean) == len(self.std) == self.store.channels:
+            raise ValueError("mean and std must have one number a channel")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A condensed set in memory.
+
+    Attributes:
+        metadata: what the file says about itself.
+        store: decodes the stored samples.
+        size: bytes on disk.
+    """
+
+    metadata: Metadata
+    store: StoredSet
+    size: int
+
+
+def save(path: str | Path, store: StoredSet, metadata: Metadata) -> int:
+    """Writes a condensed file atomically and returns its size in bytes.
+
+    Raises:
+        OSError: the place cannot be written or the disk is full; nothing is left behind.
+    """
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in store.to_storage().items()}
+    header = {_KEY: _encode(metadata, _checksum(metadata, tensors))}
+    target = Path(path)
+    write_atomic(target, lambda temporary: safetensors_torch.save_file(tensors, temporary, header))
+    return target.stat().st_size
+
+
+def load(path: str | Path) -> Artifact:
+    """Opens a condensed file, or the one in a run directory.
+
+    Nothing in the file is executed, and no more is allocated than it carries.
+
+    Raises:
+        InputError: it is missing, truncated, damaged, of a later format, or something else.
+    """
+    target = Path(path)
+    if target.is_dir():
+        target = target / FILE_NAME
+    if not target.is_file():
+        raise InputError(f"{target} does not exist: condense first, or give the path of a run")
+    try:
+        content = target.read_bytes()
+        text = _read_header(content).get("__metadata__", {})[_KEY]
+        fields = json.loads(text)
+        version = fields["version"]
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise InputError(
+                f"{target} is of format version {version}, this program reads up to "
+                f"{FORMAT_VERSION}: upgrade gencond_fast"
+            )
+        metadata: Metadata = TypeAdapter(Metadata).validate_python(fields)
+        tensors = safetensors_torch.load(content)
+        _check(metadata, tensors, fields.get("checksum"))
+    except OSError as error:
+        raise InputError(f"{target} cannot be read: {error.strerror or error}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise _damaged(target, f"{place}: {problem['msg']}") from None
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        RecursionError,
+    ) as error:
+        raise _damaged(target, str(error).splitlines()[0] if str(error) else "no content") from None
+    store = build_store(metadata.store)
+    store.load_storage(tensors)
+    return Artifact(metadata, store.eval().requires_grad_(False), len(content))
+
+
+def file_size(metadata: Metadata) -> int:
+    """Exact bytes of the file that ``save`` writes for a set described so, without building it."""
+    layout = storage_layout(metadata.store)
+    entries: dict[str, Any] = {"__metadata__": {_KEY: _encode(metadata, "0" * 16)}}
+    start = 0
+    # safetensors orders tensors by the width of their type, then by name
+    for name, tensor in sorted(layout.items(), key=lambda i: (-i[1].element_size(), i[0])):
+        end = start + tensor.numel() * tensor.element_size()
+        entries[name] = {
+            "dtype": _SAFETENSORS_TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+        start = end
+    header = len(json.dumps(entries, separators=(",", ":")))
+    return 8 + (header + 7) // 8 * 8 + start
+
+
+def _read_header(content: bytes) -> dict[str, Any]:
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > min(_MAX_HEADER, len(content) - 8):
+        raise ValueError("it is cut short or no safetensors file")
+    header = json.loads(content[8 : 8 + length])
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+        raise ValueError("its header is not an object")
+    return header
+
+
+def _check(metadata: Metadata, tensors: dict[str, Tensor], checksum: object) -> None:
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    layout = storage_layout(metadata.store)
+    if found != {name: (tensor.dtype, tensor.shape) for name, tensor in layout.items()}:
+        raise ValueError("its tensors do not have the shapes that it states")
+    if checksum != _checksum(metadata, tensors):
+        raise ValueError("its checksum does not match its content")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError("it holds numbers that are not finite")
+
+
+def _checksum(metadata: Metadata, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(_dump(_fields(metadata)))
+    for name in sorted(tensors):
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _encode(metadata: Metadata, checksum: str) -> str:
+    return _dump(_fields(metadata) | {"checksum": checksum}).decode()
+
+
+def _fields(metadata: Metadata) -> dict[str, Any]:
+    return TypeAdapter(Metadata).dump_python(metadata, mode="json")
+
+
+def _dump(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(f"{path} is no usable condensed file ({reason}): fetch or condense it again")

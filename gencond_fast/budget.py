@@ -1,0 +1,135 @@
+"""Bytes, bits per class and images per class; and how a stored set is sized to fill a budget."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from gencond_fast.config import StoreConfig
+from gencond_fast.errors import InputError
+from gencond_fast.models.spec import StoreSpec
+
+_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "KI": 1024, "MI": 1024**2, "GI": 1024**3}
+_DECODER_SHARE = 0.5  # of the budget; codes take the rest
+_USED_SHARE = 0.8  # of the budget, the least that a chosen size uses
+_WIDTHS = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
+
+
+def parse_bytes(text: str) -> int:
+    """Reads ``40000``, ``40KB``, ``1.5 MiB``: K, M, G are powers of 1000; Ki, Mi, Gi of 1024.
+
+    Raises:
+        InputError: the text is no positive amount of bytes.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?|)B?\s*", text.upper())
+    amount = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if amount < 1:
+        raise InputError(f"{text!r} is no amount of bytes: write it like 40000, 40KB or 1.5MiB")
+    return amount
+
+
+def format_bytes(amount: int) -> str:
+    """``122,880 bytes`` for people, with the unit that fits."""
+    for unit, size in (("GB", 1000**3), ("MB", 1000**2), ("kB", 1000)):
+        if amount >= size:
+            return f"{amount / size:.3g} {unit}"
+    return f"{amount} bytes"
+
+
+def ipc_to_bytes(ipc: int, num_classes: int, channels: int, image_size: int) -> int:
+    """Bytes of ``ipc`` float32 images of each class, the field's meaning of IPC."""
+    return ipc * num_classes * channels * image_size**2 * 4
+
+
+def bytes_to_ipc(size: int, num_classes: int, channels: int, image_size: int) -> float:
+    """Images per class that ``size`` bytes are worth as float32 pixels."""
+    return size / (num_classes * channels * image_size**2 * 4)
+
+
+def bits_per_class(size: int, num_classes: int) -> float:
+    """8 * bytes / C."""
+    return 8.0 * size / num_classes
+
+
+def size_store(
+    budget: int,
+    options: StoreConfig,
+    *,
+    num_classes: int,
+    channels: int,
+    image_size: int,
+    weigh: Callable[[StoreSpec], int],
+) -> StoreSpec:
+    """Chooses the sizes that the options leave open so that the file fills the budget.
+
+    A decoder takes up to half of the budget and as many codes as fit take the rest; pixels keep
+    the full side. Where whole samples would leave more than a fifth unused, the nearest decoder
+    width or image side that does not is taken.
+
+    Args:
+        budget: bytes of the whole file.
+        options: sizes that are fixed by the user; None where they are to be chosen.
+        num_classes: C.
+        channels: 1 or 3.
+        image_size: side in pixels.
+        weigh: exact bytes of the written file for a description.
+
+    Raises:
+        InputError: the budget is too small for one sample of each class.
+    """
+    if options.code_size and options.code_size > image_size:
+        raise InputError(
+            f"option 'store.code_size' is {options.code_size}, larger than the image side "
+            f"{image_size}: make it smaller"
+        )
+    pixels = options.format == "pixels"
+    base = StoreSpec(
+        format=options.format,
+        num_classes=num_classes,
+        per_class=options.per_class or 1,
+        channels=channels,  # type: ignore[arg-type]
+        image_size=image_size,
+        width=options.width or _WIDTHS[0],
+        code_channels=channels if pixels else options.code_channels or 4,
+        code_size=options.code_size or (image_size if pixels else _code_size(image_size)),
+    )
+    shapes = _pixel_shapes(base, options) if pixels else _decoder_shapes(base, options)
+    fitting = [shape for shape in shapes if weigh(shape) <= budget]
+    if not fitting:
+        raise InputError(
+            f"a budget of {budget} bytes is too small for {base.per_class} sample(s) of each of "
+            f"{num_classes} classes, which need {min(map(weigh, shapes))} bytes: "
+            "raise --bytes or --ipc"
+        )
+    if not pixels:
+        preferred = [s for s in fitting if weigh(s) <= _DECODER_SHARE * budget] or fitting[:1]
+        fitting.sort(key=lambda s: abs(s.width - preferred[-1].width))
+    filled = fitting if options.per_class else [_fill(s, budget, weigh) for s in fitting]
+    ample = (s for s in filled if weigh(s) >= _USED_SHARE * budget)
+    return next(ample, max(filled, key=weigh))
+
+
+def _decoder_shapes(base: StoreSpec, options: StoreConfig) -> list[StoreSpec]:
+    widths = (options.width,) if options.width else _WIDTHS
+    return [replace(base, width=width) for width in widths]
+
+
+def _pixel_shapes(base: StoreSpec, options: StoreConfig) -> list[StoreSpec]:
+    least = base.code_size if options.code_size else (base.image_size + 1) // 2
+    return [replace(base, code_size=side) for side in range(base.code_size, least - 1, -1)]
+
+
+def _fill(spec: StoreSpec, budget: int, weigh: Callable[[StoreSpec], int]) -> StoreSpec:
+    """As many samples a class as the budget holds."""
+    each = (weigh(replace(spec, per_class=1001)) - weigh(replace(spec, per_class=1))) / 1000
+    per_class = int((budget - weigh(replace(spec, per_class=1))) / each) + 2
+    while weigh(replace(spec, per_class=per_class)) > budget:
+        per_class -= 1
+    return replace(spec, per_class=per_class)
+
+
+def _code_size(image_size: int) -> int:
+    """An eighth of the side: a code then weighs about 1/48 of an RGB image."""
+    return max(2, math.ceil(image_size / 8))

@@ -1,0 +1,53 @@
+"""Where results that later runs reuse are kept, and how they are named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gencond_fast._version import __version__
+from gencond_fast.files import write_atomic
+
+
+def cache_directory(kind: str) -> Path:
+    """``$GENCOND_FAST_CACHE/kind``, else ``$XDG_CACHE_HOME`` or ``~/.cache``; made if missing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    chosen = os.environ.get("GENCOND_FAST_CACHE")
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gencond_fast"
+    directory = (Path(chosen) if chosen else fallback) / kind
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def cache_key(**parts: Any) -> str:
+    """24 hex digits that change when any part, or the program's version, does."""
+    text = json.dumps({"version": __version__, **parts}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def load_tensors(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a cache file, None where there is none or it is damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError):
+        return None
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Writes a cache file atomically, so that runs side by side never see half of one.
+
+    Raises:
+        OSError: the cache cannot be written or the disk is full.
+    """
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomic(path, lambda temporary: save_file(plain, temporary))

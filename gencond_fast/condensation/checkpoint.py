@@ -1,0 +1,65 @@
+"""Checkpoints: complete, whole or absent, the last two kept."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gencond_fast.files import write_atomic
+
+_KEPT = 2
+_NAME = re.compile(r"step-(\d+)\.pt")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that the steps to come depend on.
+
+    Random numbers and the order of the data are functions of (seed, step), so they need no place
+    of their own.
+
+    Attributes:
+        step: steps done, over all stages.
+        fingerprint: of the data.
+        store: state of the stored set.
+        optimizer: state of the optimiser, of the stage that ``step`` lies in.
+    """
+
+    step: int
+    fingerprint: str
+    store: dict[str, Any]
+    optimizer: dict[str, Any]
+
+
+def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint atomically, then drops the ones before the previous.
+
+    Raises:
+        OSError: the directory cannot be written or the disk is full; older ones stay.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"step-{checkpoint.step:08d}.pt"
+    write_atomic(path, lambda temporary: torch.save(vars(checkpoint), temporary))
+    for old in _newest_first(directory)[_KEPT:]:
+        old.unlink()
+
+
+def load_checkpoint(directory: Path) -> Checkpoint | None:
+    """The newest checkpoint that can be read, None where there is none."""
+    for path in _newest_first(directory):
+        try:
+            return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+        except (OSError, RuntimeError, EOFError, TypeError, ValueError, pickle.UnpicklingError):
+            continue
+    return None
+
+
+def _newest_first(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        return []
+    return sorted((p for p in directory.iterdir() if _NAME.fullmatch(p.name)), reverse=True)

@@ -1,0 +1,158 @@
+"""The optimisation loop: stages in turn, checkpoints, metrics, an ear for interruptions."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gencond_fast.condensation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from gencond_fast.condensation.guard import Guard
+from gencond_fast.condensation.stage import Stage
+from gencond_fast.condensation.task import Task
+from gencond_fast.errors import InputError
+from gencond_fast.files import write_text
+from gencond_fast.interrupt import Interrupts
+from gencond_fast.models.store import StoredSet
+from gencond_fast.progress import Task as Progress
+
+
+class Loop:
+    """Takes a stored set through stages of steps, resuming where a checkpoint was left.
+
+    Args:
+        task: data, options, machine.
+        store: the stored set, on the device of the task.
+        stages: in order.
+        directory: of the run; holds ``checkpoint/`` and ``metrics.jsonl``.
+    """
+
+    def __init__(self, task: Task, store: StoredSet, stages: list[Stage], directory: Path) -> None:
+        self._task = task
+        self._store = store
+        self._stages = [stage for stage in stages if stage.steps > 0]
+        self._checkpoints = directory / "checkpoint"
+        self._metrics = directory / "metrics.jsonl"
+        self._options = task.config.training
+        self._guard = Guard(task.runtime.device)
+
+    def run(self) -> None:
+        """Runs all steps that are still to be done.
+
+        Raises:
+            InputError: the data is not the one that the run was started with.
+            RunError: a term of the loss, or the gradient, stopped being a finite number.
+            KeyboardInterrupt: the user interrupted; the state is saved.
+            Terminated: the system asked to stop; the state is saved.
+        """
+        saved = self._resume()
+        done = saved.step if saved else 0
+        self._cut_metrics(done)
+        total = sum(stage.steps for stage in self._stages)
+        start = 0
+        with (
+            Interrupts() as interrupts,
+            self._task.reporter.task("condense", total, done) as progress,
+        ):
+            for stage in self._stages:
+                first, start = start, start + stage.steps
+                if done >= start:
+                    continue
+                optimizer = torch.optim.Adam(self._store.parameter_groups(), lr=stage.rate)
+                if saved and done > first:
+                    optimizer.load_state_dict(saved.optimizer)
+                steps = range(max(first, done), start)
+                run = _StageRun(stage, optimizer, first, steps, interrupts, progress)
+                self._run_stage(run)
+
+    def _run_stage(self, run: _StageRun) -> None:
+        for number in run.steps:
+            terms = self._step(run, number)
+            done = number + 1
+            last = done == run.steps.stop
+            log = last or done % self._options.log_every == 0
+            save = last or done % self._options.checkpoint_every == 0 or run.interrupts.pending
+            if log or save:
+                self._guard.check()
+            if log:
+                self._log(run, done, terms)
+            if save:
+                state = run.optimizer.state_dict()
+                fingerprint = self._task.source.fingerprint
+                checkpoint = Checkpoint(done, fingerprint, self._store.state_dict(), state)
+                save_checkpoint(self._checkpoints, checkpoint)
+            run.interrupts.raise_pending()
+
+    def _step(self, run: _StageRun, number: int) -> dict[str, Tensor]:
+        local = number - run.first
+        for group in run.optimizer.param_groups:
+            group["lr"] = group["scale"] * run.stage.rate_at(local)
+        terms = run.stage.terms(local)
+        run.optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._store.parameters(), self._options.clip)
+        self._guard.watch(number, {**terms, "gradient": norm})
+        run.optimizer.step()
+        return terms
+
+    def _resume(self) -> Checkpoint | None:
+        saved = load_checkpoint(self._checkpoints)
+        if saved is None:
+            return None
+        if saved.fingerprint != self._task.source.fingerprint:
+            raise InputError(
+                f"the data in {self._task.source.location} has changed since the run in "
+                f"{self._metrics.parent} was started: give another --out"
+            )
+        self._store.load_state_dict(saved.store)
+        self._task.reporter.message(f"resuming at step {saved.step}")
+        return saved
+
+    def _log(self, run: _StageRun, done: int, terms: dict[str, Tensor]) -> None:
+        values = {name: float(value.detach()) for name, value in terms.items()}
+        steps, seconds = run.lap(done)
+        speed = steps * run.stage.images_per_step / seconds
+        line = {"step": done, "stage": run.stage.name, **values, "images_per_second": speed}
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        run.progress.advance(steps, {**values, "images/s": speed})
+
+    def _cut_metrics(self, done: int) -> None:
+        """Drops lines of steps that will be done again, so that each step stands once."""
+        if not self._metrics.exists():
+            return
+        lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done]
+        write_text(self._metrics, "".join(kept))
+
+
+class _StageRun:
+    """One stage under way: its optimiser, its place among the steps, its clock."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        optimizer: torch.optim.Optimizer,
+        first: int,
+        steps: range,
+        interrupts: Interrupts,
+        progress: Progress,
+    ) -> None:
+        self.stage = stage
+        self.optimizer = optimizer
+        self.first = first
+        self.steps = steps
+        self.interrupts = interrupts
+        self.progress = progress
+        self._since = time.perf_counter()
+        self._step = steps.start
+
+    def lap(self, done: int) -> tuple[int, float]:
+        """Steps and seconds since the last lap."""
+        now = time.perf_counter()
+        result = done - self._step, now - self._since
+        self._step, self._since = done, now
+        return result

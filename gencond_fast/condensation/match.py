@@ -1,0 +1,116 @@
+"""Matching: generated classes are drawn towards the table of the real ones."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gencond_fast.condensation.bank import BankEntry
+from gencond_fast.condensation.networks import FeatureNetworks
+from gencond_fast.condensation.stage import Stage
+from gencond_fast.condensation.task import Task
+from gencond_fast.data.augment import augment
+from gencond_fast.discrepancy import Generated, build_discrepancy
+from gencond_fast.functional import (
+    ClassMoments,
+    class_moments,
+    inter_class_loss,
+    intra_class_loss,
+)
+from gencond_fast.models.store import StoredSet
+from gencond_fast.rng import named_rng
+
+
+class Match(Stage):
+    """Discrepancies + intra-class + inter-class loss (+ cross-entropy) under a random network.
+
+    All chosen classes go through one batch. Each step draws a network, one of its augmentations,
+    the classes (all, or ``class_batch`` of them) and the stored samples of each class.
+    """
+
+    name = "match"
+
+    def __init__(
+        self,
+        task: Task,
+        store: StoredSet,
+        networks: FeatureNetworks,
+        bank: list[BankEntry],
+        steps: int,
+    ) -> None:
+        options = task.config.training
+        super().__init__(steps, options.match_rate)
+        self._task = task
+        self._networks = networks
+        self._bank = bank
+        self._spec = store.spec
+        self._decode = task.runtime.compile(store)
+        self._classes = min(options.class_batch or task.num_classes, task.num_classes)
+        self._each = min(options.batch_per_class or store.spec.per_class, store.spec.per_class)
+        self._discrepancies = [
+            (name, weight, build_discrepancy(name))
+            for name, weight in task.config.losses.discrepancies.items()
+            if weight != 0.0
+        ]
+
+    @property
+    def images_per_step(self) -> int:
+        """See ``Stage``."""
+        return self._classes * self._each
+
+    def terms(self, step: int) -> dict[str, Tensor]:
+        """See ``Stage``."""
+        device = self._task.runtime.device
+        rng = named_rng(self._task.config.seed, "match", step)
+        network = int(torch.randint(len(self._bank), (), generator=rng))
+        entry = self._bank[network]
+        transform = int(torch.randint(len(entry.augmentations), (), generator=rng))
+        classes, index = self._draw(rng)
+        index = index.to(device)
+        with self._task.runtime.autocast():
+            images = self._decode(index)
+        images = augment(self._task.normalisation(images.float()), entry.augmentations[transform])
+        self._networks.select(network)
+        features = self._networks.features(images)
+        labels = torch.arange(self._classes, device=device).repeat_interleave(self._each)
+        real = entry.moments(transform, classes.to(device))
+        scaled = features / entry.scale
+        terms = self._discrepancy_terms(scaled, labels, real)
+        terms |= self._diversity_terms(scaled - entry.centre[transform], labels)
+        weight = self._task.config.losses.cross_entropy
+        if weight != 0.0 and self._networks.plans[network].trained:
+            targets = classes.to(device)[labels]
+            logits = self._networks.logits(features)
+            terms["cross_entropy"] = weight * F.cross_entropy(logits, targets)
+        return terms
+
+    def _draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Classes [C'] and the indices [C' * n] of their samples, class after class."""
+        classes = torch.randperm(self._task.num_classes, generator=rng)[: self._classes]
+        order = torch.rand(self._classes, self._spec.per_class, generator=rng).argsort(1)
+        index = classes[:, None] * self._spec.per_class + order[:, : self._each]
+        return classes, index.flatten()
+
+    def _discrepancy_terms(
+        self, features: Tensor, labels: Tensor, real: ClassMoments
+    ) -> dict[str, Tensor]:
+        moments = class_moments(features, labels, self._classes)
+        generated = Generated(features, labels, moments, self._spec.per_class)
+        terms = {}
+        for name, weight, discrepancy in self._discrepancies:
+            discrepancy.prepare(real)
+            terms[name] = weight * discrepancy.loss(generated) / self._classes
+        return terms
+
+    def _diversity_terms(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        options = self._task.config.losses
+        shared = {"temperature": options.temperature, "margin": options.margin}
+        terms = {}
+        if options.intra != 0.0:
+            loss = intra_class_loss(features, labels, kind=options.intra_kind, **shared)
+            terms["intra"] = options.intra * loss
+        if options.inter != 0.0:
+            loss = inter_class_loss(features, labels, kind=options.inter_kind, **shared)
+            terms["inter"] = options.inter * loss
+        return terms

@@ -1,0 +1,151 @@
+"""Feature networks: random ones, and ones trained on real images for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gencond_fast.cache import cache_directory, cache_key, load_tensors, save_tensors
+from gencond_fast.condensation.task import Task
+from gencond_fast.data.augment import OPERATIONS, augment, draw_augmentation
+from gencond_fast.models.classifier import Classifier
+from gencond_fast.models.registry import build_classifier
+from gencond_fast.rng import derive_seed, named_rng
+
+_BATCH = 128
+_RATE = 2e-3
+_DECAY = 1e-2
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """One feature network: which initial weights, and how long it is trained."""
+
+    index: int
+    steps: int
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has seen real images and so can classify."""
+        return self.steps > 0
+
+
+def plan_networks(task: Task) -> list[NetworkPlan]:
+    """Random networks first, then trained ones; steps spaced evenly in logarithm."""
+    options = task.config.networks
+    plans = [NetworkPlan(index, 0) for index in range(options.random)]
+    for place in range(options.trained):
+        share = 10.0 ** (place / max(options.trained - 1, 1) - 1.0) if options.trained > 1 else 1.0
+        steps = max(1, round(options.train_steps * share))
+        plans.append(NetworkPlan(options.random + place, steps))
+    return plans
+
+
+class FeatureNetworks:
+    """Many networks of one architecture, of which one at a time is in place.
+
+    The networks share one compiled graph: choosing one copies its weights, which are few, and
+    nothing is compiled again.
+    """
+
+    def __init__(self, task: Task, plans: list[NetworkPlan], weights: list[dict[str, Tensor]]):
+        self.plans = plans
+        self._weights = weights
+        self._resident = _build(task, 0).requires_grad_(False).eval()
+        self._resident.to(task.runtime.device, memory_format=torch.channels_last)
+        self._features = task.runtime.compile(self._resident.features)
+        self._autocast = task.runtime.autocast
+        self.feature_dim = self._resident.feature_dim
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def select(self, index: int) -> None:
+        """Puts network ``index`` in place for the calls that follow."""
+        self._resident.load_state_dict(self._weights[index])
+
+    def features(self, images: Tensor) -> Tensor:
+        """Embeds normalised images [B, channels, S, S] as float32 [B, feature_dim]."""
+        with self._autocast():
+            return self._features(images).float()
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Class scores [B, C] of embeddings; meaningful for trained networks."""
+        return self._resident.classifier(features)
+
+
+def network_key(task: Task, plan: NetworkPlan) -> str:
+    """Names the weights of one network in the cache."""
+    options = task.config.networks
+    return cache_key(
+        kind="network",
+        data=task.identity,
+        model=options.model,
+        width=options.width,
+        index=plan.index,
+        steps=plan.steps,
+        recipe=(_BATCH, _RATE, _DECAY),
+        layout=[tuple(p.shape) for p in _build(task, plan.index).parameters()],
+    )
+
+
+def build_networks(task: Task) -> FeatureNetworks:
+    """Trains the networks of a run, or takes them from the cache.
+
+    Raises:
+        InputError: the model is unknown.
+        OSError: the cache cannot be written.
+    """
+    plans = plan_networks(task)
+    directory = cache_directory("networks")
+    paths = [directory / f"{network_key(task, plan)}.safetensors" for plan in plans]
+    found = {plan: load_tensors(path) for plan, path in zip(plans, paths, strict=True)}
+    missing = [plan for plan in plans if found[plan] is None]
+    with task.reporter.task("feature networks", sum(p.steps for p in missing)) as progress:
+        for plan in missing:
+            found[plan] = _train(task, plan, progress.advance)
+            save_tensors(paths[plans.index(plan)], found[plan])
+    return FeatureNetworks(task, plans, [found[plan] for plan in plans])
+
+
+def _build(task: Task, index: int) -> Classifier:
+    options = task.config.networks
+    return build_classifier(
+        options.model,
+        task.source.channels,
+        task.num_classes,
+        task.image_size,
+        seed=derive_seed(task.config.seed, "network", index),
+        width=options.width if options.model.startswith("convnet") else None,
+    )
+
+
+def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dict[str, Tensor]:
+    """AdamW with a linearly falling rate on augmented batches from the sample."""
+    device = task.runtime.device
+    network = _build(task, plan.index).to(device, memory_format=torch.channels_last)
+    if not plan.trained:
+        return network.state_dict()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
+    forward = task.runtime.compile(network.forward)
+    images, labels = task.sample.images, task.sample.labels
+    for step in range(plan.steps):
+        rng = named_rng(task.config.seed, "train", plan.index, step)
+        index = torch.randint(len(labels), (_BATCH,), generator=rng)
+        operation = OPERATIONS[int(torch.randint(len(OPERATIONS), (), generator=rng))]
+        transform = draw_augmentation(operation, rng, batch_size=_BATCH, device=device)
+        batch = augment(task.normalisation(images[index].to(device)), transform)
+        with task.runtime.autocast():
+            logits = forward(batch)
+        loss = F.cross_entropy(logits.float(), labels[index].to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = _RATE * (1.0 - step / plan.steps)
+        optimizer.step()
+        advance(1)
+    return network.state_dict()

@@ -1,0 +1,139 @@
+"""One condensation from the data set to the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gencond_fast import artifact
+from gencond_fast.artifact import Metadata
+from gencond_fast.budget import format_bytes, ipc_to_bytes, size_store
+from gencond_fast.condensation import directory as run_directory
+from gencond_fast.condensation.bank import build_bank
+from gencond_fast.condensation.loop import Loop
+from gencond_fast.condensation.match import Match
+from gencond_fast.condensation.networks import build_networks
+from gencond_fast.condensation.stage import Stage
+from gencond_fast.condensation.task import Task
+from gencond_fast.condensation.warm_start import WarmStart
+from gencond_fast.config import Config, changed_options
+from gencond_fast.data.normalise import Normalisation, measure
+from gencond_fast.data.sample import draw_sample
+from gencond_fast.data.source import Source, open_source
+from gencond_fast.discrepancy import build_discrepancy
+from gencond_fast.environment import versions
+from gencond_fast.models.registry import build_classifier
+from gencond_fast.models.spec import StoreSpec
+from gencond_fast.models.store import StoredSet
+from gencond_fast.models.stores import build_store
+from gencond_fast.progress import Reporter
+from gencond_fast.report.figures import sample_grid, save_png
+from gencond_fast.rng import derive_seed
+from gencond_fast.runtime import choose_runtime
+
+_SAMPLE_BYTES = 512 * 1024**2  # real images held in memory, whatever the size of the data set
+_LARGEST_DEFAULT_SIDE = 64
+
+
+def condense(config: Config, reporter: Reporter | None = None) -> Path:
+    """Condenses a data set and returns the path of the file.
+
+    Called again after an interruption with the same options it continues; after completion it
+    does nothing. On a CPU with the same number of threads the file has the same bits, however
+    often the run was interrupted.
+
+    Args:
+        config: all options.
+        reporter: told of progress; silent when None.
+
+    Raises:
+        InputError: the data, an option or the run directory cannot be used.
+        RunError: the optimisation diverged.
+    """
+    reporter = reporter or Reporter()
+    source = open_source(config.data, val_fraction=config.val_fraction, seed=config.seed)
+    image_size = config.image_size or min(source.native_size, _LARGEST_DEFAULT_SIDE)
+    # everything that can be refused is refused before anything is written
+    _check_names(config, source, image_size)
+    blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
+    _size(config, source, image_size, blank)
+    directory = run_directory.claim(config)
+    path = directory / artifact.FILE_NAME
+    if run_directory.finished(directory):
+        reporter.message(f"{path} is finished: nothing to do")
+        return path
+    task = _open_task(config, source, image_size, reporter)
+    metadata = _size(config, source, image_size, task.normalisation)
+    reporter.message(
+        f"{len(source.train):,} images of {task.num_classes} classes at {image_size} px; "
+        f"{metadata.store.per_class} samples a class in {format_bytes(metadata.budget)}; "
+        f"{task.runtime.describe()}"
+    )
+    store = build_store(metadata.store, seed=derive_seed(config.seed, "store"))
+    store.to(task.runtime.device)
+    Loop(task, store, _stages(task, store), directory).run()
+    save_png(sample_grid(store, source.class_names), directory / "samples.png")
+    size = artifact.save(path, store, metadata)
+    reporter.message(f"{path}: {size:,} bytes, {size / metadata.budget:.1%} of the budget")
+    return path
+
+
+def _check_names(config: Config, source: Source, image_size: int) -> None:
+    for name in config.losses.discrepancies:
+        build_discrepancy(name)
+    build_classifier(
+        config.networks.model, source.channels, len(source.class_names), image_size, seed=0
+    )
+
+
+def _size(
+    config: Config, source: Source, image_size: int, normalisation: Normalisation
+) -> Metadata:
+    """What the file will say about itself, its stored set sized to the budget."""
+    shape = (len(source.class_names), source.channels, image_size)
+    budget = config.bytes or ipc_to_bytes(config.ipc or 1, *shape)
+    # where things lie on the maker's machine is nobody else's business
+    options = {k: v for k, v in changed_options(config).items() if k not in ("data", "out")}
+    made = {"options": options, "data": source.fingerprint, "versions": versions()}
+
+    def describe(spec: StoreSpec) -> Metadata:
+        return Metadata(
+            store=spec,
+            class_names=source.class_names,
+            mean=normalisation.mean,
+            std=normalisation.std,
+            budget=budget,
+            made=made,
+        )
+
+    spec = size_store(
+        budget,
+        config.store,
+        num_classes=shape[0],
+        channels=source.channels,
+        image_size=image_size,
+        weigh=lambda spec: artifact.file_size(describe(spec)),
+    )
+    return describe(spec)
+
+
+def _open_task(config: Config, source: Source, image_size: int, reporter: Reporter) -> Task:
+    sample = draw_sample(
+        source,
+        image_size=image_size,
+        per_class=config.networks.train_images,
+        max_bytes=_SAMPLE_BYTES,
+        seed=config.seed,
+    )
+    runtime = choose_runtime(config.device, config.precision, config.compile, image_size)
+    normalisation = measure(sample.images)
+    return Task(config, source, image_size, sample, normalisation, runtime, reporter)
+
+
+def _stages(task: Task, store: StoredSet) -> list[Stage]:
+    options = task.config.training
+    warm_steps = round(options.steps * options.warm_start)
+    networks = build_networks(task)
+    return [
+        WarmStart(task, store, warm_steps),
+        Match(task, store, networks, build_bank(task, networks), options.steps - warm_steps),
+    ]

@@ -1,0 +1,42 @@
+"""A stage of the optimisation: so many steps of one objective."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+_RAMP = 0.05  # of a stage, over which the learning rate rises
+
+
+class Stage(ABC):
+    """Gives the loss of each of its steps; all randomness is named by the step.
+
+    Attributes:
+        name: for progress and metrics.
+        steps: how many it has.
+        rate: peak learning rate.
+    """
+
+    name: str
+
+    def __init__(self, steps: int, rate: float) -> None:
+        self.steps = steps
+        self.rate = rate
+
+    @abstractmethod
+    def terms(self, step: int) -> dict[str, Tensor]:
+        """The weighted terms of the loss at ``step`` of this stage; their sum is minimised."""
+
+    @property
+    @abstractmethod
+    def images_per_step(self) -> int:
+        """Generated images in one step, for the speed that is shown."""
+
+    def rate_at(self, step: int) -> float:
+        """A short linear rise, then half a cosine down to zero."""
+        ramp = max(1, round(_RAMP * self.steps))
+        if step < ramp:
+            return self.rate * (step + 1) / ramp
+        return 0.5 * self.rate * (1 + math.cos(math.pi * (step - ramp) / (self.steps - ramp)))

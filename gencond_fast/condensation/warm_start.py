@@ -1,0 +1,64 @@
+"""Warm start: the stored set is first fitted to chosen real images, as an auto-decoder."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gencond_fast.condensation.stage import Stage
+from gencond_fast.condensation.task import Task
+from gencond_fast.models.store import StoredSet
+from gencond_fast.rng import named_rng
+
+
+class WarmStart(Stage):
+    """Mean squared error, in normalised pixels, between each stored sample and its real image.
+
+    A class with fewer real images than stored samples uses some of them again, mirrored.
+    """
+
+    name = "warm start"
+
+    def __init__(self, task: Task, store: StoredSet, steps: int) -> None:
+        options = task.config.training
+        super().__init__(steps, options.warm_rate)
+        self._task = task
+        self._decode = task.runtime.compile(store)
+        self._batch = min(options.warm_batch, store.spec.samples)
+        self._samples = store.spec.samples
+        images = choose_targets(task.sample.images, task.sample.labels, store.spec.per_class)
+        self._targets = images.to(task.runtime.device)
+
+    @property
+    def images_per_step(self) -> int:
+        """See ``Stage``."""
+        return self._batch
+
+    def terms(self, step: int) -> dict[str, Tensor]:
+        """See ``Stage``. The samples take turns: each is seen once in a round."""
+        rng = named_rng(self._task.config.seed, "warm start", step * self._batch // self._samples)
+        order = torch.randperm(self._samples, generator=rng)
+        place = torch.arange(step * self._batch, (step + 1) * self._batch) % self._samples
+        index = order[place].to(self._targets.device)
+        real = self._task.normalisation(self._targets[index])
+        with self._task.runtime.autocast():
+            images = self._decode(index)
+        return {"pixel": F.mse_loss(self._task.normalisation(images.float()), real)}
+
+
+def choose_targets(images: Tensor, labels: Tensor, per_class: int) -> Tensor:
+    """Real images for the stored samples, class after class: uint8 [C * per_class, ...].
+
+    Args:
+        images: uint8 [M, channels, S, S], in random order within each class.
+        labels: int64 [M], ascending, every class present.
+        per_class: stored samples of a class.
+    """
+    counts = torch.bincount(labels)
+    starts = counts.cumsum(0) - counts
+    place = torch.arange(per_class)
+    index = (starts[:, None] + place % counts[:, None]).flatten()
+    again = (place >= counts[:, None]).flatten()
+    chosen = images[index]
+    return torch.where(again[:, None, None, None], chosen.flip(3), chosen)

@@ -1,0 +1,341 @@
+"""Every option and its default, once; presets; reading from YAML and ``key=value``."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from gencond_fast.errors import InputError
+
+_STRICT = ConfigDict(extra="forbid")
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(allow_inf_nan=False)]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Switch = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class StoreConfig:
+    """What the file holds. Sizes left at None are chosen to fill the budget.
+
+    Attributes:
+        format: ``generator`` (codes and decoder) or ``pixels``.
+        per_class: stored samples of a class.
+        width: channels inside the decoder.
+        code_channels: channels of one code.
+        code_size: side of one code; with ``pixels``, side of one stored image.
+    """
+
+    format: Literal["generator", "pixels"] = "generator"
+    per_class: Positive | None = None
+    width: Positive | None = None
+    code_channels: Positive | None = None
+    code_size: Positive | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class NetworkConfig:
+    """The feature networks and the statistics of the real data under them.
+
+    Attributes:
+        model: architecture, one of ``gencond_fast.models.registry.MODEL_NAMES``.
+        width: channels of a ConvNet.
+        random: networks with random weights.
+        trained: networks trained on real images, each for a different number of steps.
+        train_steps: steps of the longest trained one; the others are spaced down to a tenth.
+        train_images: real images of a class that the training (and warm start) draws from.
+        augmentations: augmentations in the table of each network.
+        images_per_class: real images of a class behind the statistics; None takes them all.
+    """
+
+    model: str = "convnet3"
+    width: Positive = 128
+    random: Count = 2
+    trained: Count = 4
+    train_steps: Positive = 600
+    train_images: Positive = 1000
+    augmentations: Positive = 7
+    images_per_class: Positive | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LossConfig:
+    """Weights of the objective; a weight may be negative, zero switches the term off.
+
+    Attributes:
+        discrepancies: weight of each discrepancy by name, averaged over classes.
+        intra: weight of the intra-class loss.
+        intra_kind: its form, see ``gencond_fast.intra_class_loss``.
+        inter: weight of the inter-class loss.
+        inter_kind: its form, see ``gencond_fast.inter_class_loss``.
+        temperature: of the ``infonce`` forms.
+        margin: of the ``hinge`` forms, in units of the real within-class variance.
+        cross_entropy: weight of the trained networks' classification loss.
+    """
+
+    discrepancies: Mapping[str, Weight] = dataclasses.field(default_factory=lambda: {"mean": 1.0})
+    intra: Weight = 0.01
+    intra_kind: Literal["infonce", "rbf", "hinge", "nearest"] = "infonce"
+    inter: Weight = 0.01
+    inter_kind: Literal["hinge", "infonce"] = "hinge"
+    temperature: PositiveFloat = 0.1
+    margin: PositiveFloat = 1.0
+    cross_entropy: Weight = 0.1
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainingConfig:
+    """The optimisation of the stored set.
+
+    Attributes:
+        steps: optimiser steps, warm start included.
+        warm_start: share of the steps spent fitting chosen real images; 0 leaves it out.
+        warm_rate: peak learning rate of the warm start.
+        match_rate: peak learning rate of the matching.
+        warm_batch: samples in a warm-start step.
+        batch_per_class: samples of a class in a matching step; None takes all that are stored.
+        class_batch: classes in a matching step; None takes all.
+        clip: largest norm of the gradient.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between lines of ``metrics.jsonl``.
+    """
+
+    steps: Positive = 4000
+    warm_start: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    warm_rate: PositiveFloat = 4e-3
+    match_rate: PositiveFloat = 1e-3
+    warm_batch: Positive = 256
+    batch_per_class: Positive | None = 32
+    class_batch: Positive | None = None
+    clip: PositiveFloat = 1.0
+    checkpoint_every: Positive = 100
+    log_every: Positive = 10
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Config:
+    """One condensation.
+
+    Attributes:
+        data: path or name of the data set.
+        out: run directory.
+        val_fraction: share of each class held out, for data without a validation split.
+        image_size: side in pixels; None keeps the data's own side up to 64.
+        ipc: budget in images per class (float32 pixels). Ten when ``bytes`` is not given.
+        bytes: budget in bytes of the file; excludes ``ipc``.
+        seed: of everything random.
+        device: ``auto`` takes a GPU when there is one.
+        precision: of the feature networks; ``auto`` is bfloat16 where the device has it in
+            hardware and the step is heavy enough to gain.
+        compile: ``torch.compile`` of generator and networks; ``auto`` weighs its cost.
+    """
+
+    data: str
+    out: str
+    val_fraction: Fraction | None = None
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
+    ipc: Positive | None = None
+    bytes: Positive | None = None
+    seed: Count = 0
+    device: Device = "auto"
+    precision: Precision = "auto"
+    compile: Switch = "auto"
+    store: StoreConfig = StoreConfig()
+    networks: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self) -> None:
+        if self.ipc is not None and self.bytes is not None:
+            raise ValueError("give the budget as ipc or as bytes, not both")
+        if self.networks.random + self.networks.trained == 0:
+            raise ValueError("networks.random and networks.trained are both 0: one must not be")
+        if self.ipc is None and self.bytes is None:
+            object.__setattr__(self, "ipc", 10)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class EvaluateConfig:
+    """Students trained from scratch on a condensed set and on controls.
+
+    Attributes:
+        run: run directory or condensed file.
+        data: path or name of the data set whose validation split is the test.
+        models: architectures of the students.
+        seeds: students of each kind.
+        epochs: passes over the training set; 1000 in the published protocol.
+        controls: other training sets beside the condensed one; ``random`` is as many real
+            images a class as the budget is in IPC.
+        split: ``stored`` (a finite list) or ``stream`` (fresh codes every epoch).
+        device, precision, compile: as in ``Config``.
+    """
+
+    run: str
+    data: str
+    models: tuple[str, ...] = ("convnet3",)
+    seeds: Positive = 3
+    epochs: Positive = 1000
+    controls: tuple[Literal["random"], ...] = ()
+    split: Literal["stored", "stream"] = "stored"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    compile: Switch = "auto"
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "standard": {},
+    "quick": {
+        "networks": {"width": 64, "train_steps": 120, "random": 1, "trained": 3},
+        "training": {"steps": 1200},
+    },
+}
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Builds a config from nested plain values.
+
+    Raises:
+        InputError: an option is unknown, or has a value it cannot take.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        raise InputError(_first_problem(kind, error)) from None
+
+
+def resolve(
+    *layers: Mapping[str, Any],
+    preset: str = "standard",
+    kind: type[T] = Config,  # type: ignore[assignment]
+) -> T:
+    """Defaults, then the preset, then each layer over the one before.
+
+    Raises:
+        InputError: as ``parse``, or the preset is unknown.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    merged: dict[str, Any] = {}
+    for layer in (PRESETS[preset], *layers):
+        merged = _merge(merged, layer)
+    return parse(kind, merged)
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A config as nested plain values, fit for YAML and JSON."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def changed_options(config: Any) -> dict[str, Any]:
+    """The options that differ from their defaults, flat, as ``section.option: value``."""
+    defaults = _flatten({f.name: _default(f) for f in dataclasses.fields(config)})
+    return {k: v for k, v in _flatten(to_plain(config)).items() if defaults.get(k) != v}
+
+
+def differences(one: Any, other: Any) -> list[str]:
+    """Sentences such as ``training.steps is 100, was 50`` for two configs of one kind."""
+    now, before = _flatten(to_plain(one)), _flatten(to_plain(other))
+    return [
+        f"{key} is {now.get(key)}, was {before.get(key)}"
+        for key in sorted(now.keys() | before.keys())
+        if now.get(key) != before.get(key)
+    ]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a config file.
+
+    Raises:
+        InputError: the file is missing, is no YAML, or does not hold named options.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"config file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"config file {path} cannot be read as YAML: {reason}") from None
+    if not isinstance(values or {}, dict):
+        raise InputError(f"config file {path} must hold lines of `option: value`")
+    return values or {}
+
+
+def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turns ``section.option=value`` strings into nested values; values are read as YAML.
+
+    Raises:
+        InputError: a string has no ``=``, or its value is no YAML.
+    """
+    nested: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        if not sign or not key.strip():
+            raise InputError(f"--set {pair!r} is not of the form key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--set {pair!r}: {text!r} cannot be read as a value") from None
+        for part in reversed(key.strip().split(".")):
+            value = {part: value}
+        nested = _merge(nested, value)
+    return nested
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        # the discrepancies are a choice, not a section: naming one replaces the default
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if nested and key != "discrepancies" else value
+    return merged
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _default(option: dataclasses.Field[Any]) -> Any:
+    value = option.default if option.default is not dataclasses.MISSING else None
+    return to_plain(value) if dataclasses.is_dataclass(value) else value
+
+
+def _first_problem(kind: type, error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "unexpected_keyword_argument":
+        close = difflib.get_close_matches(place, _option_names(kind), n=1, cutoff=0.5)
+        hint = f": did you mean {close[0]!r}?" if close else ""
+        return f"unknown option {place!r}{hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not place:
+        return message
+    return f"option {place!r} cannot be {problem['input']!r}: {message}"
+
+
+def _option_names(kind: type, prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for option in dataclasses.fields(kind):
+        names.append(prefix + option.name)
+        if dataclasses.is_dataclass(option.default):
+            names += _option_names(type(option.default), f"{prefix}{option.name}.")
+    return names

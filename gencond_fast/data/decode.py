@@ -1,0 +1,148 @@
+"""Encoded bytes to pixels: every common image mode becomes uint8 gray or RGB, or a clear error."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from gencond_fast.data.contract import Load
+from gencond_fast.data.resize import fit
+from gencond_fast.errors import InputError
+
+# Only these parsers ever see the bytes, whatever a file is called.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+MAX_PIXELS = 89_478_485  # from here on Pillow itself warns of a decompression bomb
+
+_GRAY_MODES = ("1", "L", "LA")
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode(data: bytes, *, channels: int, where: str, image_size: int | None = None) -> np.ndarray:
+    """Decodes one image: upright by its EXIF tag, the first frame, transparency dropped.
+
+    16-bit gray is scaled by 255/65535 and rounded. 16-bit colour keeps its high byte, which is at
+    most one step away from that.
+
+    Args:
+        data: the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file.
+        channels: 1 for gray or 3 for RGB.
+        where: names the image in messages.
+        image_size: shorter side to resize to, then a square centre crop; None keeps all pixels.
+
+    Returns:
+        uint8 [H, W, channels].
+
+    Raises:
+        InputError: the bytes are no image, are cut short, or hold too many pixels.
+    """
+    image = _open(data, where)
+    try:
+        if image_size is not None:
+            _draft(image, image_size)
+        image.load()
+        image = _upright(image)
+        image = _convert(image, channels)
+        if image_size is not None:
+            image = fit(image, image_size)
+    except Exception as error:  # parsers raise nearly anything on hostile bytes
+        raise _undecodable(where, error) from error
+    pixels = np.asarray(image)
+    return pixels[..., None] if channels == 1 else pixels
+
+
+def fetch(item: Load, where: str) -> bytes:
+    """Fetches an image's bytes; a file that cannot be read is an `InputError` naming it."""
+    try:
+        return item()
+    except FileNotFoundError as error:
+        raise InputError(f"{where} is gone since the source was opened; restore it.") from error
+    except PermissionError as error:
+        raise InputError(f"{where} may not be read; give yourself permission.") from error
+    except OSError as error:
+        raise InputError(f"{where} cannot be read ({error}); replace or remove it.") from error
+
+
+def header(data: bytes, where: str) -> tuple[bool, int]:
+    """Returns (whether the image is gray, its shorter side), without decoding pixels.
+
+    Raises:
+        InputError: as `decode`, as far as the header shows.
+    """
+    image = _open(data, where)
+    gray = image.mode in _GRAY_MODES or image.mode.startswith("I")
+    return gray, min(image.size)
+
+
+def _open(data: bytes, where: str) -> Image.Image:
+    if not data:
+        raise InputError(f"{where} is empty (0 bytes); replace or remove it.")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError as error:
+        raise InputError(
+            f"{where} is no image in a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM); "
+            "replace or remove it."
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(
+            f"{where} has more than {MAX_PIXELS:,} pixels; make it smaller or remove it."
+        ) from error
+    except Exception as error:  # parsers raise nearly anything on hostile bytes
+        raise _undecodable(where, error) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise InputError(
+            f"{where} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; "
+            "make it smaller or remove it."
+        )
+    return image
+
+
+def _undecodable(where: str, error: Exception) -> InputError:
+    reason = str(error) or type(error).__name__
+    return InputError(f"{where} cannot be decoded ({reason}); replace or remove it.")
+
+
+def _draft(image: Image.Image, image_size: int) -> None:
+    """Lets a JPEG decode at a fraction of its size, but at twice the target or more."""
+    target = 2 * image_size
+    width, height = image.size
+    if image.format in ("JPEG", "MPO") and min(width, height) >= 2 * target:
+        scale = target / min(width, height)
+        image.draft(None, (round(width * scale), round(height * scale)))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # a damaged tag says nothing about the pixels
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _convert(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    wide = np.asarray(image).astype(np.int64)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise ValueError("32-bit pixels have no known range")
+    # 65535 = 255 · 257, so adding half of 257 rounds v · 255 / 65535.
+    return Image.fromarray(((wide + 128) // 257).astype(np.uint8))

@@ -1,0 +1,195 @@
+"""Parquet files in the layout of the hub: an image column of bytes and a label column."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gencond_fast.data.contract import Block, Load, Opened, Split, files_digest
+from gencond_fast.data.labels import number_classes
+from gencond_fast.errors import InputError
+
+IMAGE_COLUMNS = ("img", "image")
+LABEL_COLUMN = "label"
+_ROWS_AT_ONCE = 64
+_READ_BUFFER = 1 << 18
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """One file: the first image it holds, and where its row groups start (and the last ends)."""
+
+    path: Path
+    column: str
+    first: int
+    groups: np.ndarray
+
+
+class ParquetSplit(Split):
+    """The rows of one or more files, read a row group at a time and a few rows of it at once."""
+
+    def __init__(self, shards: list[_Shard], labels: np.ndarray) -> None:
+        self._shards = shards
+        self._firsts = np.array([shard.first for shard in shards])
+        self.labels = labels
+
+    def read(self, indices: np.ndarray, block: int) -> Generator[Block, None, None]:
+        """See `Split.read`."""
+        loads = self._loads(indices)
+        while part := list(islice(loads, block)):
+            yield part
+
+    def where(self, index: int) -> str:
+        """See `Split.where`."""
+        shard = self._shards[int(np.searchsorted(self._firsts, index, side="right")) - 1]
+        return f"row {index - shard.first} of {shard.path}"
+
+    def _loads(self, indices: np.ndarray) -> Iterator[Load]:
+        edges = np.searchsorted(indices, [*self._firsts, len(self)])
+        for shard, start, stop in zip(self._shards, edges[:-1], edges[1:], strict=True):
+            if start < stop:
+                try:
+                    yield from self._loads_of(shard, indices[start:stop] - shard.first)
+                except (pa.ArrowException, OSError) as error:
+                    raise _damaged(shard.path, error) from error
+
+    def _loads_of(self, shard: _Shard, rows: np.ndarray) -> Iterator[Load]:
+        with _open_file(shard.path) as file:
+            edges = np.searchsorted(rows, shard.groups)
+            for group in np.flatnonzero(np.diff(edges)):
+                wanted = rows[edges[group] : edges[group + 1]]
+                first = int(shard.groups[group])
+                for batch in file.iter_batches(
+                    _ROWS_AT_ONCE, row_groups=[int(group)], columns=[shard.column]
+                ):
+                    start, stop = np.searchsorted(wanted, [first, first + batch.num_rows])
+                    cells = batch.column(0)
+                    if pa.types.is_struct(cells.type):
+                        cells = cells.field(0)
+                    for row in wanted[start:stop].tolist():
+                        yield partial(self._bytes, cells[row - first], shard.first + row)
+                    first += batch.num_rows
+
+    def _bytes(self, cell: pa.Scalar, index: int) -> bytes:
+        data = cell.as_py()
+        if data is None:
+            raise InputError(f"{self.where(index)} has no image; fill it in or drop the row.")
+        return data
+
+
+def open_parquet(train: list[Path], val: list[Path], root: Path) -> Opened:
+    """Opens the files of a training split and, where there are any, of a validation split.
+
+    Each file has a column `img` or `image`, binary or struct(bytes, path), and an integer column
+    `label`. Class names come from the schema's metadata, else they are the label values.
+
+    Args:
+        train: files in order, at least one.
+        val: files in order, or none.
+        root: the folder that the fingerprint's names start from.
+
+    Raises:
+        InputError: a file is damaged, or a column is missing or of another type.
+    """
+    shards, labels, names = _scan(train)
+    val_shards, val_labels, val_names = _scan(val) if val else ([], None, None)
+    if val_names is not None and val_names != names:
+        raise InputError(
+            f"{val[0]} and {train[0]} name their classes differently; write both with the same "
+            "class names in the same order."
+        )
+    location = str(train[0] if len(train) == 1 and not val else root)
+    names, labels, val_labels = number_classes(labels, val_labels, names, location)
+    val_split = None if val_labels is None else ParquetSplit(val_shards, val_labels)
+    digest = files_digest([*train, *val], root)
+    return Opened(names, ParquetSplit(shards, labels), val_split, digest)
+
+
+def _scan(files: list[Path]) -> tuple[list[_Shard], np.ndarray, tuple[str, ...] | None]:
+    shards: list[_Shard] = []
+    labels: list[np.ndarray] = []
+    names: tuple[str, ...] | None = None
+    first = 0
+    for path in files:
+        with _open_file(path) as file:
+            column = _image_column(file.schema_arrow, path)
+            sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+            shards.append(_Shard(path, column, first, np.cumsum([0, *sizes])))
+            labels.append(_labels(file, path))
+            first += sum(sizes)
+            names = names or _class_names(file.schema_arrow)
+    return shards, np.concatenate(labels), names
+
+
+def _image_column(schema: pa.Schema, path: Path) -> str:
+    found = ", ".join(schema.names) or "none"
+    for name in IMAGE_COLUMNS:
+        if name not in schema.names:
+            continue
+        kind = schema.field(name).type
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            return name
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            return f"{name}.bytes"
+        raise InputError(
+            f"{path}: the column `{name}` is {kind}; store encoded images as binary or as "
+            "struct(bytes, path)."
+        )
+    raise InputError(
+        f"{path} has no column `img` or `image` (found: {found}); rename the column of images."
+    )
+
+
+def _labels(file: pq.ParquetFile, path: Path) -> np.ndarray:
+    schema = file.schema_arrow
+    if LABEL_COLUMN not in schema.names:
+        found = ", ".join(schema.names)
+        raise InputError(
+            f"{path} has no column `{LABEL_COLUMN}` (found: {found}); rename the column of labels."
+        )
+    kind = schema.field(LABEL_COLUMN).type
+    if not pa.types.is_integer(kind):
+        raise InputError(f"{path}: the column `{LABEL_COLUMN}` is {kind}; store integer labels.")
+    try:
+        column = file.read(columns=[LABEL_COLUMN]).column(0)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+    if column.null_count:
+        raise InputError(
+            f"{path}: {column.null_count} rows have no label; fill them in or drop the rows."
+        )
+    return column.to_numpy().astype(np.int64)
+
+
+def _class_names(schema: pa.Schema) -> tuple[str, ...] | None:
+    """Class names from the hub's `huggingface` metadata, or from a comma-separated `classes`."""
+    metadata = schema.metadata or {}
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        names = features[LABEL_COLUMN]["names"]
+    except (ValueError, KeyError, TypeError):
+        listed = metadata.get(b"classes", b"").decode(errors="replace")
+        names = listed.split(",") if listed else None
+    return tuple(str(name) for name in names) if names else None
+
+
+def _open_file(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, buffer_size=_READ_BUFFER, pre_buffer=False)
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read; give yourself permission.") from error
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, reason: Exception) -> InputError:
+    first_line = (str(reason).splitlines() or [type(reason).__name__])[0]
+    return InputError(f"{path} is damaged or no parquet file ({first_line}); fetch it again.")

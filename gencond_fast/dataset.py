@@ -1,0 +1,78 @@
+"""A condensed file as an ordinary PyTorch dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gencond_fast.artifact import load
+from gencond_fast.errors import InputError
+
+
+class CondensedDataset(Dataset[tuple[Tensor, int]]):
+    """Images float32 [channels, H, W] in [0, 1] and their labels, decoded on demand.
+
+    ``split="stored"`` is the finite list in the file. ``split="stream"`` has the same length, but
+    each access draws a new sample around the stored one, from PyTorch's global random state.
+
+    Args:
+        path: condensed file or run directory.
+        device: where images are decoded and returned.
+        split: ``stored`` or ``stream``.
+
+    Attributes:
+        class_names: one name a class.
+        mean: of the real training images, one number a channel.
+        std: likewise.
+
+    Raises:
+        InputError: the file cannot be used, or the split is unknown or not in this format.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        split: Literal["stored", "stream"] = "stored",
+    ) -> None:
+        if split not in ("stored", "stream"):
+            raise InputError(f"unknown split {split!r}: choose stored or stream")
+        artifact = load(path)
+        self._store = artifact.store.to(device)
+        self._device = torch.device(device)
+        self._split = split
+        self.class_names = artifact.metadata.class_names
+        self.mean = artifact.metadata.mean
+        self.std = artifact.metadata.std
+
+    def __len__(self) -> int:
+        return self._store.spec.samples
+
+    @property
+    def labels(self) -> Tensor:
+        """Classes of all samples, int64 [len(self)], on the CPU."""
+        return self._store.labels(torch.arange(len(self)))
+
+    @torch.no_grad()
+    def images(self, indices: Tensor | list[int]) -> Tensor:
+        """Decodes many samples at once: float32 [B, channels, H, W] in [0, 1]."""
+        index = torch.as_tensor(indices, dtype=torch.int64, device=self._device)
+        if self._split == "stored":
+            return self._store(index)
+        rng = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        return self._store.fresh(index, rng)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is outside a set of {len(self)} samples")
+        return self.__getitems__([index % len(self)])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
+        """Serves a whole batch of a DataLoader in one decoding."""
+        labels = self._store.labels(torch.as_tensor(indices)).tolist()
+        return list(zip(self.images(indices), labels, strict=True))

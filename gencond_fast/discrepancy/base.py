@@ -1,0 +1,44 @@
+"""The one way in: real statistics are prepared, generated features are compared with them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gencond_fast.functional import ClassMoments
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """Features of one generated batch.
+
+    Attributes:
+        features: [B, D].
+        labels: [B] int64 in 0 ... C-1.
+        moments: per-class moments of the features, with gradient.
+        stored: samples stored of each class, of which the batch is a draw without replacement.
+    """
+
+    features: Tensor
+    labels: Tensor
+    moments: ClassMoments
+    stored: int
+
+
+class Discrepancy(ABC):
+    """A distance between the real and the generated features of each class, summed over classes.
+
+    ``prepare`` takes what the statistics bank knows of the real classes under one network and
+    augmentation; ``loss`` compares a generated batch of the same classes with it. Adding the
+    losses of several discrepancies gives another.
+    """
+
+    @abstractmethod
+    def prepare(self, real: ClassMoments) -> None:
+        """Remembers the real side: moments over the C classes of the coming batches."""
+
+    @abstractmethod
+    def loss(self, generated: Generated) -> Tensor:
+        """The discrepancy, a scalar with gradient; 0 where there is nothing to compare."""

@@ -1,0 +1,70 @@
+"""What an evaluation found."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """Students of one architecture trained on one kind of training set.
+
+    Attributes:
+        training_set: ``stored``, ``stream``, or the name of a control.
+        model: architecture.
+        images_per_class: of the training set.
+        accuracies: on the validation split after the last epoch, one a seed, as fractions.
+        seconds: wall time of all seeds together.
+    """
+
+    training_set: str
+    model: str
+    images_per_class: int
+    accuracies: tuple[float, ...]
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the seeds."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation over the seeds; 0 for one seed."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """All rows and what they were measured with.
+
+    Attributes:
+        rows: one for each training set and architecture.
+        protocol: all its numbers.
+        epochs: passes over the training set (the published protocol has 1000).
+        bytes: of the condensed file.
+        ipc: what the bytes are worth in float32 images a class.
+        ipc_uint8: the same in uint8 images.
+        bits_per_class: 8 * bytes / C.
+        test_images: size of the validation split.
+        environment: versions and machine.
+    """
+
+    rows: tuple[Row, ...]
+    protocol: dict[str, Any]
+    epochs: int
+    bytes: int
+    ipc: float
+    ipc_uint8: float
+    bits_per_class: float
+    test_images: int
+    environment: dict[str, Any]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values for JSON, means and standard deviations included."""
+        plain = asdict(self)
+        for row, values in zip(self.rows, plain["rows"], strict=True):
+            values["mean"], values["std"] = row.mean, row.std
+        return plain

@@ -1,0 +1,201 @@
+"""An evaluation: condensed set and controls, architectures, seeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from gencond_fast.artifact import Artifact, load
+from gencond_fast.budget import bits_per_class, bytes_to_ipc
+from gencond_fast.config import EvaluateConfig
+from gencond_fast.data.normalise import Normalisation
+from gencond_fast.data.sample import draw_sample
+from gencond_fast.data.source import Source, open_source
+from gencond_fast.environment import describe
+from gencond_fast.errors import InputError
+from gencond_fast.evaluation.protocol import DC, Protocol
+from gencond_fast.evaluation.result import EvaluationResult, Row
+from gencond_fast.evaluation.train import accuracy, train_student
+from gencond_fast.models.classifier import Classifier
+from gencond_fast.models.registry import build_classifier
+from gencond_fast.progress import Reporter
+from gencond_fast.progress import Task as Progress
+from gencond_fast.rng import derive_seed, named_rng
+from gencond_fast.runtime import Runtime, choose_runtime
+
+_CONTROL_BYTES = 2 * 1024**3
+_DECODE_BATCH = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """What students learn from.
+
+    Attributes:
+        name: in tables.
+        images_per_class: its size.
+        draw: gives, for a seed, the labels and the normalised images of each epoch.
+    """
+
+    name: str
+    images_per_class: int
+    draw: Callable[[int], tuple[Tensor, Callable[[int], Tensor]]]
+
+
+def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> EvaluationResult:
+    """Trains students from scratch on a condensed set and on controls, and tests them.
+
+    Args:
+        config: all options.
+        reporter: told of progress; silent when None.
+
+    Raises:
+        InputError: the file, the data or an option cannot be used.
+        RunError: a student diverged.
+    """
+    reporter = reporter or Reporter()
+    artifact = load(config.run)
+    source = _open_test(config, artifact)
+    spec = artifact.metadata.store
+    runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
+    bench = _Bench(config, artifact, source, runtime, DC)
+    sets = [bench.condensed(), *(bench.random() for _ in config.controls)]
+    total = len(sets) * len(config.models) * config.seeds * config.epochs
+    with reporter.task("students", total) as progress:
+        rows = tuple(bench.row(each, model, progress) for each in sets for model in config.models)
+    shape = (spec.num_classes, spec.channels, spec.image_size)
+    ipc = bytes_to_ipc(artifact.size, *shape)
+    return EvaluationResult(
+        rows=rows,
+        protocol=asdict(DC),
+        epochs=config.epochs,
+        bytes=artifact.size,
+        ipc=ipc,
+        ipc_uint8=4 * ipc,
+        bits_per_class=bits_per_class(artifact.size, spec.num_classes),
+        test_images=len(source.val or ()),
+        environment=describe() | {"runtime": runtime.describe()},
+    )
+
+
+class _Bench:
+    """Everything that the rows of one evaluation share."""
+
+    def __init__(
+        self,
+        config: EvaluateConfig,
+        artifact: Artifact,
+        source: Source,
+        runtime: Runtime,
+        protocol: Protocol,
+    ) -> None:
+        self._config = config
+        self._store = artifact.store.to(runtime.device)
+        self._spec = artifact.metadata.store
+        self._budget = artifact.metadata.budget
+        self._source = source
+        self._runtime = runtime
+        self._protocol = protocol
+        self._normalisation = Normalisation(artifact.metadata.mean, artifact.metadata.std)
+        for model in config.models:
+            self._student(model, seed=0)
+
+    def row(self, training_set: TrainingSet, model: str, progress: Progress) -> Row:
+        """Trains and tests one student a seed."""
+        start = time.perf_counter()
+        accuracies = []
+        for seed in range(self._config.seeds):
+            labels, images_of = training_set.draw(seed)
+            student = self._student(model, derive_seed(seed, "student", model))
+            student.to(self._runtime.device, memory_format=torch.channels_last)
+            train_student(
+                student,
+                images_of,
+                labels.to(self._runtime.device),
+                protocol=self._protocol,
+                epochs=self._config.epochs,
+                seed=derive_seed(seed, "training", model),
+                runtime=self._runtime,
+                advance=progress.advance,
+            )
+            accuracies.append(
+                accuracy(
+                    student, self._source, self._spec.image_size, self._normalisation, self._runtime
+                )
+            )
+        seconds = time.perf_counter() - start
+        size = training_set.images_per_class
+        return Row(training_set.name, model, size, tuple(accuracies), seconds)
+
+    def condensed(self) -> TrainingSet:
+        """The file's own images: always the same, or fresh ones every epoch."""
+        index = torch.arange(self._spec.samples, device=self._runtime.device)
+
+        def draw(seed: int) -> tuple[Tensor, Callable[[int], Tensor]]:
+            labels = self._store.labels(index)
+            if self._config.split == "stream":
+                return labels, lambda epoch: self._decode(index, named_rng(seed, "fresh", epoch))
+            stored = self._decode(index, None)
+            return labels, lambda epoch: stored
+
+        return TrainingSet(self._config.split, self._spec.per_class, draw)
+
+    def random(self) -> TrainingSet:
+        """As many random real images as the budget is in IPC; other ones for every seed."""
+        shape = (self._spec.num_classes, self._spec.channels, self._spec.image_size)
+        ipc = max(1, round(bytes_to_ipc(self._budget, *shape)))
+
+        def draw(seed: int) -> tuple[Tensor, Callable[[int], Tensor]]:
+            sample = draw_sample(
+                self._source,
+                image_size=self._spec.image_size,
+                per_class=ipc,
+                max_bytes=_CONTROL_BYTES,
+                seed=derive_seed(seed, "random control") % 2**32,
+            )
+            images = self._normalisation(sample.images.to(self._runtime.device))
+            return sample.labels, lambda epoch: images
+
+        return TrainingSet("random", ipc, draw)
+
+    @torch.no_grad()
+    def _decode(self, index: Tensor, rng: torch.Generator | None) -> Tensor:
+        parts = [
+            self._normalisation(self._store(i) if rng is None else self._store.fresh(i, rng))
+            for i in index.split(_DECODE_BATCH)
+        ]
+        return torch.cat(parts)
+
+    def _student(self, model: str, seed: int) -> Classifier:
+        spec = self._spec
+        return build_classifier(model, spec.channels, spec.num_classes, spec.image_size, seed=seed)
+
+
+def _open_test(config: EvaluateConfig, artifact: Artifact) -> Source:
+    """The data set, split as it was for the condensation, with the same classes."""
+    options = artifact.metadata.made.get("options", {})
+    source = open_source(
+        config.data, val_fraction=options.get("val_fraction"), seed=options.get("seed", 0)
+    )
+    if source.val is None:
+        raise InputError(
+            f"{config.data} has no validation split to test on: condense with --val-fraction 0.1, "
+            "which sets a part of the data apart for it"
+        )
+    if source.class_names != artifact.metadata.class_names:
+        strange = set(source.class_names) ^ set(artifact.metadata.class_names)
+        example = f", such as {sorted(strange)[0]!r}" if strange else " in another order"
+        raise InputError(
+            f"{config.data} has other classes than {config.run}{example}: "
+            "give the data that it was condensed from"
+        )
+    if source.channels != artifact.metadata.store.channels:
+        raise InputError(
+            f"{config.data} has images of {source.channels} channel(s), {config.run} has "
+            f"{artifact.metadata.store.channels}: give the data that it was condensed from"
+        )
+    return source

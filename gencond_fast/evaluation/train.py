@@ -1,0 +1,103 @@
+"""One student: trained from scratch, judged after the last epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gencond_fast.data.augment import augment, draw_augmentation
+from gencond_fast.data.normalise import Normalisation
+from gencond_fast.data.source import Source
+from gencond_fast.data.stream import stream
+from gencond_fast.errors import RunError
+from gencond_fast.evaluation.protocol import Protocol
+from gencond_fast.models.classifier import Classifier
+from gencond_fast.rng import named_rng
+from gencond_fast.runtime import Runtime
+
+_TEST_BATCH = 512
+
+
+def train_student(
+    student: Classifier,
+    images_of: Callable[[int], Tensor],
+    labels: Tensor,
+    *,
+    protocol: Protocol,
+    epochs: int,
+    seed: int,
+    runtime: Runtime,
+    advance: Callable[[int], None],
+) -> None:
+    """Trains a student in place.
+
+    Args:
+        student: on the device of the runtime.
+        images_of: the normalised training images [n, channels, S, S] of an epoch.
+        labels: int64 [n], on the device.
+        protocol: optimiser and augmentation.
+        epochs: passes over the images.
+        seed: of batch order and augmentation.
+        runtime: device, precision, compilation.
+        advance: called after every epoch.
+
+    Raises:
+        RunError: the loss stopped being a finite number.
+    """
+    optimizer = torch.optim.SGD(
+        student.parameters(),
+        lr=protocol.rate,
+        momentum=protocol.momentum,
+        weight_decay=protocol.weight_decay,
+    )
+    forward = runtime.compile(student.forward)
+    student.train()
+    loss = torch.zeros(())
+    for epoch in range(epochs):
+        if epoch == epochs // 2 + 1:
+            for group in optimizer.param_groups:
+                group["lr"] = protocol.rate / 10
+        rng = named_rng(seed, "epoch", epoch)
+        images = images_of(epoch)
+        order = torch.randperm(len(labels), generator=rng).to(runtime.device)
+        for index in order.split(protocol.batch_size):
+            names = protocol.augmentation
+            operation = names[int(torch.randint(len(names), (), generator=rng))]
+            transform = draw_augmentation(
+                operation, rng, batch_size=len(index), device=runtime.device
+            )
+            batch = augment(images[index], transform)
+            batch = batch.contiguous(memory_format=torch.channels_last)
+            with runtime.autocast():
+                logits = forward(batch)
+            loss = F.cross_entropy(logits.float(), labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        advance(1)
+    if not loss.isfinite():
+        raise RunError("a student diverged: its loss is not finite in the last epoch")
+
+
+@torch.no_grad()
+def accuracy(
+    student: Classifier,
+    source: Source,
+    image_size: int,
+    normalisation: Normalisation,
+    runtime: Runtime,
+) -> float:
+    """Share of the validation images that the student names rightly; streamed, never held."""
+    assert source.val is not None
+    student.eval()
+    right = torch.zeros((), dtype=torch.int64, device=runtime.device)
+    for batch in stream(
+        source.val, channels=source.channels, image_size=image_size, batch_size=_TEST_BATCH
+    ):
+        with runtime.autocast():
+            logits = student(normalisation(batch.images.to(runtime.device)))
+        right += (logits.argmax(1) == batch.labels.to(runtime.device)).sum()
+    return float(right) / len(source.val)

@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM are noted at once and obeyed between steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Terminated(Exception):
+    """SIGTERM arrived and the state is saved."""
+
+
+class Interrupts:
+    """A context in which the first SIGINT or SIGTERM waits for ``raise_pending``.
+
+    A second SIGINT raises at once. Outside the main thread signals cannot be caught, and the
+    context does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    @property
+    def pending(self) -> bool:
+        """Whether a signal waits."""
+        return self._signal is not None
+
+    def raise_pending(self) -> None:
+        """Raises KeyboardInterrupt or Terminated if a signal waits."""
+        if self._signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._signal == signal.SIGTERM:
+            raise Terminated
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._signal == signal.SIGINT and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number

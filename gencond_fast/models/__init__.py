@@ -1,0 +1,1 @@
+"""Networks: the stored sets (generator or pixels) and the classifiers that judge them."""

@@ -1,0 +1,105 @@
+"""The conditional generator with learned codes (2309.07698): int8 codes and a small decoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from gencond_fast.models.spec import StoreSpec
+from gencond_fast.models.store import StoredSet, fake_int8, straight_through, to_int8
+
+
+def pyramid(code_size: int, image_size: int) -> list[int]:
+    """Sides of the maps from the code to the image, each at most twice the one before."""
+    sizes = [image_size]
+    while sizes[0] > code_size:
+        sizes.insert(0, max(code_size, (sizes[0] + 1) // 2))
+    return sizes
+
+
+class Decoder(nn.Module):
+    """Maps a code and a class to an image: 3x3 convolutions between doublings of the side.
+
+    The class enters as one learned bias a channel after the first convolution.
+    """
+
+    def __init__(self, spec: StoreSpec) -> None:
+        super().__init__()
+        self.sizes = pyramid(spec.code_size, spec.image_size)
+        self.enter = nn.Conv2d(spec.code_channels, spec.width, 3, padding=1)
+        self.classes = nn.Embedding(spec.num_classes, spec.width)
+        self.stages = nn.ModuleList(
+            nn.Conv2d(spec.width, spec.width, 3, padding=1) for _ in self.sizes[1:]
+        )
+        self.leave = nn.Conv2d(spec.width, spec.channels, 3, padding=1)
+        nn.init.normal_(self.classes.weight, std=0.1)
+
+    def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
+        """Codes [B, k, s, s] and labels [B] to images [B, channels, S, S] in [0, 1]."""
+        x = self.enter(codes) + self.classes(labels)[:, :, None, None]
+        x = F.silu(x)
+        for size, stage in zip(self.sizes[1:], self.stages, strict=True):
+            x = F.interpolate(x, size=(size, size), mode="nearest")
+            x = F.silu(stage(x))
+        return torch.sigmoid(self.leave(x))
+
+
+class CodeGenerator(StoredSet):
+    """Learned codes [n, k, s, s] and the decoder that all of them share.
+
+    Codes are stored as int8 levels of [-1, 1], the decoder as float16; both roundings happen in
+    the forward pass while training, so that the written file loses nothing.
+    """
+
+    def __init__(self, spec: StoreSpec, *, seed: int = 0) -> None:
+        super().__init__(spec)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.decoder = Decoder(spec)
+            shape = (spec.samples, spec.code_channels, spec.code_size, spec.code_size)
+            self.codes = nn.Parameter(0.3 * torch.randn(shape))
+
+    def _decode(self, codes: Tensor, labels: Tensor) -> Tensor:
+        rounded = {
+            name: straight_through(weight, weight.half().float())
+            for name, weight in self.decoder.named_parameters()
+        }
+        images = torch.func.functional_call(self.decoder, rounded, (codes, labels))
+        return images.float()
+
+    def forward(self, index: Tensor) -> Tensor:
+        """See ``StoredSet.forward``."""
+        return self._decode(fake_int8(self.codes[index]), self.labels(index))
+
+    def fresh(self, index: Tensor, rng: torch.Generator) -> Tensor:
+        """Moves each code up to half-way to another code of its class, uniformly at random."""
+        per_class = self.spec.per_class
+        draw = torch.rand(2, len(index), generator=rng).to(index.device)
+        other = index - index % per_class + (draw[0] * per_class).long()
+        codes, partners = fake_int8(self.codes[index]), fake_int8(self.codes[other])
+        mixed = torch.lerp(codes, partners, 0.5 * draw[1][:, None, None, None])
+        return self._decode(mixed, self.labels(index))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Codes learn ten times as fast: each is seen only when its own sample is."""
+        return [
+            {"params": list(self.decoder.parameters()), "scale": 1.0},
+            {"params": [self.codes], "scale": 10.0},
+        ]
+
+    def to_storage(self) -> dict[str, Tensor]:
+        """``codes`` int8 [n, k, s, s] and ``decoder`` float16, all its weights in one row."""
+        return {
+            "codes": to_int8(self.codes),
+            "decoder": parameters_to_vector(self.decoder.parameters()).detach().half(),
+        }
+
+    def load_storage(self, tensors: dict[str, Tensor]) -> None:
+        """See ``StoredSet.load_storage``."""
+        with torch.no_grad():
+            self.codes.copy_(tensors["codes"].float() / 127.0)
+            vector_to_parameters(tensors["decoder"].float(), self.decoder.parameters())

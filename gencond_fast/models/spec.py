@@ -1,0 +1,43 @@
+"""The description of a stored set that goes into the file, and what it weighs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+Small = Annotated[int, Field(ge=1, le=4096)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class StoreSpec:
+    """Everything that fixes the shapes of a stored set.
+
+    The bounds are there for files from strangers: no accepted description can make the reader
+    allocate more than the file itself carries.
+
+    Attributes:
+        format: ``generator`` (codes and a decoder) or ``pixels`` (a plain tensor of images).
+        num_classes: C.
+        per_class: stored samples of each class.
+        channels: 1 or 3.
+        image_size: side of the square images in pixels.
+        width: channels inside the decoder (generator).
+        code_channels: channels of one code (generator).
+        code_size: side of one code (generator), or of one stored image (pixels).
+    """
+
+    format: Literal["generator", "pixels"]
+    num_classes: Annotated[int, Field(ge=1, le=1_000_000)]
+    per_class: Annotated[int, Field(ge=1, le=1_000_000)]
+    channels: Literal[1, 3]
+    image_size: Annotated[int, Field(ge=4, le=1024)]
+    width: Small
+    code_channels: Small
+    code_size: Small
+
+    @property
+    def samples(self) -> int:
+        """Stored samples of all classes together."""
+        return self.num_classes * self.per_class

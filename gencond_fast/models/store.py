@@ -1,0 +1,72 @@
+"""One interface for what a condensed file holds: labelled samples that can be decoded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gencond_fast.models.spec import StoreSpec
+
+
+class StoredSet(nn.Module, ABC):
+    """A finite list of labelled images in a form that gradients can reach.
+
+    Samples are ordered by class: sample ``i`` belongs to class ``i // per_class``.
+    """
+
+    def __init__(self, spec: StoreSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def labels(self, index: Tensor) -> Tensor:
+        """Classes [B] int64 of the samples ``index`` [B] int64."""
+        return index // self.spec.per_class
+
+    @abstractmethod
+    def forward(self, index: Tensor) -> Tensor:
+        """Decodes samples ``index`` [B] int64 to float32 images [B, channels, S, S] in [0, 1].
+
+        The images are those that the written file gives: storage rounding is part of the
+        forward pass, and gradients pass straight through it.
+        """
+
+    @abstractmethod
+    def fresh(self, index: Tensor, rng: torch.Generator) -> Tensor:
+        """Decodes new samples drawn around the stored ones ``index`` [B]; shapes as ``forward``.
+
+        Raises:
+            InputError: the format holds nothing to draw from.
+        """
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Optimiser groups, each with ``scale``: how much faster than the stage it learns."""
+
+    @abstractmethod
+    def to_storage(self) -> dict[str, Tensor]:
+        """The tensors of the file, in their stored types."""
+
+    @abstractmethod
+    def load_storage(self, tensors: dict[str, Tensor]) -> None:
+        """Takes over the tensors of a file, whose shapes and types are already checked."""
+
+
+def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
+    """``rounded`` in the forward pass, the gradient of ``value`` in the backward (1308.3432)."""
+    return value + (rounded - value).detach()
+
+
+def fake_int8(value: Tensor) -> Tensor:
+    """Clamps to [-1, 1] and rounds to the 255 levels k/127, both straight through.
+
+    A clamp that stopped the gradient would hold a number outside the range there for good.
+    """
+    return straight_through(value, (value.clamp(-1.0, 1.0) * 127.0).round() / 127.0)
+
+
+def to_int8(value: Tensor) -> Tensor:
+    """The integers k in [-127, 127] that ``fake_int8`` stands for."""
+    return (value.detach().clamp(-1.0, 1.0) * 127.0).round().to(torch.int8)

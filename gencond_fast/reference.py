@@ -1,0 +1,156 @@
+"""Plain PyTorch versions of every op: the definition the fast versions are tested against.
+
+Nothing here loops over classes or samples, and nothing reads a tensor's value on the host but the
+label check of `class_moments`. The intra-class losses hold N x N matrices, the inter-class ones
+C x C: they define the result and serve small batches.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+INTRA_KINDS = ("infonce", "rbf", "hinge", "nearest")
+INTER_KINDS = ("hinge", "infonce")
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype sums are kept and results returned in: float64 for float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def check_label_range(labels: Tensor, num_classes: int) -> None:
+    """Raise IndexError naming the first label outside 0 ... num_classes - 1."""
+    if labels.numel() == 0 or torch.compiler.is_compiling():
+        return
+    outside = (labels < 0) | (labels >= num_classes)
+    if bool(outside.any()):
+        raise IndexError(
+            f"class_moments: label {int(labels[outside][0])} is out of range: "
+            f"labels must lie in 0 ... {num_classes - 1} (num_classes = {num_classes})."
+        )
+
+
+def class_moments(
+    features: Tensor, labels: Tensor, num_classes: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Count, mean and sum of squared deviations of every class, computed in float64.
+
+    Args:
+        features: [N, D], any floating dtype.
+        labels: [N] int64 in 0 ... num_classes - 1, in any order.
+        num_classes: C.
+
+    Returns:
+        count [C] int64, mean [C, D] and m2 [C, D] in float32 (float64 for float64 features);
+        an empty class has zeros. A NaN reaches its own class and column only.
+
+    Raises:
+        IndexError: a label is out of range.
+    """
+    check_label_range(labels, num_classes)
+    dtype = accumulation_dtype(features.dtype)
+    x = features.double()
+    count = labels.new_zeros(num_classes).index_add(0, labels, torch.ones_like(labels))
+    n = count.clamp(min=1).unsqueeze(1)  # [C, 1]
+    zeros = x.new_zeros(num_classes, x.shape[1])
+    mean = zeros.index_add(0, labels, x) / n
+    deviation = x - mean.index_select(0, labels)
+    m2 = zeros.index_add(0, labels, deviation * deviation)
+    return count, mean.to(dtype), m2.to(dtype)
+
+
+def intra_class_loss(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    kind: str = "infonce",
+    temperature: float = 0.1,
+    sigma: float = 1.0,
+    margin: float = 1.0,
+) -> Tensor:
+    """How close samples of one class lie together, on the full N x N matrix of pairs.
+
+    See `gencond_fast.intra_class_loss` for the formulas; differentiable once.
+    """
+    f = features.to(accumulation_dtype(features.dtype))
+    if f.shape[0] == 0:
+        return f.sum()
+    same = labels.unsqueeze(0) == labels.unsqueeze(1)
+    pair = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)  # [N, N]
+    if kind == "rbf":
+        distance = _distances(f)
+        loss = _mean_where(pair, torch.exp(distance.square() / (-2 * sigma * sigma)))
+    elif kind == "hinge":
+        loss = _mean_where(pair, torch.relu(margin - _distances(f)).square())
+    elif kind == "nearest":
+        loss = _mean_row_max(_cosines(f), pair)
+    else:
+        loss = _mean_row_lse(_cosines(f) / temperature, pair)
+    return _with_nan(loss, f)
+
+
+def inter_class_loss(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    kind: str = "hinge",
+    temperature: float = 0.1,
+    margin: float = 1.0,
+) -> Tensor:
+    """How close the class means lie together, on the full C x C matrix of present classes.
+
+    See `gencond_fast.inter_class_loss` for the formulas; differentiable once.
+    """
+    f = features.to(accumulation_dtype(features.dtype))
+    if f.shape[0] == 0:
+        return f.sum()
+    classes, index, count = torch.unique(labels, return_inverse=True, return_counts=True)
+    total = f.new_zeros(len(classes), f.shape[1]).index_add(0, index, f)
+    mean = total / count.unsqueeze(1)  # [C', D]
+    pair = ~torch.eye(len(classes), dtype=torch.bool, device=labels.device)
+    if kind == "hinge":
+        loss = _mean_where(pair, torch.relu(margin - _distances(mean)).square())
+    else:
+        loss = _mean_row_lse(_cosines(mean) / temperature, pair)
+    return _with_nan(loss, f)
+
+
+def _distances(x: Tensor) -> Tensor:
+    # by differences, not through a Gram matrix: exact for duplicates and far from the origin,
+    # and its gradient at distance 0 is 0
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _cosines(x: Tensor) -> Tensor:
+    square = (x * x).sum(1, keepdim=True)
+    zero = square == 0
+    # both branches must be finite, or the unused one would send NaN gradients back
+    inverse = torch.where(zero, 0.0, torch.where(zero, 1.0, square).rsqrt())
+    unit = x * inverse
+    with torch.autocast(x.device.type, enabled=False):  # which would multiply in half precision
+        return unit @ unit.T
+
+
+def _mean_where(pair: Tensor, value: Tensor) -> Tensor:
+    return torch.where(pair, value, 0.0).sum() / pair.sum().clamp(min=1)
+
+
+def _mean_row_lse(logits: Tensor, pair: Tensor) -> Tensor:
+    """Mean over rows with a partner of log(mean over partners of exp(logits))."""
+    partners = pair.sum(1)
+    rows = partners > 0
+    # a row of nothing but -inf has a NaN gradient, so a row without a partner keeps its own entry
+    shown = pair | torch.diag(~rows)
+    lse = torch.logsumexp(logits.masked_fill(~shown, -torch.inf), 1)
+    return _mean_where(rows, lse - partners.clamp(min=1).to(lse.dtype).log())
+
+
+def _mean_row_max(value: Tensor, pair: Tensor) -> Tensor:
+    rows = pair.any(1)
+    return _mean_where(rows, value.masked_fill(~pair, -torch.inf).amax(1))
+
+
+def _with_nan(loss: Tensor, x: Tensor) -> Tensor:
+    # a NaN in a sample that is compared with nothing must not go unseen
+    return loss + torch.where(x.isnan().any(), torch.nan, 0.0).to(loss.dtype)

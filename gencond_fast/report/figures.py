@@ -1,0 +1,57 @@
+"""Images for people: grids of samples, one row a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from gencond_fast.files import write_atomic
+from gencond_fast.models.store import StoredSet
+
+_ROWS = 20
+_COLUMNS = 12
+_SIDE = 48  # pixels of a cell, at least
+_GAP = 2
+_FONT_SIZE = 13
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Images float [B, channels, S, S] in [0, 1] as uint8 [B, S, S, channels]."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+@torch.no_grad()
+def sample_grid(store: StoredSet, class_names: Sequence[str]) -> Image.Image:
+    """Stored samples, one row a class: the first 20 classes and up to 12 samples of each."""
+    spec = store.spec
+    rows, columns = min(spec.num_classes, _ROWS), min(spec.per_class, _COLUMNS)
+    index = (torch.arange(rows)[:, None] * spec.per_class + torch.arange(columns)).flatten()
+    device = next(store.parameters()).device
+    pictures = to_uint8(store(index.to(device)))
+    factor = max(1, -(-_SIDE // spec.image_size))
+    cell = spec.image_size * factor
+    font = ImageFont.load_default(_FONT_SIZE)
+    names = [name if len(name) <= 16 else name[:15] + "…" for name in class_names[:rows]]
+    margin = max(int(font.getlength(name)) for name in names) + 3 * _GAP + 4
+    size = (margin + columns * (cell + _GAP) + _GAP, rows * (cell + _GAP) + _GAP)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, name in enumerate(names):
+        top = _GAP + row * (cell + _GAP)
+        draw.text((2 * _GAP, top + cell // 2), name, fill="black", font=font, anchor="lm")
+        for column in range(columns):
+            pixels = pictures[row * columns + column]
+            image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+            image = image.resize((cell, cell), Image.Resampling.NEAREST)
+            sheet.paste(image.convert("RGB"), (margin + column * (cell + _GAP), top))
+    return sheet
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Writes a PNG atomically."""
+    write_atomic(path, lambda temporary: image.save(temporary, format="PNG"))
