@@ -66,7 +66,8 @@ class CMakeBuild(build_ext):
             "cuda": str(torch.version.cuda),
             "python": platform.python_version(),
         }
-        build = Path(self.build_temp).resolve() / _key(versions)
+        packages = [torch.__file__, pybind11.__file__]
+        build = Path(self.build_temp).resolve() / _key([*versions.values(), *packages])
         cmake = shutil.which("cmake")
         if cmake is None:
             raise RuntimeError("cmake was not found: pip install cmake ninja.")
@@ -89,12 +90,10 @@ class CMakeBuild(build_ext):
         return int(self.parallel or os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
 
 
-def _key(versions: dict[str, str]) -> str:
+def _key(parts: list[str]) -> str:
     """A name for the build tree, so that no tree outlives what it was configured with."""
     compiler = [os.environ.get(name, "") for name in ("CXX", "CXXFLAGS")]
-    # sys.prefix: pip's isolated builds put torch and pybind11 somewhere new every time
-    parts = [*versions.values(), *compiler, sys.prefix, *sys.path]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join([*parts, *compiler, sys.executable]).encode()).hexdigest()[:16]
 
 
 def _run(failure: str, command: list[str]) -> None:
@@ -104,7 +103,8 @@ def _run(failure: str, command: list[str]) -> None:
     if done.returncode != 0:
         lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
         first = next((i for i, line in enumerate(lines) if "error" in line.lower()), -3)
-        raise RuntimeError(f"{failure}: {' '.join(lines[first:][:3])}")
+        told = [line for line in lines[first:] if not line.startswith("CMake Error at")]
+        raise RuntimeError(f"{failure}: {' '.join(told[:3])}")
 
 
 def _write_record(path: Path, record: dict[str, str]) -> None:

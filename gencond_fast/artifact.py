@@ -132,7 +132,7 @@ def load(path: str | Path) -> Artifact:
 
 
 def file_size(metadata: Metadata) -> int:
-    """Exact bytes of the file that ``save`` writes for a set described so, without building it."""
+    """Exact bytes of the file that `save` writes for a set described so, without building it."""
     layout = storage_layout(metadata.store)
     entries: dict[str, Any] = {"__metadata__": {_KEY: _encode(metadata, "0" * 16)}}
     start = 0

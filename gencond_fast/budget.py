@@ -18,7 +18,7 @@ _WIDTHS = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
 
 
 def parse_bytes(text: str) -> int:
-    """Reads ``40000``, ``40KB``, ``1.5 MiB``: K, M, G are powers of 1000; Ki, Mi, Gi of 1024.
+    """Reads `40000`, `40KB`, `1.5 MiB`: K, M, G are powers of 1000; Ki, Mi, Gi of 1024.
 
     Raises:
         InputError: the text is no positive amount of bytes.
@@ -31,7 +31,7 @@ def parse_bytes(text: str) -> int:
 
 
 def format_bytes(amount: int) -> str:
-    """``122,880 bytes`` for people, with the unit that fits."""
+    """`122,880 bytes` for people, with the unit that fits."""
     for unit, size in (("GB", 1000**3), ("MB", 1000**2), ("kB", 1000)):
         if amount >= size:
             return f"{amount / size:.3g} {unit}"
@@ -39,12 +39,12 @@ def format_bytes(amount: int) -> str:
 
 
 def ipc_to_bytes(ipc: int, num_classes: int, channels: int, image_size: int) -> int:
-    """Bytes of ``ipc`` float32 images of each class, the field's meaning of IPC."""
+    """Bytes of `ipc` float32 images of each class, the field's meaning of IPC."""
     return ipc * num_classes * channels * image_size**2 * 4
 
 
 def bytes_to_ipc(size: int, num_classes: int, channels: int, image_size: int) -> float:
-    """Images per class that ``size`` bytes are worth as float32 pixels."""
+    """Images per class that `size` bytes are worth as float32 pixels."""
     return size / (num_classes * channels * image_size**2 * 4)
 
 

@@ -17,7 +17,7 @@ from gencond_fast.files import write_atomic
 
 
 def cache_directory(kind: str) -> Path:
-    """``$GENCOND_FAST_CACHE/kind``, else ``$XDG_CACHE_HOME`` or ``~/.cache``; made if missing.
+    """`$GENCOND_FAST_CACHE/kind`, else `$XDG_CACHE_HOME` or `~/.cache`; made if missing.
 
     Raises:
         OSError: it cannot be made.

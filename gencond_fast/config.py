@@ -1,4 +1,4 @@
-"""Every option and its default, once; presets; reading from YAML and ``key=value``."""
+"""Every option and its default, once; presets; reading from YAML and `key=value`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class StoreConfig:
     """What the file holds. Sizes left at None are chosen to fill the budget.
 
     Attributes:
-        format: ``generator`` (codes and decoder) or ``pixels``.
+        format: `generator` (codes and decoder) or `pixels`.
         per_class: stored samples of a class.
         width: channels inside the decoder.
         code_channels: channels of one code.
-        code_size: side of one code; with ``pixels``, side of one stored image.
+        code_size: side of one code; with `pixels`, side of one stored image.
     """
 
     format: Literal["generator", "pixels"] = "generator"
@@ -50,7 +50,7 @@ class NetworkConfig:
     """The feature networks and the statistics of the real data under them.
 
     Attributes:
-        model: architecture, one of ``gencond_fast.models.registry.MODEL_NAMES``.
+        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES`.
         width: channels of a ConvNet.
         random: networks with random weights.
         trained: networks trained on real images, each for a different number of steps.
@@ -77,11 +77,11 @@ class LossConfig:
     Attributes:
         discrepancies: weight of each discrepancy by name, averaged over classes.
         intra: weight of the intra-class loss.
-        intra_kind: its form, see ``gencond_fast.intra_class_loss``.
+        intra_kind: its form, see `gencond_fast.intra_class_loss`.
         inter: weight of the inter-class loss.
-        inter_kind: its form, see ``gencond_fast.inter_class_loss``.
-        temperature: of the ``infonce`` forms.
-        margin: of the ``hinge`` forms, in units of the real within-class variance.
+        inter_kind: its form, see `gencond_fast.inter_class_loss`.
+        temperature: of the `infonce` forms.
+        margin: of the `hinge` forms, in units of the real within-class variance.
         cross_entropy: weight of the trained networks' classification loss.
     """
 
@@ -109,7 +109,7 @@ class TrainingConfig:
         class_batch: classes in a matching step; None takes all.
         clip: largest norm of the gradient.
         checkpoint_every: steps between checkpoints.
-        log_every: steps between lines of ``metrics.jsonl``.
+        log_every: steps between lines of `metrics.jsonl`.
     """
 
     steps: Positive = 4000
@@ -133,13 +133,13 @@ class Config:
         out: run directory.
         val_fraction: share of each class held out, for data without a validation split.
         image_size: side in pixels; None keeps the data's own side up to 64.
-        ipc: budget in images per class (float32 pixels). Ten when ``bytes`` is not given.
-        bytes: budget in bytes of the file; excludes ``ipc``.
+        ipc: budget in images per class (float32 pixels). Ten when `bytes` is not given.
+        bytes: budget in bytes of the file; excludes `ipc`.
         seed: of everything random.
-        device: ``auto`` takes a GPU when there is one.
-        precision: of the feature networks; ``auto`` is bfloat16 where the device has it in
+        device: `auto` takes a GPU when there is one.
+        precision: of the feature networks; `auto` is bfloat16 where the device has it in
             hardware and the step is heavy enough to gain.
-        compile: ``torch.compile`` of generator and networks; ``auto`` weighs its cost.
+        compile: `torch.compile` of generator and networks; `auto` weighs its cost.
     """
 
     data: str
@@ -176,10 +176,10 @@ class EvaluateConfig:
         models: architectures of the students.
         seeds: students of each kind.
         epochs: passes over the training set; 1000 in the published protocol.
-        controls: other training sets beside the condensed one; ``random`` is as many real
+        controls: other training sets beside the condensed one; `random` is as many real
             images a class as the budget is in IPC.
-        split: ``stored`` (a finite list) or ``stream`` (fresh codes every epoch).
-        device, precision, compile: as in ``Config``.
+        split: `stored` (a finite list) or `stream` (fresh codes every epoch).
+        device, precision, compile: as in `Config`.
     """
 
     run: str
@@ -217,22 +217,18 @@ def parse(kind: type[T], values: Mapping[str, Any]) -> T:
         raise InputError(_first_problem(kind, error)) from None
 
 
-def resolve(
-    *layers: Mapping[str, Any],
-    preset: str = "standard",
-    kind: type[T] = Config,  # type: ignore[assignment]
-) -> T:
+def resolve(*layers: Mapping[str, Any], preset: str = "standard") -> Config:
     """Defaults, then the preset, then each layer over the one before.
 
     Raises:
-        InputError: as ``parse``, or the preset is unknown.
+        InputError: as `parse`, or the preset is unknown.
     """
     if preset not in PRESETS:
         raise InputError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     merged: dict[str, Any] = {}
     for layer in (PRESETS[preset], *layers):
         merged = _merge(merged, layer)
-    return parse(kind, merged)
+    return parse(Config, merged)
 
 
 def to_plain(config: Any) -> dict[str, Any]:
@@ -241,13 +237,13 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 
 def changed_options(config: Any) -> dict[str, Any]:
-    """The options that differ from their defaults, flat, as ``section.option: value``."""
+    """The options that differ from their defaults, flat, as `section.option: value`."""
     defaults = _flatten({f.name: _default(f) for f in dataclasses.fields(config)})
     return {k: v for k, v in _flatten(to_plain(config)).items() if defaults.get(k) != v}
 
 
 def differences(one: Any, other: Any) -> list[str]:
-    """Sentences such as ``training.steps is 100, was 50`` for two configs of one kind."""
+    """Sentences such as `training.steps is 100, was 50` for two configs of one kind."""
     now, before = _flatten(to_plain(one)), _flatten(to_plain(other))
     return [
         f"{key} is {now.get(key)}, was {before.get(key)}"
@@ -275,10 +271,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:
-    """Turns ``section.option=value`` strings into nested values; values are read as YAML.
+    """Turns `section.option=value` strings into nested values; values are read as YAML.
 
     Raises:
-        InputError: a string has no ``=``, or its value is no YAML.
+        InputError: a string has no `=`, or its value is no YAML.
     """
     nested: dict[str, Any] = {}
     for pair in pairs:

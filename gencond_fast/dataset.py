@@ -16,13 +16,13 @@ from gencond_fast.errors import InputError
 class CondensedDataset(Dataset[tuple[Tensor, int]]):
     """Images float32 [channels, H, W] in [0, 1] and their labels, decoded on demand.
 
-    ``split="stored"`` is the finite list in the file. ``split="stream"`` has the same length, but
+    `split="stored"` is the finite list in the file. `split="stream"` has the same length, but
     each access draws a new sample around the stored one, from PyTorch's global random state.
 
     Args:
         path: condensed file or run directory.
         device: where images are decoded and returned.
-        split: ``stored`` or ``stream``.
+        split: `stored` or `stream`.
 
     Attributes:
         class_names: one name a class.

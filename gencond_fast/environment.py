@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
 
 
 def describe() -> dict[str, Any]:
-    """The whole environment as plain values, for people and for ``environment.json``."""
+    """The whole environment as plain values, for people and for `environment.json`."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     dali = importlib.util.find_spec("nvidia.dali") if importlib.util.find_spec("nvidia") else None
     return {

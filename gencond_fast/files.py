@@ -11,10 +11,10 @@ from typing import Any
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets ``write`` fill a temporary file beside ``path``, then moves it into place.
+    """Lets `write` fill a temporary file beside `path`, then moves it into place.
 
     The content is on the disk before the name is; on any error the temporary file is removed
-    and ``path`` is as it was.
+    and `path` is as it was.
 
     Raises:
         OSError: the directory cannot be written or the disk is full.

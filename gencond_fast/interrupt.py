@@ -13,7 +13,7 @@ class Terminated(Exception):
 
 
 class Interrupts:
-    """A context in which the first SIGINT or SIGTERM waits for ``raise_pending``.
+    """A context in which the first SIGINT or SIGTERM waits for `raise_pending`.
 
     A second SIGINT raises at once. Outside the main thread signals cannot be caught, and the
     context does nothing.

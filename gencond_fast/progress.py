@@ -23,7 +23,7 @@ class Task(Protocol):
     """One part of a job with a known length."""
 
     def advance(self, amount: int = 1, values: Mapping[str, float] | None = None) -> None:
-        """Adds ``amount`` to what is done and shows the values, such as losses."""
+        """Adds `amount` to what is done and shows the values, such as losses."""
         ...
 
 
@@ -35,13 +35,13 @@ class Reporter:
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        """Opens a part of the job that takes ``total`` units, ``done`` of them already behind."""
+        """Opens a part of the job that takes `total` units, `done` of them already behind."""
         yield _Silent()
 
 
 class _Silent:
     def advance(self, amount: int = 1, values: Mapping[str, float] | None = None) -> None:
-        """See ``Task.advance``."""
+        """See `Task.advance`."""
 
 
 class PlainReporter(Reporter):
@@ -51,12 +51,12 @@ class PlainReporter(Reporter):
         self._every = every
 
     def message(self, text: str) -> None:
-        """See ``Reporter.message``."""
+        """See `Reporter.message`."""
         print(text, file=sys.stderr, flush=True)
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        """See ``Reporter.task``."""
+        """See `Reporter.task`."""
         yield _Lines(self, name, total, done, self._every)
 
 
@@ -67,7 +67,7 @@ class _Lines:
         self._last = time.monotonic()
 
     def advance(self, amount: int = 1, values: Mapping[str, float] | None = None) -> None:
-        """See ``Task.advance``."""
+        """See `Task.advance`."""
         self._done += amount
         now = time.monotonic()
         if now - self._last >= self._every or self._done >= self._total:
@@ -83,12 +83,12 @@ class RichReporter(Reporter):
         self._console = console
 
     def message(self, text: str) -> None:
-        """See ``Reporter.message``."""
+        """See `Reporter.message`."""
         self._console.print(text, highlight=False, markup=False)
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        """See ``Reporter.task``."""
+        """See `Reporter.task`."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -108,7 +108,7 @@ class _Bar:
         self._progress, self._bar = progress, bar
 
     def advance(self, amount: int = 1, values: Mapping[str, float] | None = None) -> None:
-        """See ``Task.advance``."""
+        """See `Task.advance`."""
         fields = {} if values is None else {"values": _show(values)}
         self._progress.update(self._bar, advance=amount, **fields)  # type: ignore[arg-type]
 

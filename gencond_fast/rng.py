@@ -8,7 +8,7 @@ import torch
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A 63-bit seed for one purpose, such as ``derive_seed(seed, "match", step)``."""
+    """A 63-bit seed for one purpose, such as `derive_seed(seed, "match", step)`."""
     text = ":".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 

@@ -15,6 +15,7 @@ import torch
 from gencond_fast.config import Device, Precision, Switch
 from gencond_fast.errors import InputError
 
+M = TypeVar("M", bound=torch.nn.Module)
 F = TypeVar("F", bound=Callable[..., object])
 
 _LIGHT_SIDE = 16  # below this side a step is too short to repay compiling it
@@ -27,7 +28,7 @@ class Runtime:
     Attributes:
         device: where tensors live.
         low_precision: whether networks run in bfloat16.
-        compiled: whether functions go through ``torch.compile``.
+        compiled: whether functions go through `torch.compile`.
     """
 
     device: torch.device
@@ -39,11 +40,15 @@ class Runtime:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.low_precision)
 
     def compile(self, function: F) -> F:
-        """``torch.compile`` if that was chosen, else the function itself."""
+        """`torch.compile` if that was chosen, else the function itself."""
         return torch.compile(function) if self.compiled else function  # type: ignore[return-value]
 
+    def place(self, network: M) -> M:
+        """Moves a network to the device, its weights in the layout that convolutions like."""
+        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
     def describe(self) -> str:
-        """``cpu, bfloat16, compiled``."""
+        """`cpu, bfloat16, compiled`."""
         precision = "bfloat16" if self.low_precision else "float32"
         return f"{self.device.type}, {precision}, {'compiled' if self.compiled else 'eager'}"
 
@@ -51,7 +56,7 @@ class Runtime:
 def choose_runtime(
     device: Device, precision: Precision, compile_switch: Switch, image_size: int
 ) -> Runtime:
-    """Resolves the ``auto`` options for this machine and image size.
+    """Resolves the `auto` options for this machine and image size.
 
     Raises:
         InputError: a GPU or a compiler is asked for and there is none.
@@ -75,7 +80,8 @@ def choose_runtime(
 def _native_bfloat16(on_gpu: bool) -> bool:
     if on_gpu:
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    # PyTorch 2.11 cannot be asked yet
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

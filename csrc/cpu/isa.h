@@ -1,4 +1,4 @@
-// The instruction set the CPU kernels run with. Knows nothing of torch, so that module.cpp can use it.
+// The instruction set the CPU kernels run with. Knows nothing of torch, so module.cpp can use it.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// class_moments on the CPU: rows are grouped by class, cut into tiles of fixed size, the tiles dealt
-// out to the threads, and classes of several tiles merged. See ops/class_moments.h for the contract.
+// class_moments on the CPU: rows are grouped by class and cut into tiles of fixed size, the tiles
+// dealt out to the threads, and classes of several tiles merged. Contract: ops/class_moments.h.
 #include <ATen/Dispatch.h>
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>

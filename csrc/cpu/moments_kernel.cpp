@@ -68,8 +68,8 @@ inline void update(V (&x)[ROWS], const Weights<V>& weights, V& mean, V& m2) {
   m2 = m2 + at::vec::fmadd(delta * delta, weights.between, squares[0] + squares[1]);
 }
 
-// Adds row[0 ... ROWS - 1] to the running moments of `seen` rows. row[ROWS ... 2 ROWS - 1] come next:
-// rows lie anywhere in memory, so the hardware cannot know them.
+// Adds row[0 ... ROWS - 1] to the running moments of `seen` rows. row[ROWS ... 2 ROWS - 1] come
+// next: rows lie anywhere in memory, so the hardware cannot know them.
 template <typename T, int ROWS>
 inline void add_rows(const T* const* row, int64_t seen, int64_t columns,
                      const accumulate_t<T>* shift, accumulate_t<T>* mean, accumulate_t<T>* m2) {
@@ -140,8 +140,8 @@ void backward(const T* x, const accumulate_t<T>* grad_mean, const accumulate_t<T
   A lanes[LANES];
   for (int64_t j = 0; j < columns; j += LANES) {
     if (const int rest = static_cast<int>(columns - j); rest < LANES) {
-      gradient<V>(load_as<T>(x + j, rest), load_as<A>(grad_mean + j, rest), load_as<A>(grad_m2 + j, rest),
-                  load_as<A>(mean + j, rest), inverse)
+      gradient<V>(load_as<T>(x + j, rest), load_as<A>(grad_mean + j, rest),
+                  load_as<A>(grad_m2 + j, rest), load_as<A>(mean + j, rest), inverse)
           .store(lanes);
       for (int i = 0; i < rest; ++i) grad[j + i] = static_cast<T>(lanes[i]);
       return;

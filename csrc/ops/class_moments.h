@@ -4,24 +4,24 @@
 // features  [N, D]  float32, float16, bfloat16 or float64, any strides
 // labels    [N]     int64 in 0 ... C - 1 in any order, C = num_classes
 // count     [C]     int64
-// mean, m2  [C, D]  float32 (float64 for float64 features): the mean of each class and the sum of
-//                   squared deviations from it
+// mean, m2  [C, D]  float32 (float64 for float64 features): the mean of each class and the sum
+//                   of squared deviations from it
 //
-// Empty classes have zeros; so has everything when N = 0. A NaN or an infinity reaches its own class
-// and column only. A label out of range is an IndexError that names it.
+// Empty classes have zeros; so has everything when N = 0. A NaN or an infinity reaches its own
+// class and column only. A label out of range is an IndexError that names it.
 //
-// Accuracy: deviations from the first sample of the class are summed, in groups, chunks and classes,
-// each merged with the next by Chan's update, so a mean far larger than the spread costs nothing, nor
-// does an outlier. Chunks are merged in float64.
+// Accuracy: deviations from the first sample of the class are summed, in groups, chunks and
+// classes, each merged with the next by Chan's update, so a mean far larger than the spread costs
+// no digits, nor does an outlier. Chunks are merged in float64.
 //
-// Determinism: the order of summation depends on the labels and the instruction set alone; the same
-// bits come out whatever the number of threads.
+// Determinism: the order of summation depends on the labels and the instruction set alone; the
+// same bits come out whatever the number of threads.
 //
 // gencond::class_moments_backward(Tensor grad_mean, Tensor grad_m2, Tensor features, Tensor labels,
 //                                 Tensor count, Tensor mean) -> Tensor
 //
-// [N, D] in the dtype of features: grad_mean[c] / count[c] + 2 grad_m2[c] (x - mean[c]), c the class
-// of x; grad_mean and grad_m2 are [C, D] in the dtype of mean.
+// [N, D] in the dtype of features: grad_mean[c] / count[c] + 2 grad_m2[c] (x - mean[c]), c the
+// class of x; grad_mean and grad_m2 are [C, D] in the dtype of mean.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -79,8 +79,9 @@ def build_bank(task: Task, networks: FeatureNetworks) -> list[BankEntry]:
         )
         for plan, drawn in zip(networks.plans, transforms, strict=True)
     ]
-    tables = [load_tensors(path) for path in paths]
-    missing = [index for index, table in enumerate(tables) if table is None]
+    found = {index: load_tensors(path) for index, path in enumerate(paths)}
+    tables = {index: table for index, table in found.items() if table is not None}
+    missing = [index for index in found if index not in tables]
     if missing:
         for index, moments in _measure(task, networks, transforms, missing).items():
             tables[index] = {
@@ -91,8 +92,8 @@ def build_bank(task: Task, networks: FeatureNetworks) -> list[BankEntry]:
             save_tensors(paths[index], tables[index])
     device = task.runtime.device
     return [
-        _scaled({name: value.to(device) for name, value in table.items()}, drawn)
-        for table, drawn in zip(tables, transforms, strict=True)
+        _scaled({name: value.to(device) for name, value in tables[index].items()}, drawn)
+        for index, drawn in enumerate(transforms)
     ]
 
 

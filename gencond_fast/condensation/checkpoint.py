@@ -27,7 +27,7 @@ class Checkpoint:
         step: steps done, over all stages.
         fingerprint: of the data.
         store: state of the stored set.
-        optimizer: state of the optimiser, of the stage that ``step`` lies in.
+        optimizer: state of the optimiser, of the stage that `step` lies in.
     """
 
     step: int

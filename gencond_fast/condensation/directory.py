@@ -17,7 +17,7 @@ CONFIG_NAME = "config.yaml"
 
 
 def claim(config: Config) -> Path:
-    """Makes the run directory of ``config``, or finds it as an earlier start left it.
+    """Makes the run directory of `config`, or finds it as an earlier start left it.
 
     Raises:
         InputError: the directory belongs to a run with other options, holds something else, or
@@ -48,10 +48,10 @@ def finished(directory: Path) -> bool:
 
 
 def read_config(directory: Path) -> Config:
-    """The options that the run in ``directory`` was made with.
+    """The options that the run in `directory` was made with.
 
     Raises:
-        InputError: there is no readable ``config.yaml``.
+        InputError: there is no readable `config.yaml`.
     """
     return parse(Config, read_yaml(directory / CONFIG_NAME))
 

@@ -27,7 +27,7 @@ class Loop:
         task: data, options, machine.
         store: the stored set, on the device of the task.
         stages: in order.
-        directory: of the run; holds ``checkpoint/`` and ``metrics.jsonl``.
+        directory: of the run; holds `checkpoint/` and `metrics.jsonl`.
     """
 
     def __init__(self, task: Task, store: StoredSet, stages: list[Stage], directory: Path) -> None:

@@ -26,7 +26,7 @@ class Match(Stage):
     """Discrepancies + intra-class + inter-class loss (+ cross-entropy) under a random network.
 
     All chosen classes go through one batch. Each step draws a network, one of its augmentations,
-    the classes (all, or ``class_batch`` of them) and the stored samples of each class.
+    the classes (all, or `class_batch` of them) and the stored samples of each class.
     """
 
     name = "match"
@@ -56,11 +56,11 @@ class Match(Stage):
 
     @property
     def images_per_step(self) -> int:
-        """See ``Stage``."""
+        """See `Stage`."""
         return self._classes * self._each
 
     def terms(self, step: int) -> dict[str, Tensor]:
-        """See ``Stage``."""
+        """See `Stage`."""
         device = self._task.runtime.device
         rng = named_rng(self._task.config.seed, "match", step)
         network = int(torch.randint(len(self._bank), (), generator=rng))
@@ -105,12 +105,16 @@ class Match(Stage):
 
     def _diversity_terms(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         options = self._task.config.losses
-        shared = {"temperature": options.temperature, "margin": options.margin}
+        temperature, margin = options.temperature, options.margin
         terms = {}
         if options.intra != 0.0:
-            loss = intra_class_loss(features, labels, kind=options.intra_kind, **shared)
+            loss = intra_class_loss(
+                features, labels, kind=options.intra_kind, temperature=temperature, margin=margin
+            )
             terms["intra"] = options.intra * loss
         if options.inter != 0.0:
-            loss = inter_class_loss(features, labels, kind=options.inter_kind, **shared)
+            loss = inter_class_loss(
+                features, labels, kind=options.inter_kind, temperature=temperature, margin=margin
+            )
             terms["inter"] = options.inter * loss
         return terms

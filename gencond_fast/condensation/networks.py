@@ -55,8 +55,7 @@ class FeatureNetworks:
     def __init__(self, task: Task, plans: list[NetworkPlan], weights: list[dict[str, Tensor]]):
         self.plans = plans
         self._weights = weights
-        self._resident = _build(task, 0).requires_grad_(False).eval()
-        self._resident.to(task.runtime.device, memory_format=torch.channels_last)
+        self._resident = task.runtime.place(_build(task, 0)).requires_grad_(False).eval()
         self._features = task.runtime.compile(self._resident.features)
         self._autocast = task.runtime.autocast
         self.feature_dim = self._resident.feature_dim
@@ -65,7 +64,7 @@ class FeatureNetworks:
         return len(self.plans)
 
     def select(self, index: int) -> None:
-        """Puts network ``index`` in place for the calls that follow."""
+        """Puts network `index` in place for the calls that follow."""
         self._resident.load_state_dict(self._weights[index])
 
     def features(self, images: Tensor) -> Tensor:
@@ -103,13 +102,16 @@ def build_networks(task: Task) -> FeatureNetworks:
     plans = plan_networks(task)
     directory = cache_directory("networks")
     paths = [directory / f"{network_key(task, plan)}.safetensors" for plan in plans]
-    found = {plan: load_tensors(path) for plan, path in zip(plans, paths, strict=True)}
-    missing = [plan for plan in plans if found[plan] is None]
-    with task.reporter.task("feature networks", sum(p.steps for p in missing)) as progress:
-        for plan in missing:
-            found[plan] = _train(task, plan, progress.advance)
-            save_tensors(paths[plans.index(plan)], found[plan])
-    return FeatureNetworks(task, plans, [found[plan] for plan in plans])
+    cached = [load_tensors(path) for path in paths]
+    missing = sum(p.steps for p, found in zip(plans, cached, strict=True) if found is None)
+    weights = []
+    with task.reporter.task("feature networks", missing) as progress:
+        for plan, path, found in zip(plans, paths, cached, strict=True):
+            if found is None:
+                found = _train(task, plan, progress.advance)
+                save_tensors(path, found)
+            weights.append(found)
+    return FeatureNetworks(task, plans, weights)
 
 
 def _build(task: Task, index: int) -> Classifier:
@@ -127,7 +129,7 @@ def _build(task: Task, index: int) -> Classifier:
 def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dict[str, Tensor]:
     """AdamW with a linearly falling rate on augmented batches from the sample."""
     device = task.runtime.device
-    network = _build(task, plan.index).to(device, memory_format=torch.channels_last)
+    network = task.runtime.place(_build(task, plan.index))
     if not plan.trained:
         return network.state_dict()
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)

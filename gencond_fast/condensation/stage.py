@@ -27,7 +27,7 @@ class Stage(ABC):
 
     @abstractmethod
     def terms(self, step: int) -> dict[str, Tensor]:
-        """The weighted terms of the loss at ``step`` of this stage; their sum is minimised."""
+        """The weighted terms of the loss at `step` of this stage; their sum is minimised."""
 
     @property
     @abstractmethod

@@ -32,11 +32,11 @@ class WarmStart(Stage):
 
     @property
     def images_per_step(self) -> int:
-        """See ``Stage``."""
+        """See `Stage`."""
         return self._batch
 
     def terms(self, step: int) -> dict[str, Tensor]:
-        """See ``Stage``. The samples take turns: each is seen once in a round."""
+        """See `Stage`. The samples take turns: each is seen once in a round."""
         rng = named_rng(self._task.config.seed, "warm start", step * self._batch // self._samples)
         order = torch.randperm(self._samples, generator=rng)
         place = torch.arange(step * self._batch, (step + 1) * self._batch) % self._samples

@@ -29,7 +29,7 @@ class Augmentation:
     """One operation and the random numbers behind it.
 
     Attributes:
-        operation: one of ``OPERATIONS``, or ``identity``.
+        operation: one of `OPERATIONS`, or `identity`.
         draws: [b, 3] float32 uniform in [0, 1), with b = 1 (siamese) or the batch size.
     """
 
@@ -40,12 +40,12 @@ class Augmentation:
 def draw_augmentation(
     operation: str, rng: torch.Generator, *, batch_size: int = 1, device: str | torch.device = "cpu"
 ) -> Augmentation:
-    """Draws parameters for ``operation``; a batch size of 1 makes them shared by every image."""
+    """Draws parameters for `operation`; a batch size of 1 makes them shared by every image."""
     return Augmentation(operation, torch.rand(batch_size, 3, generator=rng).to(device))
 
 
 def augment(images: Tensor, augmentation: Augmentation) -> Tensor:
-    """Transforms normalised images [B, C, H, W]; differentiable in ``images``.
+    """Transforms normalised images [B, C, H, W]; differentiable in `images`.
 
     Raises:
         ValueError: the operation is unknown, or the draws fit neither 1 nor B images.
@@ -94,7 +94,7 @@ def _cutout(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def _span(draw: Tensor, length: int, size: int) -> Tensor:
-    """[b, length] bool: the ``size`` positions around a centre at ``draw`` of the length."""
+    """[b, length] bool: the `size` positions around a centre at `draw` of the length."""
     start = (draw * (length + (1 - size % 2))).long() - size // 2
     position = torch.arange(length, device=draw.device)
     return (position >= start[:, None]) & (position < start[:, None] + size)

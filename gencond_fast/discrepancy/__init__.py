@@ -13,7 +13,7 @@ DISCREPANCIES: dict[str, type[Discrepancy]] = {"mean": Mean, "moments": Moments}
 
 
 def build_discrepancy(name: str) -> Discrepancy:
-    """The discrepancy called ``name``.
+    """The discrepancy called `name`.
 
     Raises:
         InputError: there is none of that name.

@@ -30,8 +30,8 @@ class Generated:
 class Discrepancy(ABC):
     """A distance between the real and the generated features of each class, summed over classes.
 
-    ``prepare`` takes what the statistics bank knows of the real classes under one network and
-    augmentation; ``loss`` compares a generated batch of the same classes with it. Adding the
+    `prepare` takes what the statistics bank knows of the real classes under one network and
+    augmentation; `loss` compares a generated batch of the same classes with it. Adding the
     losses of several discrepancies gives another.
     """
 

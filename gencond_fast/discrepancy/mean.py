@@ -18,11 +18,11 @@ class Mean(Discrepancy):
     """
 
     def prepare(self, real: ClassMoments) -> None:
-        """See ``Discrepancy.prepare``."""
+        """See `Discrepancy.prepare`."""
         self._real = real
 
     def loss(self, generated: Generated) -> Tensor:
-        """See ``Discrepancy.loss``."""
+        """See `Discrepancy.loss`."""
         both = (self._real.count > 0) & (generated.moments.count > 0)
         distance = (generated.moments.mean - self._real.mean).square().sum(1)
         return torch.where(both, distance - draw_variance(generated), 0.0).sum()

@@ -17,7 +17,7 @@ class Moments(Mean):
     """
 
     def loss(self, generated: Generated) -> Tensor:
-        """See ``Discrepancy.loss``."""
+        """See `Discrepancy.loss`."""
         both = (self._real.count > 1) & (generated.moments.count > 1)
         difference = _deviation(generated.moments.variance(ddof=1)) - _deviation(
             self._real.variance(ddof=1)

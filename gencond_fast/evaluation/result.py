@@ -12,7 +12,7 @@ class Row:
     """Students of one architecture trained on one kind of training set.
 
     Attributes:
-        training_set: ``stored``, ``stream``, or the name of a control.
+        training_set: `stored`, `stream`, or the name of a control.
         model: architecture.
         images_per_class: of the training set.
         accuracies: on the validation split after the last epoch, one a seed, as fractions.

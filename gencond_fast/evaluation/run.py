@@ -110,8 +110,7 @@ class _Bench:
         accuracies = []
         for seed in range(self._config.seeds):
             labels, images_of = training_set.draw(seed)
-            student = self._student(model, derive_seed(seed, "student", model))
-            student.to(self._runtime.device, memory_format=torch.channels_last)
+            student = self._runtime.place(self._student(model, derive_seed(seed, "student", model)))
             train_student(
                 student,
                 images_of,

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Classifier(nn.Module):
-    """A ``body`` that embeds images and a linear ``classifier`` on the embedding.
+    """A `body` that embeds images and a linear `classifier` on the embedding.
 
     Args:
         body: maps normalised images [B, channels, H, W] to maps [B, width, h, w].

@@ -12,7 +12,7 @@ _SMALLEST_MAP = 3
 def convnet(
     channels: int, num_classes: int, image_size: int, *, depth: int = 3, width: int = 128
 ) -> Classifier:
-    """``depth`` blocks of 3x3 convolution, instance norm, ReLU and 2x2 average pooling.
+    """`depth` blocks of 3x3 convolution, instance norm, ReLU and 2x2 average pooling.
 
     Args:
         channels: input channels, 1 or 3.

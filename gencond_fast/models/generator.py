@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from gencond_fast.models.spec import StoreSpec
-from gencond_fast.models.store import StoredSet, fake_int8, straight_through, to_int8
+from gencond_fast.models.store import StoredSet, fake_int8, to_int8
 
 
 def pyramid(code_size: int, image_size: int) -> list[int]:
@@ -51,8 +51,9 @@ class Decoder(nn.Module):
 class CodeGenerator(StoredSet):
     """Learned codes [n, k, s, s] and the decoder that all of them share.
 
-    Codes are stored as int8 levels of [-1, 1], the decoder as float16; both roundings happen in
-    the forward pass while training, so that the written file loses nothing.
+    Codes are stored as int8 levels of [-1, 1] and rounded so in every forward pass, so that the
+    optimisation sees what is written. The decoder is stored as float16, which moves a decoded
+    pixel by less than its own rounding to eight bits.
     """
 
     def __init__(self, spec: StoreSpec, *, seed: int = 0) -> None:
@@ -63,17 +64,9 @@ class CodeGenerator(StoredSet):
             shape = (spec.samples, spec.code_channels, spec.code_size, spec.code_size)
             self.codes = nn.Parameter(0.3 * torch.randn(shape))
 
-    def _decode(self, codes: Tensor, labels: Tensor) -> Tensor:
-        rounded = {
-            name: straight_through(weight, weight.half().float())
-            for name, weight in self.decoder.named_parameters()
-        }
-        images = torch.func.functional_call(self.decoder, rounded, (codes, labels))
-        return images.float()
-
     def forward(self, index: Tensor) -> Tensor:
-        """See ``StoredSet.forward``."""
-        return self._decode(fake_int8(self.codes[index]), self.labels(index))
+        """See `StoredSet.forward`."""
+        return self.decoder(fake_int8(self.codes[index]), self.labels(index))
 
     def fresh(self, index: Tensor, rng: torch.Generator) -> Tensor:
         """Moves each code up to half-way to another code of its class, uniformly at random."""
@@ -82,7 +75,7 @@ class CodeGenerator(StoredSet):
         other = index - index % per_class + (draw[0] * per_class).long()
         codes, partners = fake_int8(self.codes[index]), fake_int8(self.codes[other])
         mixed = torch.lerp(codes, partners, 0.5 * draw[1][:, None, None, None])
-        return self._decode(mixed, self.labels(index))
+        return self.decoder(mixed, self.labels(index))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Codes learn ten times as fast: each is seen only when its own sample is."""
@@ -92,14 +85,14 @@ class CodeGenerator(StoredSet):
         ]
 
     def to_storage(self) -> dict[str, Tensor]:
-        """``codes`` int8 [n, k, s, s] and ``decoder`` float16, all its weights in one row."""
+        """`codes` int8 [n, k, s, s] and `decoder` float16, all its weights in one row."""
         return {
             "codes": to_int8(self.codes),
             "decoder": parameters_to_vector(self.decoder.parameters()).detach().half(),
         }
 
     def load_storage(self, tensors: dict[str, Tensor]) -> None:
-        """See ``StoredSet.load_storage``."""
+        """See `StoredSet.load_storage`."""
         with torch.no_grad():
             self.codes.copy_(tensors["codes"].float() / 127.0)
             vector_to_parameters(tensors["decoder"].float(), self.decoder.parameters())

@@ -28,7 +28,7 @@ class PixelSet(StoredSet):
             self.images = nn.Parameter(torch.rand(shape))
 
     def forward(self, index: Tensor) -> Tensor:
-        """See ``StoredSet.forward``."""
+        """See `StoredSet.forward`."""
         stored = self.images[index]
         images = straight_through(stored, (stored.clamp(0.0, 1.0) * 255.0).round() / 255.0)
         if self.spec.code_size == self.spec.image_size:
@@ -48,10 +48,10 @@ class PixelSet(StoredSet):
         return [{"params": [self.images], "scale": 10.0}]
 
     def to_storage(self) -> dict[str, Tensor]:
-        """``images`` uint8 [n, channels, s, s]."""
+        """`images` uint8 [n, channels, s, s]."""
         return {"images": (self.images.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)}
 
     def load_storage(self, tensors: dict[str, Tensor]) -> None:
-        """See ``StoredSet.load_storage``."""
+        """See `StoredSet.load_storage`."""
         with torch.no_grad():
             self.images.copy_(tensors["images"].float() / 255.0)

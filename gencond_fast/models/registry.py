@@ -31,10 +31,10 @@ def build_classifier(
     seed: int,
     width: int | None = None,
 ) -> Classifier:
-    """Builds a classifier whose initial weights depend on ``seed`` alone.
+    """Builds a classifier whose initial weights depend on `seed` alone.
 
     Args:
-        name: one of ``MODEL_NAMES``.
+        name: one of `MODEL_NAMES`.
         channels: input channels, 1 or 3.
         num_classes: number of logits.
         image_size: side of the square input in pixels.

@@ -18,7 +18,7 @@ class StoreSpec:
     allocate more than the file itself carries.
 
     Attributes:
-        format: ``generator`` (codes and a decoder) or ``pixels`` (a plain tensor of images).
+        format: `generator` (codes and a decoder) or `pixels` (a plain tensor of images).
         num_classes: C.
         per_class: stored samples of each class.
         channels: 1 or 3.

@@ -14,7 +14,7 @@ from gencond_fast.models.spec import StoreSpec
 class StoredSet(nn.Module, ABC):
     """A finite list of labelled images in a form that gradients can reach.
 
-    Samples are ordered by class: sample ``i`` belongs to class ``i // per_class``.
+    Samples are ordered by class: sample `i` belongs to class `i // per_class`.
     """
 
     def __init__(self, spec: StoreSpec) -> None:
@@ -22,20 +22,20 @@ class StoredSet(nn.Module, ABC):
         self.spec = spec
 
     def labels(self, index: Tensor) -> Tensor:
-        """Classes [B] int64 of the samples ``index`` [B] int64."""
+        """Classes [B] int64 of the samples `index` [B] int64."""
         return index // self.spec.per_class
 
     @abstractmethod
     def forward(self, index: Tensor) -> Tensor:
-        """Decodes samples ``index`` [B] int64 to float32 images [B, channels, S, S] in [0, 1].
+        """Decodes samples `index` [B] int64 to float32 images [B, channels, S, S] in [0, 1].
 
-        The images are those that the written file gives: storage rounding is part of the
-        forward pass, and gradients pass straight through it.
+        The rounding of codes or pixels for storage is part of the forward pass, and gradients
+        pass straight through it.
         """
 
     @abstractmethod
     def fresh(self, index: Tensor, rng: torch.Generator) -> Tensor:
-        """Decodes new samples drawn around the stored ones ``index`` [B]; shapes as ``forward``.
+        """Decodes new samples drawn around the stored ones `index` [B]; shapes as `forward`.
 
         Raises:
             InputError: the format holds nothing to draw from.
@@ -43,7 +43,7 @@ class StoredSet(nn.Module, ABC):
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Optimiser groups, each with ``scale``: how much faster than the stage it learns."""
+        """Optimiser groups, each with `scale`: how much faster than the stage it learns."""
 
     @abstractmethod
     def to_storage(self) -> dict[str, Tensor]:
@@ -55,7 +55,7 @@ class StoredSet(nn.Module, ABC):
 
 
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
-    """``rounded`` in the forward pass, the gradient of ``value`` in the backward (1308.3432)."""
+    """`rounded` in the forward pass, the gradient of `value` in the backward (1308.3432)."""
     return value + (rounded - value).detach()
 
 
@@ -68,5 +68,5 @@ def fake_int8(value: Tensor) -> Tensor:
 
 
 def to_int8(value: Tensor) -> Tensor:
-    """The integers k in [-127, 127] that ``fake_int8`` stands for."""
+    """The integers k in [-127, 127] that `fake_int8` stands for."""
     return (value.detach().clamp(-1.0, 1.0) * 127.0).round().to(torch.int8)

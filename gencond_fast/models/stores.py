@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,11 +12,11 @@ from gencond_fast.models.pixels import PixelSet
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet
 
-_FORMATS: dict[str, type[StoredSet]] = {"generator": CodeGenerator, "pixels": PixelSet}
+_FORMATS: dict[str, Callable[..., StoredSet]] = {"generator": CodeGenerator, "pixels": PixelSet}
 
 
 def build_store(spec: StoreSpec, *, seed: int = 0) -> StoredSet:
-    """A stored set with initial values drawn from ``seed``."""
+    """A stored set with initial values drawn from `seed`."""
     return _FORMATS[spec.format](spec, seed=seed)
 
 

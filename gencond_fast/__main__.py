@@ -1,0 +1,6 @@
+"""`python -m gencond_fast`."""
+
+from gencond_fast.cli import main
+
+if __name__ == "__main__":
+    main()

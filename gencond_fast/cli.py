@@ -1,0 +1,264 @@
+"""The command line: parses, calls the library, prints."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gencond_fast._version import __version__
+from gencond_fast.budget import format_bytes, parse_bytes
+from gencond_fast.config import (
+    PRESETS,
+    EvaluateConfig,
+    parse,
+    parse_assignments,
+    read_yaml,
+    resolve,
+)
+from gencond_fast.errors import InputError, RunError
+from gencond_fast.interrupt import Terminated
+from gencond_fast.progress import PlainReporter, Reporter, RichReporter
+
+_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class _Bytes(click.ParamType[int]):
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Reads 40KB and the like."""
+        return parse_bytes(str(value))
+
+
+def _help(text: str, example: str) -> dict[str, str]:
+    return {"help": text, "epilog": "\b\nExamples:\n" + example}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gencond_fast")
+def cli() -> None:
+    """Condense an image dataset into one small file that trains networks from scratch."""
+
+
+@cli.command(
+    **_help(
+        "Condense a data set. Run the same command again to continue after an interruption.",
+        "  gencond_fast condense --data digits --out runs/digits --preset quick\n"
+        "  gencond_fast condense --data /data/cifar10 --out runs/c10 --ipc 1\n"
+        "  gencond_fast condense --data photos.tar --out runs/p --bytes 400KB --image-size 64\n"
+        "  gencond_fast condense --data set.npz --out runs/n --set losses.intra=0.05",
+    )
+)
+@click.option("--data", required=True, help="Image folder, .tar, parquet, .npz, or 'digits'.")
+@click.option("--out", required=True, help="Run directory, made if missing.")
+@click.option("--ipc", type=int, help="Budget in float32 images a class (default 10).")
+@click.option("--bytes", "size", type=_Bytes(), help="Budget in bytes of the file: 40KB, 1.5MiB.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True)
+@click.option("--steps", type=int, help="Optimiser steps, warm start included.")
+@click.option("--image-size", type=int, help="Side in pixels (default: the data's, at most 64).")
+@click.option("--val-fraction", type=float, help="Share held out, for data without a val split.")
+@click.option("--seed", type=int, help="Of everything random (default 0).")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto.")
+@click.option("--config", "file", type=Path, help="YAML file of options.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option.")
+@click.option("--quiet", is_flag=True, help="Print the result only.")
+def condense(
+    data: str,
+    out: str,
+    size: int | None,
+    preset: str,
+    steps: int | None,
+    file: Path | None,
+    assignments: tuple[str, ...],
+    quiet: bool,
+    **plain: Any,
+) -> None:
+    """Parses the options of one condensation and runs it."""
+    # paths are made absolute so that the same run is recognised from any folder
+    given: dict[str, Any] = {"data": _absolute(data), "out": str(Path(out).expanduser().absolute())}
+    given |= {name: value for name, value in (plain | {"bytes": size}).items() if value is not None}
+    if steps is not None:
+        given["training"] = {"steps": steps}
+    config = resolve(
+        read_yaml(file) if file else {}, given, parse_assignments(assignments), preset=preset
+    )
+    from gencond_fast.artifact import load
+    from gencond_fast.condensation import condense as run
+
+    path = run(config, _reporter(quiet))
+    _print_artifact(load(path), path)
+    print(f"next: gencond_fast evaluate {out} --data {data} --control random")
+
+
+@cli.command(
+    **_help(
+        "Train networks from scratch on a condensed set and test them on the real one.",
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control random\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
+        "      --seeds 5 --epochs 300 --json result.json",
+    )
+)
+@click.argument("run")
+@click.option("--data", required=True, help="The data that the set was condensed from.")
+@click.option("--model", "models", multiple=True, help="Architecture (default convnet3).")
+@click.option("--seeds", type=int, help="Students of each kind (default 3).")
+@click.option("--epochs", type=int, help="Passes over the training set (default 1000).")
+@click.option("--control", "controls", multiple=True, type=click.Choice(["random"]))
+@click.option("--split", type=click.Choice(["stored", "stream"]), help="Default: stored.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto.")
+@click.option("--json", "file", type=Path, help="Write the result to this file.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option.")
+@click.option("--quiet", is_flag=True, help="Print the result only.")
+def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **plain: Any) -> None:
+    """Parses the options of one evaluation and runs it."""
+    given = {name: value for name, value in plain.items() if value not in (None, ())}
+    config = parse(EvaluateConfig, given | parse_assignments(assignments))
+    if file is not None and not file.absolute().parent.is_dir():
+        raise InputError(f"--json {file}: the folder {file.parent} does not exist")
+    from gencond_fast.evaluation import evaluate as run
+    from gencond_fast.files import write_json
+
+    result = run(config, _reporter(quiet))
+    if file is not None:
+        write_json(file, result.to_plain())
+    _print_result(result)
+
+
+@cli.command(
+    **_help(
+        "Write the stored samples as images.",
+        "  gencond_fast sample runs/c10 --out pictures --per-class 8\n"
+        "  gencond_fast sample runs/c10 --out exported --format npz",
+    )
+)
+@click.argument("run")
+@click.option("--out", required=True, help="Folder to write to, made if missing.")
+@click.option(
+    "--per-class", type=click.IntRange(min=1), help="Samples of each class (default all)."
+)
+@click.option(
+    "--format",
+    type=click.Choice(["imagefolder", "npz", "grid"]),
+    default="imagefolder",
+    show_default=True,
+)
+def sample(run: str, out: str, per_class: int | None, format: str) -> None:
+    """Exports the stored samples."""
+    from gencond_fast.export import export
+
+    print(export(run, out, format=format, per_class=per_class))
+
+
+@cli.command(
+    **_help(
+        "Describe this installation, or a condensed file.",
+        "  gencond_fast info\n  gencond_fast info runs/c10",
+    )
+)
+@click.argument("run", required=False)
+def info(run: str | None) -> None:
+    """Prints what is installed, or what is in a file."""
+    if run is not None:
+        from gencond_fast.artifact import FILE_NAME, load
+
+        path = Path(run)
+        artifact = load(path)
+        _print_artifact(artifact, path / FILE_NAME if path.is_dir() else path)
+        print(json.dumps(artifact.metadata.made, indent=2, ensure_ascii=False))
+        return
+    from gencond_fast.environment import describe
+
+    print(json.dumps(describe(), indent=2, ensure_ascii=False))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the program: exit code 2 for user errors, 1 for failures, 130 for Ctrl-C."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        code = cli.main(args=arguments, prog_name="gencond_fast", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except InputError as error:
+        return _complain(str(error), 2)
+    except RunError as error:
+        return _complain(str(error), 1)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted; run the same command again to continue", 130)
+    except Terminated:
+        return _complain("asked to stop; run the same command again to continue", 143)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        advice = (
+            "free some space and run the same command again"
+            if error.errno in _OUT_OF_SPACE
+            else "check the path and its permissions"
+        )
+        return _complain(f"cannot read or write{place} ({error.strerror or error}): {advice}", 2)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _absolute(data: str) -> str:
+    path = Path(data).expanduser()
+    return str(path.absolute()) if path.exists() else data
+
+
+def _reporter(quiet: bool) -> Reporter:
+    if quiet:
+        return Reporter()
+    console = Console(stderr=True)
+    return RichReporter(console) if console.is_terminal else PlainReporter()
+
+
+def _print_artifact(artifact: Any, path: Path) -> None:
+    from gencond_fast.budget import bits_per_class, bytes_to_ipc
+
+    spec, size = artifact.metadata.store, artifact.size
+    ipc = bytes_to_ipc(size, spec.num_classes, spec.channels, spec.image_size)
+    print(f"{path}: {size:,} bytes ({format_bytes(size)}), format {spec.format}")
+    print(
+        f"  {spec.num_classes} classes x {spec.per_class} samples of "
+        f"{spec.channels}x{spec.image_size}x{spec.image_size}"
+    )
+    print(
+        f"  {bits_per_class(size, spec.num_classes):,.0f} bits per class = "
+        f"IPC {ipc:.3g} in float32 pixels, {4 * ipc:.3g} in uint8"
+    )
+
+
+def _print_result(result: Any) -> None:
+    table = Table()
+    for name in ("trained on", "images a class", "model", "accuracy %", "seeds", "seconds"):
+        table.add_column(name, justify="left" if name in ("trained on", "model") else "right")
+    for row in result.rows:
+        accuracy = f"{100 * row.mean:.2f} ± {100 * row.std:.2f}"
+        seeds = str(len(row.accuracies))
+        cells = (row.training_set, str(row.images_per_class), row.model, accuracy, seeds)
+        table.add_row(*cells, f"{row.seconds:.0f}")
+    Console().print(table)
+    print(
+        f"protocol {result.protocol['name']}, {result.epochs} epochs, last epoch, "
+        f"{result.test_images:,} test images; file {result.bytes:,} bytes = "
+        f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
+        f"{result.ipc_uint8:.3g} uint8"
+    )

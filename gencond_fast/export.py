@@ -1,0 +1,113 @@
+"""The stored samples in formats that other programs read."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gencond_fast.artifact import Artifact, load
+from gencond_fast.errors import InputError
+from gencond_fast.files import write_atomic
+from gencond_fast.report.figures import sample_grid, save_png, to_uint8
+
+FORMATS = ("imagefolder", "npz", "grid")
+
+_BATCH = 512
+
+
+def export(
+    run: str | Path, out: str | Path, *, format: str = "imagefolder", per_class: int | None = None
+) -> Path:
+    """Decodes stored samples and writes them; returns the file or folder written.
+
+    `imagefolder` makes OUT/CLASS/00000.png, `npz` OUT/samples.npz (images uint8 NHWC, labels
+    int64, classes), `grid` OUT/samples.png.
+
+    Args:
+        run: run directory or condensed file.
+        out: folder, made if missing; an image folder must not exist yet or be empty.
+        format: one of `FORMATS`.
+        per_class: samples of each class, all that are stored when None.
+
+    Raises:
+        InputError: the file cannot be used, a class holds fewer samples than asked for, the
+            format is unknown, class names make no folder names, or `out` is not empty.
+        OSError: `out` cannot be written or the disk is full.
+    """
+    if format not in FORMATS:
+        raise InputError(f"unknown format {format!r}: choose one of {', '.join(FORMATS)}")
+    artifact = load(run)
+    stored = artifact.metadata.store.per_class
+    count = per_class or stored
+    if count > stored:
+        raise InputError(f"{run} holds {stored} samples of each class: --per-class {count} is more")
+    folder = Path(out)
+    if format == "imagefolder":
+        _write_folder(artifact, folder, count)
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    if format == "grid":
+        path = folder / "samples.png"
+        save_png(sample_grid(artifact.store, artifact.metadata.class_names), path)
+    else:
+        path = folder / "samples.npz"
+        _write_npz(artifact, path, count)
+    return path
+
+
+def _decoded(artifact: Artifact, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of images uint8 [B, S, S, channels] and labels int64 [B], class after class."""
+    spec = artifact.metadata.store
+    index = (
+        torch.arange(spec.num_classes)[:, None] * spec.per_class + torch.arange(count)
+    ).flatten()
+    with torch.no_grad():
+        for part in index.split(_BATCH):
+            yield to_uint8(artifact.store(part)), artifact.store.labels(part).numpy()
+
+
+def _write_npz(artifact: Artifact, path: Path, count: int) -> None:
+    images, labels = zip(*_decoded(artifact, count), strict=True)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                images=np.concatenate(images),
+                labels=np.concatenate(labels),
+                classes=np.array(artifact.metadata.class_names),
+            )
+
+    write_atomic(path, write)
+
+
+def _write_folder(artifact: Artifact, folder: Path, count: int) -> None:
+    """Fills a temporary folder and renames it, so that OUT is never half-written."""
+    names = artifact.metadata.class_names
+    for name in names:
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise InputError(f"class name {name!r} makes no folder: use --format npz")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not empty: give another --out")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        place = 0
+        for name in names:
+            (temporary / name).mkdir()
+        for images, labels in _decoded(artifact, count):
+            for pixels, label in zip(images, labels, strict=True):
+                picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+                picture.save(temporary / names[label] / f"{place % count:05d}.png")
+                place += 1
+        temporary.chmod(0o755)
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
