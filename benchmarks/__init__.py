@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks.NAME`."""
+"""Speed measured against named rivals: `python -m benchmarks.run NAME`."""

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from gencond_fast.artifact import Artifact, load
 from gencond_fast.errors import InputError
 from gencond_fast.files import write_atomic
-from gencond_fast.report.figures import sample_grid, save_png, to_uint8
+from gencond_fast.report.figures import sample_grid, save_png, to_picture, to_uint8
 
 FORMATS = ("imagefolder", "npz", "grid")
 
@@ -103,8 +102,8 @@ def _write_folder(artifact: Artifact, folder: Path, count: int) -> None:
             (temporary / name).mkdir()
         for images, labels in _decoded(artifact, count):
             for pixels, label in zip(images, labels, strict=True):
-                picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
-                picture.save(temporary / names[label] / f"{place % count:05d}.png")
+                target = temporary / names[label] / f"{place % count:05d}.png"
+                to_picture(pixels).save(target)
                 place += 1
         temporary.chmod(0o755)
         temporary.replace(folder)

@@ -26,7 +26,7 @@ from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet
 from gencond_fast.models.stores import build_store
 from gencond_fast.progress import Reporter
-from gencond_fast.report.figures import sample_grid, save_png
+from gencond_fast.report.figures import real_grid, sample_grid, save_png
 from gencond_fast.rng import derive_seed
 from gencond_fast.runtime import choose_runtime
 
@@ -71,7 +71,9 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     store = build_store(metadata.store, seed=derive_seed(config.seed, "store"))
     store.to(task.runtime.device)
     Loop(task, store, _stages(task, store), directory).run()
-    save_png(sample_grid(store, source.class_names), directory / "samples.png")
+    names = source.class_names
+    save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
+    save_png(sample_grid(store, names), directory / "samples.png")
     size = artifact.save(path, store, metadata)
     reporter.message(f"{path}: {size:,} bytes, {size / metadata.budget:.1%} of the budget")
     return path

@@ -31,25 +31,40 @@ def sample_grid(store: StoredSet, class_names: Sequence[str]) -> Image.Image:
     spec = store.spec
     rows, columns = min(spec.num_classes, _ROWS), min(spec.per_class, _COLUMNS)
     index = (torch.arange(rows)[:, None] * spec.per_class + torch.arange(columns)).flatten()
-    device = next(store.parameters()).device
-    pictures = to_uint8(store(index.to(device)))
-    factor = max(1, -(-_SIDE // spec.image_size))
-    cell = spec.image_size * factor
+    pictures = to_uint8(store(index.to(next(store.parameters()).device)))
+    return _sheet(list(pictures.reshape(rows, columns, *pictures.shape[1:])), class_names)
+
+
+def real_grid(images: Tensor, labels: Tensor, class_names: Sequence[str]) -> Image.Image:
+    """Real images in the same layout: uint8 [N, channels, S, S] with labels int64 [N]."""
+    pictures = images.permute(0, 2, 3, 1)
+    rows = range(min(len(class_names), _ROWS))
+    return _sheet([pictures[labels == row][:_COLUMNS].numpy() for row in rows], class_names)
+
+
+def _sheet(rows: Sequence[np.ndarray], class_names: Sequence[str]) -> Image.Image:
+    """Pastes rows of pictures, uint8 [K, S, S, channels] each, beside their names."""
+    side = rows[0].shape[1]
+    cell = side * max(1, -(-_SIDE // side))
     font = ImageFont.load_default(_FONT_SIZE)
-    names = [name if len(name) <= 16 else name[:15] + "…" for name in class_names[:rows]]
+    names = [name if len(name) <= 16 else name[:15] + "…" for name in class_names[: len(rows)]]
     margin = max(int(font.getlength(name)) for name in names) + 3 * _GAP + 4
-    size = (margin + columns * (cell + _GAP) + _GAP, rows * (cell + _GAP) + _GAP)
+    columns = max(len(row) for row in rows)
+    size = (margin + columns * (cell + _GAP) + _GAP, len(rows) * (cell + _GAP) + _GAP)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for row, name in enumerate(names):
-        top = _GAP + row * (cell + _GAP)
+    for place, (name, row) in enumerate(zip(names, rows, strict=True)):
+        top = _GAP + place * (cell + _GAP)
         draw.text((2 * _GAP, top + cell // 2), name, fill="black", font=font, anchor="lm")
-        for column in range(columns):
-            pixels = pictures[row * columns + column]
-            image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
-            image = image.resize((cell, cell), Image.Resampling.NEAREST)
+        for column, pixels in enumerate(row):
+            image = to_picture(pixels).resize((cell, cell), Image.Resampling.NEAREST)
             sheet.paste(image.convert("RGB"), (margin + column * (cell + _GAP), top))
     return sheet
+
+
+def to_picture(pixels: np.ndarray) -> Image.Image:
+    """One image uint8 [S, S, 1 or 3] as a Pillow image, gray or RGB."""
+    return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
 
 
 def save_png(image: Image.Image, path: Path) -> None:

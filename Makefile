@@ -1,0 +1,45 @@
+# `make demo` and `make test` need Python 3.11 or later and a C++ compiler, nothing else.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
+
+.PHONY: setup demo test lint bench format clean
+
+setup: $(STAMP)
+
+# torch comes first and alone: the extension is built against the one that will be used
+$(STAMP): $(SOURCES)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --quiet --disable-pip-version-check \
+		"setuptools>=77" wheel "pybind11>=3.0" "cmake>=3.25" ninja
+	GENCOND_EXT=on $(BIN)/pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --editable ".[build,dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/gencond_fast condense --data digits --out runs/demo --ipc 10 --preset quick
+	$(BIN)/gencond_fast evaluate runs/demo --data digits --control random --epochs 50 \
+		--json runs/demo/evaluation.json
+	@echo "pictures: runs/demo/samples.png (generated), runs/demo/real.png (real)"
+
+test: lint
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m benchmarks.run moments
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info runs
