@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
-from gencond_fast.errors import InputError
+from gencond_fast.errors import InputError, RunError
 from gencond_fast.files import write_atomic
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet
@@ -44,11 +44,11 @@ class Metadata:
 
     store: StoreSpec
     class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0.0)], ...]
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+    std: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
     budget: Annotated[int, Field(ge=1)]
     made: dict[str, Any] = field(default_factory=dict)
-    version: int = FORMAT_VERSION
+    version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.store.num_classes:
@@ -76,12 +76,20 @@ def save(path: str | Path, store: StoredSet, metadata: Metadata) -> int:
     """Writes a condensed file atomically and returns its size in bytes.
 
     Raises:
+        RunError: the set holds numbers that are not finite, which no reader would take.
         OSError: the place cannot be written or the disk is full; nothing is left behind.
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in store.to_storage().items()}
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise RunError(
+            "the stored set holds numbers that are not finite: lower training.match_rate or "
+            "training.warm_rate and start in a new directory"
+        )
     header = {_KEY: _encode(metadata, _checksum(metadata, tensors))}
     target = Path(path)
-    write_atomic(target, lambda temporary: safetensors_torch.save_file(tensors, temporary, header))
+    # save_file would not raise OSError when the disk is full
+    content = safetensors_torch.save(tensors, header)
+    write_atomic(target, lambda temporary: temporary.write_bytes(content))
     return target.stat().st_size
 
 
@@ -100,7 +108,9 @@ def load(path: str | Path) -> Artifact:
         raise InputError(f"{target} does not exist: condense first, or give the path of a run")
     try:
         content = target.read_bytes()
-        text = _read_header(content).get("__metadata__", {})[_KEY]
+        text = _read_header(content).get("__metadata__", {}).get(_KEY)
+        if text is None:
+            raise ValueError("it was not written by gencond_fast")
         fields = json.loads(text)
         version = fields["version"]
         if isinstance(version, int) and version > FORMAT_VERSION:
@@ -190,4 +200,6 @@ def _dump(values: dict[str, Any]) -> bytes:
 
 
 def _damaged(path: Path, reason: str) -> InputError:
+    # the reason may quote the file: a stranger's text is kept short and on one line
+    reason = "".join(c if c.isprintable() else "?" for c in reason[:200])
     return InputError(f"{path} is no usable condensed file ({reason}): fetch or condense it again")

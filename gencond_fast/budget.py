@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
+from functools import cache
 
 from gencond_fast.config import StoreConfig
 from gencond_fast.errors import InputError
@@ -15,6 +17,8 @@ _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "KI": 1024, "MI": 1024**
 _DECODER_SHARE = 0.5  # of the budget; codes take the rest
 _USED_SHARE = 0.8  # of the budget, the least that a chosen size uses
 _WIDTHS = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
+_CODE_CHANNELS = (4, 3, 5, 2, 6, 1, 7, 8)  # in the order in which they are tried
+_MOST_SAMPLES = 1_000_000  # of a class, the bound of StoreSpec
 
 
 def parse_bytes(text: str) -> int:
@@ -23,8 +27,8 @@ def parse_bytes(text: str) -> int:
     Raises:
         InputError: the text is no positive amount of bytes.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]I?|)B?\s*", text.upper())
-    amount = int(float(match[1]) * _UNITS[match[2]]) if match else 0
+    match = re.fullmatch(r"\s*(\d{1,18})(\.\d{1,18})?\s*([KMG]I?|)B?\s*", text.upper())
+    amount = int(Fraction(match[1] + (match[2] or "")) * _UNITS[match[3]]) if match else 0
     if amount < 1:
         raise InputError(f"{text!r} is no amount of bytes: write it like 40000, 40KB or 1.5MiB")
     return amount
@@ -33,7 +37,7 @@ def parse_bytes(text: str) -> int:
 def format_bytes(amount: int) -> str:
     """`122,880 bytes` for people, with the unit that fits."""
     for unit, size in (("GB", 1000**3), ("MB", 1000**2), ("kB", 1000)):
-        if amount >= size:
+        if amount >= 0.9995 * size:  # rounds to 1 of this unit, not to 1e+03 of the next
             return f"{amount / size:.3g} {unit}"
     return f"{amount} bytes"
 
@@ -66,7 +70,8 @@ def size_store(
 
     A decoder takes up to half of the budget and as many codes as fit take the rest; pixels keep
     the full side. Where whole samples would leave more than a fifth unused, the nearest decoder
-    width or image side that does not is taken.
+    width, then number of code channels, or image side that does not is taken. From half as much
+    again as the least possible budget, sizes left open use four fifths of it.
 
     Args:
         budget: bytes of the whole file.
@@ -92,28 +97,37 @@ def size_store(
         channels=channels,  # type: ignore[arg-type]
         image_size=image_size,
         width=options.width or _WIDTHS[0],
-        code_channels=channels if pixels else options.code_channels or 4,
+        code_channels=channels if pixels else options.code_channels or _CODE_CHANNELS[0],
         code_size=options.code_size or (image_size if pixels else _code_size(image_size)),
     )
-    shapes = _pixel_shapes(base, options) if pixels else _decoder_shapes(base, options)
-    fitting = [shape for shape in shapes if weigh(shape) <= budget]
-    if not fitting:
+    weigh = cache(weigh)
+    groups = [_pixel_shapes(base, options)] if pixels else _decoder_shapes(base, options)
+    candidates: list[StoreSpec] = []
+    for shapes in groups:
+        fitting = [shape for shape in shapes if weigh(shape) <= budget]
+        if fitting and not pixels:
+            preferred = [s for s in fitting if weigh(s) <= _DECODER_SHARE * budget] or fitting[:1]
+            width = preferred[-1].width
+            fitting.sort(key=lambda s: abs(s.width - width))
+        filled = fitting if options.per_class else [_fill(s, budget, weigh) for s in fitting]
+        for shape in filled:
+            if weigh(shape) >= _USED_SHARE * budget:
+                return shape
+        candidates += filled
+    if not candidates:
+        least = min(weigh(shape) for shapes in groups for shape in shapes)
         raise InputError(
             f"a budget of {budget} bytes is too small for {base.per_class} sample(s) of each of "
-            f"{num_classes} classes, which need {min(map(weigh, shapes))} bytes: "
-            "raise --bytes or --ipc"
+            f"{num_classes} classes, which need {least} bytes: raise --bytes or --ipc"
         )
-    if not pixels:
-        preferred = [s for s in fitting if weigh(s) <= _DECODER_SHARE * budget] or fitting[:1]
-        fitting.sort(key=lambda s: abs(s.width - preferred[-1].width))
-    filled = fitting if options.per_class else [_fill(s, budget, weigh) for s in fitting]
-    ample = (s for s in filled if weigh(s) >= _USED_SHARE * budget)
-    return next(ample, max(filled, key=weigh))
+    return max(candidates, key=weigh)
 
 
-def _decoder_shapes(base: StoreSpec, options: StoreConfig) -> list[StoreSpec]:
+def _decoder_shapes(base: StoreSpec, options: StoreConfig) -> list[list[StoreSpec]]:
+    """For each number of code channels, the widths in ascending order."""
     widths = (options.width,) if options.width else _WIDTHS
-    return [replace(base, width=width) for width in widths]
+    channels = (options.code_channels,) if options.code_channels else _CODE_CHANNELS
+    return [[replace(base, code_channels=k, width=width) for width in widths] for k in channels]
 
 
 def _pixel_shapes(base: StoreSpec, options: StoreConfig) -> list[StoreSpec]:
@@ -125,6 +139,7 @@ def _fill(spec: StoreSpec, budget: int, weigh: Callable[[StoreSpec], int]) -> St
     """As many samples a class as the budget holds."""
     each = (weigh(replace(spec, per_class=1001)) - weigh(replace(spec, per_class=1))) / 1000
     per_class = int((budget - weigh(replace(spec, per_class=1))) / each) + 2
+    per_class = min(per_class, _MOST_SAMPLES)
     while weigh(replace(spec, per_class=per_class)) > budget:
         per_class -= 1
     return replace(spec, per_class=per_class)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from gencond_fast._version import __version__
@@ -50,4 +50,5 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         OSError: the cache cannot be written or the disk is full.
     """
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomic(path, lambda temporary: save_file(plain, temporary))
+    content = save(plain)  # save_file would not raise OSError when the disk is full
+    write_atomic(path, lambda temporary: temporary.write_bytes(content))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -31,7 +33,7 @@ from gencond_fast.progress import PlainReporter, Reporter, RichReporter
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-class _Bytes(click.ParamType[int]):
+class _Bytes(click.ParamType):
     name = "BYTES"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -124,13 +126,15 @@ def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **pla
     config = parse(EvaluateConfig, given | parse_assignments(assignments))
     if file is not None and not file.absolute().parent.is_dir():
         raise InputError(f"--json {file}: the folder {file.parent} does not exist")
+    if file is not None and file.is_dir():
+        raise InputError(f"--json {file} is a folder: give the name of a file")
     from gencond_fast.evaluation import evaluate as run
     from gencond_fast.files import write_json
 
     result = run(config, _reporter(quiet))
+    _print_result(result)  # first, so that a full disk costs the file alone
     if file is not None:
         write_json(file, result.to_plain())
-    _print_result(result)
 
 
 @cli.command(
@@ -173,11 +177,12 @@ def info(run: str | None) -> None:
         path = Path(run)
         artifact = load(path)
         _print_artifact(artifact, path / FILE_NAME if path.is_dir() else path)
-        print(json.dumps(artifact.metadata.made, indent=2, ensure_ascii=False))
+        _print_plain({"classes": ", ".join(artifact.metadata.class_names)})
+        _print_plain(artifact.metadata.made)
         return
     from gencond_fast.environment import describe
 
-    print(json.dumps(describe(), indent=2, ensure_ascii=False))
+    _print_plain(describe())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -186,6 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(args=arguments, prog_name="gencond_fast", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -213,14 +220,20 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _complain(f"cannot read or write{place} ({error.strerror or error}): {advice}", 2)
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
 def _complain(message: str, code: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return code
 
 
 def _absolute(data: str) -> str:
+    from gencond_fast.data.source import KNOWN_NAMES
+
     path = Path(data).expanduser()
-    return str(path.absolute()) if path.exists() else data
+    return str(path.absolute()) if data not in KNOWN_NAMES and path.exists() else data
 
 
 def _reporter(quiet: bool) -> Reporter:
@@ -244,6 +257,15 @@ def _print_artifact(artifact: Any, path: Path) -> None:
         f"  {bits_per_class(size, spec.num_classes):,.0f} bits per class = "
         f"IPC {ipc:.3g} in float32 pixels, {4 * ipc:.3g} in uint8"
     )
+
+
+def _print_plain(values: dict[str, Any], indent: str = "") -> None:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            print(f"{indent}{name}:")
+            _print_plain(value, indent + "  ")
+        else:
+            print(f"{indent}{name}: {'-' if value is None else value}")
 
 
 def _print_result(result: Any) -> None:

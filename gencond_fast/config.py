@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from gencond_fast.errors import InputError
+from gencond_fast.models.spec import Small
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -23,7 +24,11 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
-Switch = Literal["auto", "on", "off"]
+# YAML reads a bare on or off as true or false
+Switch = Annotated[
+    Literal["auto", "on", "off"],
+    BeforeValidator(lambda v: ("off", "on")[v] if isinstance(v, bool) else v),
+]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -33,16 +38,16 @@ class StoreConfig:
     Attributes:
         format: `generator` (codes and decoder) or `pixels`.
         per_class: stored samples of a class.
-        width: channels inside the decoder.
+        width: most channels inside the decoder.
         code_channels: channels of one code.
         code_size: side of one code; with `pixels`, side of one stored image.
     """
 
     format: Literal["generator", "pixels"] = "generator"
-    per_class: Positive | None = None
-    width: Positive | None = None
-    code_channels: Positive | None = None
-    code_size: Positive | None = None
+    per_class: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    width: Small | None = None
+    code_channels: Small | None = None
+    code_size: Small | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -67,7 +72,7 @@ class NetworkConfig:
     train_steps: Positive = 600
     train_images: Positive = 1000
     augmentations: Positive = 7
-    images_per_class: Positive | None = None
+    images_per_class: Positive | None = 1000
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -138,7 +143,7 @@ class Config:
         seed: of everything random.
         device: `auto` takes a GPU when there is one.
         precision: of the feature networks; `auto` is bfloat16 where the device has it in
-            hardware and the step is heavy enough to gain.
+            hardware.
         compile: `torch.compile` of generator and networks; `auto` weighs its cost.
     """
 
@@ -162,6 +167,13 @@ class Config:
             raise ValueError("give the budget as ipc or as bytes, not both")
         if self.networks.random + self.networks.trained == 0:
             raise ValueError("networks.random and networks.trained are both 0: one must not be")
+        losses, all_trained = self.losses, self.networks.random == 0
+        weighed = any(losses.discrepancies.values()) or losses.intra or losses.inter
+        if not (weighed or (all_trained and losses.cross_entropy)) and self.training.warm_start < 1:
+            raise ValueError(
+                "losses leaves nothing to minimise (cross_entropy counts for trained networks "
+                "alone): give a discrepancy, intra or inter a weight"
+            )
         if self.ipc is None and self.bytes is None:
             object.__setattr__(self, "ipc", 10)
 
@@ -287,16 +299,21 @@ def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:
             raise InputError(f"--set {pair!r}: {text!r} cannot be read as a value") from None
         for part in reversed(key.strip().split(".")):
             value = {part: value}
-        nested = _merge(nested, value)
+        nested = _merge(nested, value, whole=())
     return nested
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(
+    below: Mapping[str, Any],
+    above: Mapping[str, Any],
+    # the discrepancies are a choice, not a section: naming one replaces the default
+    whole: Collection[str] = ("discrepancies",),
+) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
-        # the discrepancies are a choice, not a section: naming one replaces the default
         nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if nested and key != "discrepancies" else value
+        replace = not nested or key in whole
+        merged[key] = value if replace else _merge(merged[key], value, whole)
     return merged
 
 
@@ -322,6 +339,8 @@ def _first_problem(kind: type, error: ValidationError) -> str:
         close = difflib.get_close_matches(place, _option_names(kind), n=1, cutoff=0.5)
         hint = f": did you mean {close[0]!r}?" if close else ""
         return f"unknown option {place!r}{hint}"
+    if problem["type"] == "missing":
+        return f"option {place!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     if not place:
         return message

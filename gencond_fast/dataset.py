@@ -43,6 +43,8 @@ class CondensedDataset(Dataset[tuple[Tensor, int]]):
         if split not in ("stored", "stream"):
             raise InputError(f"unknown split {split!r}: choose stored or stream")
         artifact = load(path)
+        if split == "stream":  # drawing nothing tells whether the format can
+            artifact.store.fresh(torch.arange(0), torch.Generator())
         self._store = artifact.store.to(device)
         self._device = torch.device(device)
         self._split = split

@@ -17,7 +17,7 @@ from gencond_fast.report.figures import sample_grid, save_png, to_picture, to_ui
 
 FORMATS = ("imagefolder", "npz", "grid")
 
-_BATCH = 512
+_BATCH = 64  # keeps the maps inside the decoder of large images to a gigabyte or two
 
 
 def export(
@@ -26,7 +26,7 @@ def export(
     """Decodes stored samples and writes them; returns the file or folder written.
 
     `imagefolder` makes OUT/CLASS/00000.png, `npz` OUT/samples.npz (images uint8 NHWC, labels
-    int64, classes), `grid` OUT/samples.png.
+    int64, classes), `grid` OUT/samples.png (at most 20 classes and 12 samples of each).
 
     Args:
         run: run directory or condensed file.
@@ -43,7 +43,9 @@ def export(
         raise InputError(f"unknown format {format!r}: choose one of {', '.join(FORMATS)}")
     artifact = load(run)
     stored = artifact.metadata.store.per_class
-    count = per_class or stored
+    count = stored if per_class is None else per_class
+    if count < 1:
+        raise InputError(f"option 'per_class' is {count}: it must be 1 or more")
     if count > stored:
         raise InputError(f"{run} holds {stored} samples of each class: --per-class {count} is more")
     folder = Path(out)
@@ -53,7 +55,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     if format == "grid":
         path = folder / "samples.png"
-        save_png(sample_grid(artifact.store, artifact.metadata.class_names), path)
+        save_png(sample_grid(artifact.store, artifact.metadata.class_names, columns=count), path)
     else:
         path = folder / "samples.npz"
         _write_npz(artifact, path, count)
@@ -98,15 +100,15 @@ def _write_folder(artifact: Artifact, folder: Path, count: int) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         place = 0
+        made = temporary / "made"  # unlike its parent, with the permissions of any new folder
+        made.mkdir()
         for name in names:
-            (temporary / name).mkdir()
+            (made / name).mkdir()
         for images, labels in _decoded(artifact, count):
             for pixels, label in zip(images, labels, strict=True):
-                target = temporary / names[label] / f"{place % count:05d}.png"
+                target = made / names[label] / f"{place % count:05d}.png"
                 to_picture(pixels).save(target)
                 place += 1
-        temporary.chmod(0o755)
-        temporary.replace(folder)
-    except BaseException:
+        made.replace(folder)
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise

@@ -114,4 +114,7 @@ class _Bar:
 
 
 def _show(values: Mapping[str, float] | None) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in (values or {}).items())
+    return "  ".join(
+        f"{name} {value:,.0f}" if abs(value) >= 1000 else f"{name} {value:.4g}"
+        for name, value in (values or {}).items()
+    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from gencond_fast.config import Device, Precision, Switch
 from gencond_fast.errors import InputError
@@ -43,9 +44,19 @@ class Runtime:
         """`torch.compile` if that was chosen, else the function itself."""
         return torch.compile(function) if self.compiled else function  # type: ignore[return-value]
 
+    @property
+    def layout(self) -> torch.memory_format:
+        """Channels last where it is fast: eager group norm on a CPU is slower with it."""
+        fast = self.compiled or self.device.type != "cpu"
+        return torch.channels_last if fast else torch.contiguous_format
+
     def place(self, network: M) -> M:
-        """Moves a network to the device, its weights in the layout that convolutions like."""
-        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """Moves a network to the device and its weights to the layout."""
+        return network.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
+
+    def arrange(self, images: Tensor) -> Tensor:
+        """Brings images [B, channels, H, W] to the layout."""
+        return images.contiguous(memory_format=self.layout)
 
     def describe(self) -> str:
         """`cpu, bfloat16, compiled`."""
@@ -68,7 +79,7 @@ def choose_runtime(
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compile_switch == "on" and compiler is None:
         raise InputError("option 'compile' is on, but there is no C++ compiler: set compile=off")
-    low = precision == "bfloat16" or (precision == "auto" and heavy and _native_bfloat16(on_gpu))
+    low = precision == "bfloat16" or (precision == "auto" and _native_bfloat16(on_gpu))
     compiled = compile_switch == "on" or (
         compile_switch == "auto" and heavy and compiler is not None
     )

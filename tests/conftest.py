@@ -1,14 +1,17 @@
-"""What every test shares: an installed package, a seed, two threads and Triton's interpreter."""
+"""What every test shares: an installed package, a seed, a cache of its own, one finished run."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import random
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_line import TINY, call
 from hypothesis import settings
 
 if importlib.util.find_spec("gencond_fast") is None or (
@@ -41,3 +44,20 @@ def _same_start() -> None:
     np.random.seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that the user has in their cache is read, and nothing is put there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENCOND_FAST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Path:
+    """A finished run on the digits, which tests read and leave as it is."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    done = call("condense", "--data", "digits", "--out", run, *TINY)
+    assert done.code == 0, done.err
+    return run

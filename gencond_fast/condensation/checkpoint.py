@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import pickle
 import re
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import torch
 from gencond_fast.files import write_atomic
 
 _KEPT = 2
+_DIGEST = 32  # bytes of SHA-256 at the end: damage that unpickling would not notice
 _NAME = re.compile(r"step-(\d+)\.pt")
 
 
@@ -44,19 +47,34 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"step-{checkpoint.step:08d}.pt"
-    write_atomic(path, lambda temporary: torch.save(vars(checkpoint), temporary))
+    content = io.BytesIO()  # to a path torch.save would not raise OSError when the disk is full
+    torch.save(vars(checkpoint), content)
+    content.write(hashlib.sha256(content.getbuffer()).digest())
+    write_atomic(path, lambda temporary: temporary.write_bytes(content.getbuffer()))
     for old in _newest_first(directory)[_KEPT:]:
         old.unlink()
 
 
 def load_checkpoint(directory: Path) -> Checkpoint | None:
-    """The newest checkpoint that can be read, None where there is none."""
+    """The newest checkpoint that can be read as it was written, None where there is none."""
     for path in _newest_first(directory):
+        content = _intact(path)
+        if content is None:
+            continue
         try:
-            return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, EOFError, TypeError, ValueError, pickle.UnpicklingError):
+            return Checkpoint(**torch.load(content, map_location="cpu", weights_only=True))
+        except (RuntimeError, TypeError, pickle.UnpicklingError):  # of another version
             continue
     return None
+
+
+def _intact(path: Path) -> io.BytesIO | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    body, digest = content[:-_DIGEST], content[-_DIGEST:]
+    return io.BytesIO(body) if hashlib.sha256(body).digest() == digest else None
 
 
 def _newest_first(directory: Path) -> list[Path]:

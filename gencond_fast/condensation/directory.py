@@ -14,32 +14,45 @@ from gencond_fast.errors import InputError
 from gencond_fast.files import write_json, write_text
 
 CONFIG_NAME = "config.yaml"
+_ENVIRONMENT_NAME = "environment.json"
 
 
-def claim(config: Config) -> Path:
-    """Makes the run directory of `config`, or finds it as an earlier start left it.
+def find(config: Config) -> Path:
+    """The run directory of `config`: as an earlier start left it, or still to be made.
 
     Raises:
         InputError: the directory belongs to a run with other options, holds something else, or
-            cannot be written.
+            cannot be made.
     """
     directory = Path(config.out)
     path = directory / CONFIG_NAME
     if path.exists():
         _refuse_other_options(config, path)
-    elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    elif directory.exists() and not (directory.is_dir() and _untouched(directory)):
         raise InputError(f"{directory} exists and is no run of gencond_fast: give another --out")
+    place = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+    if not place.is_dir():
+        raise InputError(f"{directory} cannot be made ({place} is a file): give another --out")
+    if not os.access(place, os.W_OK):
+        raise InputError(f"{place} cannot be written (permission denied): give another --out")
+    return directory
+
+
+def claim(config: Config, directory: Path) -> None:
+    """Makes the run directory and notes whose it is, unless that has been done.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if not os.access(directory, os.W_OK):
-            raise PermissionError(13, "permission denied")
-        if not path.exists():
-            write_json(directory / "environment.json", describe())
-            write_text(path, yaml.safe_dump(to_plain(config), sort_keys=False))
+        if not (directory / CONFIG_NAME).exists():
+            write_text(directory / CONFIG_NAME, yaml.safe_dump(to_plain(config), sort_keys=False))
+        if not (directory / _ENVIRONMENT_NAME).exists():
+            write_json(directory / _ENVIRONMENT_NAME, describe())
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{directory} cannot be written ({reason}): give another --out") from None
-    return directory
 
 
 def finished(directory: Path) -> bool:
@@ -56,8 +69,16 @@ def read_config(directory: Path) -> Config:
     return parse(Config, read_yaml(directory / CONFIG_NAME))
 
 
+def _untouched(directory: Path) -> bool:
+    """Whether it holds at most what a start killed in `claim` leaves."""
+    return all(path.name.startswith(f".{CONFIG_NAME}.") for path in directory.iterdir())
+
+
 def _refuse_other_options(config: Config, path: Path) -> None:
-    before = parse(Config, read_yaml(path) | {"out": config.out})
+    try:
+        before = parse(Config, read_yaml(path) | {"out": config.out})
+    except InputError as error:
+        raise InputError(f"{path} is damaged ({error}): give another --out") from None
     changed = differences(config, before)
     if changed:
         raise InputError(

@@ -74,7 +74,8 @@ class Loop:
             done = number + 1
             last = done == run.steps.stop
             log = last or done % self._options.log_every == 0
-            save = last or done % self._options.checkpoint_every == 0 or run.interrupts.pending
+            stop = run.interrupts.pending  # one that comes later waits for the next step
+            save = last or done % self._options.checkpoint_every == 0 or stop
             if log or save:
                 self._guard.check()
             if log:
@@ -84,7 +85,8 @@ class Loop:
                 fingerprint = self._task.source.fingerprint
                 checkpoint = Checkpoint(done, fingerprint, self._store.state_dict(), state)
                 save_checkpoint(self._checkpoints, checkpoint)
-            run.interrupts.raise_pending()
+            if stop:
+                run.interrupts.raise_pending()
 
     def _step(self, run: _StageRun, number: int) -> dict[str, Tensor]:
         local = number - run.first
@@ -94,7 +96,7 @@ class Loop:
         run.optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
         norm = torch.nn.utils.clip_grad_norm_(self._store.parameters(), self._options.clip)
-        self._guard.watch(number, {**terms, "gradient": norm})
+        self._guard.watch(number + 1, {**terms, "gradient": norm})
         run.optimizer.step()
         return terms
 
@@ -124,9 +126,17 @@ class Loop:
         """Drops lines of steps that will be done again, so that each step stands once."""
         if not self._metrics.exists():
             return
-        lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done]
-        write_text(self._metrics, "".join(kept))
+        lines = self._metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+        kept = [line for line in lines if 1 <= _step_of(line) <= done]
+        write_text(self._metrics, "".join(line + "\n" for line in kept))
+
+
+def _step_of(line: str) -> int:
+    """The step of a line of metrics, 0 for one that was torn by a crash."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError):
+        return 0
 
 
 class _StageRun:

@@ -54,10 +54,12 @@ class FeatureNetworks:
 
     def __init__(self, task: Task, plans: list[NetworkPlan], weights: list[dict[str, Tensor]]):
         self.plans = plans
-        self._weights = weights
+        device = task.runtime.device
+        self._weights = [{name: w.to(device) for name, w in each.items()} for each in weights]
         self._resident = task.runtime.place(_build(task, 0)).requires_grad_(False).eval()
         self._features = task.runtime.compile(self._resident.features)
         self._autocast = task.runtime.autocast
+        self._arrange = task.runtime.arrange
         self.feature_dim = self._resident.feature_dim
 
     def __len__(self) -> int:
@@ -70,7 +72,7 @@ class FeatureNetworks:
     def features(self, images: Tensor) -> Tensor:
         """Embeds normalised images [B, channels, S, S] as float32 [B, feature_dim]."""
         with self._autocast():
-            return self._features(images).float()
+            return self._features(self._arrange(images)).float()
 
     def logits(self, features: Tensor) -> Tensor:
         """Class scores [B, C] of embeddings; meaningful for trained networks."""
@@ -140,7 +142,8 @@ def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dic
         index = torch.randint(len(labels), (_BATCH,), generator=rng)
         operation = OPERATIONS[int(torch.randint(len(OPERATIONS), (), generator=rng))]
         transform = draw_augmentation(operation, rng, batch_size=_BATCH, device=device)
-        batch = augment(task.normalisation(images[index].to(device)), transform)
+        batch = task.normalisation(images[index].to(device))
+        batch = task.runtime.arrange(augment(batch, transform))
         with task.runtime.autocast():
             logits = forward(batch)
         loss = F.cross_entropy(logits.float(), labels[index].to(device))

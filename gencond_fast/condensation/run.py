@@ -56,26 +56,28 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     _check_names(config, source, image_size)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     _size(config, source, image_size, blank)
-    directory = run_directory.claim(config)
+    directory = run_directory.find(config)
     path = directory / artifact.FILE_NAME
     if run_directory.finished(directory):
         reporter.message(f"{path} is finished: nothing to do")
         return path
     task = _open_task(config, source, image_size, reporter)
+    run_directory.claim(config, directory)
     metadata = _size(config, source, image_size, task.normalisation)
     reporter.message(
         f"{len(source.train):,} images of {task.num_classes} classes at {image_size} px; "
         f"{metadata.store.per_class} samples a class in {format_bytes(metadata.budget)}; "
         f"{task.runtime.describe()}"
     )
+    if task.runtime.compiled:
+        reporter.message("the first step of each part compiles, which takes up to a minute")
     store = build_store(metadata.store, seed=derive_seed(config.seed, "store"))
     store.to(task.runtime.device)
     Loop(task, store, _stages(task, store), directory).run()
     names = source.class_names
     save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
     save_png(sample_grid(store, names), directory / "samples.png")
-    size = artifact.save(path, store, metadata)
-    reporter.message(f"{path}: {size:,} bytes, {size / metadata.budget:.1%} of the budget")
+    artifact.save(path, store, metadata)
     return path
 
 
@@ -119,6 +121,7 @@ def _size(
 
 
 def _open_task(config: Config, source: Source, image_size: int, reporter: Reporter) -> Task:
+    runtime = choose_runtime(config.device, config.precision, config.compile, image_size)
     sample = draw_sample(
         source,
         image_size=image_size,
@@ -126,7 +129,6 @@ def _open_task(config: Config, source: Source, image_size: int, reporter: Report
         max_bytes=_SAMPLE_BYTES,
         seed=config.seed,
     )
-    runtime = choose_runtime(config.device, config.precision, config.compile, image_size)
     normalisation = measure(sample.images)
     return Task(config, source, image_size, sample, normalisation, runtime, reporter)
 

@@ -16,7 +16,7 @@ class Normalisation:
     std: tuple[float, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalises images [B, channels, H, W], uint8 or float in [0, 1]; float32 channels last.
+        """Normalises images [B, channels, H, W], uint8 or float in [0, 1], to float32.
 
         Differentiable in float images.
         """
@@ -24,8 +24,7 @@ class Normalisation:
         mean, std = (
             torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std)
         )
-        images = (images * (scale / std)) - mean / std
-        return images.contiguous(memory_format=torch.channels_last)
+        return images * (scale / std) - mean / std
 
 
 def measure(images: Tensor) -> Normalisation:

@@ -30,6 +30,6 @@ class Mean(Discrepancy):
 
 def draw_variance(generated: Generated) -> Tensor:
     """[C]: variance of a class mean that comes from drawing only part of the stored samples."""
-    count = generated.moments.count
+    count = generated.moments.count.to(generated.moments.m2.dtype)
     share = (1.0 - count / generated.stored) / (count * (count - 1)).clamp(min=1)
     return generated.moments.m2.sum(1) * share * (count > 1)

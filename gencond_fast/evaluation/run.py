@@ -28,7 +28,7 @@ from gencond_fast.rng import derive_seed, named_rng
 from gencond_fast.runtime import Runtime, choose_runtime
 
 _CONTROL_BYTES = 2 * 1024**3
-_DECODE_BATCH = 1024
+_DECODE_BATCH = 128
 
 
 @dataclass(frozen=True, eq=False)

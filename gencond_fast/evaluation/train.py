@@ -69,8 +69,7 @@ def train_student(
             transform = draw_augmentation(
                 operation, rng, batch_size=len(index), device=runtime.device
             )
-            batch = augment(images[index], transform)
-            batch = batch.contiguous(memory_format=torch.channels_last)
+            batch = runtime.arrange(augment(images[index], transform))
             with runtime.autocast():
                 logits = forward(batch)
             loss = F.cross_entropy(logits.float(), labels[index])
@@ -98,6 +97,6 @@ def accuracy(
         source.val, channels=source.channels, image_size=image_size, batch_size=_TEST_BATCH
     ):
         with runtime.autocast():
-            logits = student(normalisation(batch.images.to(runtime.device)))
+            logits = student(runtime.arrange(normalisation(batch.images.to(runtime.device))))
         right += (logits.argmax(1) == batch.labels.to(runtime.device)).sum()
     return float(right) / len(source.val)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,6 +22,15 @@ def pyramid(code_size: int, image_size: int) -> list[int]:
     return sizes
 
 
+def taper(width: int, maps: int) -> list[int]:
+    """Channels of the maps from the code to the image: evenly down from `width` to 0.4 of it.
+
+    Channels at the code cost least time; those at the image cost most of it.
+    """
+    last = max(maps - 1, 1)
+    return [max(4, round(width * (1.0 - 0.6 * place / last) / 4) * 4) for place in range(maps)]
+
+
 class Decoder(nn.Module):
     """Maps a code and a class to an image: 3x3 convolutions between doublings of the side.
 
@@ -30,12 +40,13 @@ class Decoder(nn.Module):
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__()
         self.sizes = pyramid(spec.code_size, spec.image_size)
-        self.enter = nn.Conv2d(spec.code_channels, spec.width, 3, padding=1)
-        self.classes = nn.Embedding(spec.num_classes, spec.width)
+        widths = taper(spec.width, len(self.sizes))
+        self.enter = nn.Conv2d(spec.code_channels, widths[0], 3, padding=1)
+        self.classes = nn.Embedding(spec.num_classes, widths[0])
         self.stages = nn.ModuleList(
-            nn.Conv2d(spec.width, spec.width, 3, padding=1) for _ in self.sizes[1:]
+            nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in pairwise(widths)
         )
-        self.leave = nn.Conv2d(spec.width, spec.channels, 3, padding=1)
+        self.leave = nn.Conv2d(widths[-1], spec.channels, 3, padding=1)
         nn.init.normal_(self.classes.weight, std=0.1)
 
     def forward(self, codes: Tensor, labels: Tensor) -> Tensor:

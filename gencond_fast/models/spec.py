@@ -23,7 +23,7 @@ class StoreSpec:
         per_class: stored samples of each class.
         channels: 1 or 3.
         image_size: side of the square images in pixels.
-        width: channels inside the decoder (generator).
+        width: most channels inside the decoder (generator).
         code_channels: channels of one code (generator).
         code_size: side of one code (generator), or of one stored image (pixels).
     """
@@ -36,6 +36,10 @@ class StoreSpec:
     width: Small
     code_channels: Small
     code_size: Small
+
+    def __post_init__(self) -> None:
+        if self.code_size > self.image_size:
+            raise ValueError("code_size is larger than image_size")
 
     @property
     def samples(self) -> int:

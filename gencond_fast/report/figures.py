@@ -26,12 +26,15 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def sample_grid(store: StoredSet, class_names: Sequence[str]) -> Image.Image:
+def sample_grid(
+    store: StoredSet, class_names: Sequence[str], *, columns: int = _COLUMNS
+) -> Image.Image:
     """Stored samples, one row a class: the first 20 classes and up to 12 samples of each."""
     spec = store.spec
-    rows, columns = min(spec.num_classes, _ROWS), min(spec.per_class, _COLUMNS)
+    rows, columns = min(spec.num_classes, _ROWS), min(spec.per_class, _COLUMNS, columns)
     index = (torch.arange(rows)[:, None] * spec.per_class + torch.arange(columns)).flatten()
-    pictures = to_uint8(store(index.to(next(store.parameters()).device)))
+    index = index.to(next(store.parameters()).device)
+    pictures = np.concatenate([to_uint8(store(part)) for part in index.split(columns)])
     return _sheet(list(pictures.reshape(rows, columns, *pictures.shape[1:])), class_names)
 
 

@@ -1,0 +1,91 @@
+"""Options: which wins, what they change, that every form of the objective runs."""
+
+from __future__ import annotations
+
+import pytest
+from command_line import TINY, call, metrics, options_of
+
+import gencond_fast as gf
+
+SHORT = (*TINY, "--steps", "6")
+
+
+def condense(out, *more, data="digits"):
+    return call("condense", "--data", data, "--out", out, *more)
+
+
+# budget, options and their order
+
+
+def test_the_file_keeps_to_the_bytes_that_it_was_given(tmp_path):
+    assert condense(tmp_path / "run", *SHORT, "--bytes", "12.5 KB").code == 0
+    assert 10_000 < (tmp_path / "run" / "condensed.safetensors").stat().st_size <= 12_500
+
+
+def test_flags_go_over_the_file_and_assignments_over_flags(tmp_path):
+    file = tmp_path / "options.yaml"
+    file.write_text("seed: 5\ntraining: {steps: 9, log_every: 2}\nnetworks: {augmentations: 3}\n")
+    done = condense(
+        *(tmp_path / "run", "--preset", "quick", *TINY, "--config", file),
+        *("--steps", 7, "--set", "training.log_every=3", "--set", "training.warm_start=0"),
+    )
+    assert done.code == 0, done.err
+    options = options_of(tmp_path / "run")
+    assert options["seed"] == 5
+    assert options["training"]["steps"] == 7
+    assert options["training"]["log_every"] == 3
+    assert options["networks"]["augmentations"] == 3
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [3, 6, 7]
+
+
+def test_a_preset_lies_under_the_file(tmp_path):
+    file = tmp_path / "options.yaml"
+    file.write_text("networks: {width: 8, train_steps: 5}\ntraining: {steps: 4}\n")
+    options = ("--preset", "quick", "--bytes", "8KB", "--config", file)
+    assert condense(tmp_path / "run", *options).code == 0
+    networks = options_of(tmp_path / "run")["networks"]
+    assert (networks["width"], networks["random"], networks["trained"]) == (8, 1, 3)
+
+
+def test_pixels_are_a_choice_of_format(tmp_path):
+    run = tmp_path / "run"
+    assert condense(run, *SHORT, "--set", "store.format=pixels").code == 0
+    assert "format pixels" in call("info", run).out
+    stream = call("evaluate", run, "--data", "digits", "--split", "stream", "--epochs", 1)
+    assert stream.code == 2
+    assert "has no codes to draw a stream from" in stream.err
+
+
+@pytest.mark.parametrize(
+    ("assignments", "terms"),
+    [
+        (("losses.intra_kind=infonce",), {"mean", "intra", "inter"}),
+        (("losses.intra_kind=rbf",), {"intra"}),
+        (("losses.intra_kind=hinge",), {"intra"}),
+        (("losses.intra_kind=nearest", "losses.intra=-0.1"), {"intra"}),
+        (("losses.inter_kind=infonce",), {"inter"}),
+        (("losses.inter_kind=hinge", "losses.margin=100"), {"inter"}),
+        (("losses.discrepancies.moments=2",), {"moments", "intra"}),
+        (("losses.discrepancies={mean: 1, moments: 1}",), {"mean", "moments"}),
+        (("losses.intra=0", "losses.inter=0", "losses.cross_entropy=0"), {"mean"}),
+        (("training.class_batch=3", "training.batch_per_class=5"), {"mean"}),
+        (("training.warm_start=0",), {"mean"}),
+        (("training.warm_start=1",), {"pixel"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_every_form_of_the_objective_runs(tmp_path, assignments, terms):
+    sets = [part for text in assignments for part in ("--set", text)]
+    done = condense(tmp_path / "run", *SHORT, *sets)
+    assert done.code == 0, done.err
+    last = metrics(tmp_path / "run")[-1]
+    assert terms <= last.keys()
+    if "losses.intra=0" in assignments:
+        assert last.keys() - {"step", "stage", "images_per_second"} == {"mean"}
+    assert len(gf.CondensedDataset(tmp_path / "run")) % 10 == 0
+
+
+def test_two_assignments_name_two_discrepancies(tmp_path):
+    both = ("--set", "losses.discrepancies.mean=1", "--set", "losses.discrepancies.moments=2")
+    assert condense(tmp_path / "run", *SHORT, *both).code == 0
+    assert options_of(tmp_path / "run")["losses"]["discrepancies"] == {"mean": 1.0, "moments": 2.0}

@@ -1,0 +1,259 @@
+"""Evaluation: what students learn from, what they are tested on, what is written down."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from command_line import TINY, call
+from image_builders import write_npz
+
+import gencond_fast as gf
+from gencond_fast.artifact import load
+from gencond_fast.budget import ipc_to_bytes
+from gencond_fast.config import EvaluateConfig, parse
+from gencond_fast.data import open_source
+from gencond_fast.errors import InputError
+from gencond_fast.evaluation import evaluate
+from gencond_fast.evaluation import run as run_module
+from gencond_fast.evaluation.train import accuracy
+from gencond_fast.models.registry import build_classifier
+from gencond_fast.progress import Reporter
+from gencond_fast.runtime import choose_runtime
+
+
+def judge(run, **options):
+    given = {"run": str(run), "data": "digits", "seeds": 2, "epochs": 2, "device": "cpu"}
+    return evaluate(parse(EvaluateConfig, given | options))
+
+
+def rows(result):
+    return {(row.training_set, row.model): row for row in result.rows}
+
+
+@pytest.fixture(scope="module")
+def judged(tiny_run):
+    return judge(tiny_run, controls=["random"], epochs=3)
+
+
+@pytest.fixture
+def draws(monkeypatch):
+    """What the random control drew, in order."""
+    drawn = []
+    draw = run_module.draw_sample
+
+    def noted(*arguments, **options):
+        drawn.append((options, draw(*arguments, **options)))
+        return drawn[-1][1]
+
+    monkeypatch.setattr(run_module, "draw_sample", noted)
+    return drawn
+
+
+# the same, and not the same
+
+
+def test_the_same_evaluation_gives_the_same_accuracies(tiny_run, judged):
+    torch.manual_seed(5)
+    again = judge(tiny_run, controls=["random"], epochs=3)
+    for row, other in zip(judged.rows, again.rows, strict=True):
+        assert row.accuracies == other.accuracies
+
+
+def test_seeds_are_different_students(judged):
+    assert len(set(rows(judged)["random", "convnet3"].accuracies)) == 2
+
+
+def test_more_seeds_keep_the_first_ones(tiny_run, judged):
+    one = judge(tiny_run, seeds=1, epochs=3)
+    assert one.rows[0].accuracies == judged.rows[0].accuracies[:1]
+
+
+# the training sets
+
+
+def test_the_control_has_the_images_of_the_budget_and_others_for_each_seed(tiny_run, draws):
+    result = judge(tiny_run, controls=["random"], epochs=1, seeds=3)
+    ipc = round(8000 / ipc_to_bytes(1, 10, 1, 8))
+    assert rows(result)["random", "convnet3"].images_per_class == ipc == 3
+    assert len(draws) == 3
+    for _, sample in draws:
+        assert torch.bincount(sample.labels).tolist() == [ipc] * 10
+    images = [sample.images for _, sample in draws]
+    assert not torch.equal(images[0], images[1])
+    assert not torch.equal(images[1], images[2])
+
+
+def test_real_images_teach_and_the_condensed_row_is_the_file(tiny_run, judged):
+    table = rows(judged)
+    assert table["stored", "convnet3"].images_per_class == len(gf.CondensedDataset(tiny_run)) // 10
+    assert table["random", "convnet3"].mean > 0.3
+
+
+def epochs_seen(run, split, monkeypatch):
+    seen = []
+
+    def note(student, images_of, labels, *, epochs, **options):
+        seen.append((labels, [images_of(epoch) for epoch in range(epochs)]))
+
+    monkeypatch.setattr(run_module, "train_student", note)
+    judge(run, split=split, seeds=2)
+    return seen
+
+
+def test_the_stored_set_stays_and_the_stream_moves(tiny_run, monkeypatch):
+    artifact = load(tiny_run)
+    mean, std = torch.tensor(artifact.metadata.mean), torch.tensor(artifact.metadata.std)
+    data = gf.CondensedDataset(tiny_run)
+    wanted = (data.images(list(range(len(data)))) - mean) / std
+    for labels, epochs in epochs_seen(tiny_run, "stored", monkeypatch):
+        assert torch.equal(labels, data.labels)
+        for images in epochs:
+            torch.testing.assert_close(images, wanted)
+    (_, first), (_, second) = epochs_seen(tiny_run, "stream", monkeypatch)
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], second[0])
+    assert first[0].shape == wanted.shape
+
+
+def test_rows_are_named_after_their_set_and_architecture(tiny_run):
+    models = ["convnet3", "convnet4"]
+    result = judge(tiny_run, split="stream", models=models, controls=["random"], epochs=1, seeds=1)
+    assert [(row.training_set, row.model) for row in result.rows] == [
+        ("stream", "convnet3"),
+        ("stream", "convnet4"),
+        ("random", "convnet3"),
+        ("random", "convnet4"),
+    ]
+
+
+# what is tested on
+
+
+def test_the_accuracy_is_the_share_of_the_validation_images(tiny_run):
+    source = open_source("digits")
+    runtime = choose_runtime("cpu", "float32", "off", 8)
+    normalisation = run_module.Normalisation((0.3,), (0.4,))
+    student = build_classifier("convnet3", 1, 10, 8, seed=0)
+    images = torch.from_numpy(next(source.val.read(np.arange(len(source.val)), 10**6)))
+    with torch.no_grad():
+        guesses = student.eval()(normalisation(images.permute(0, 3, 1, 2))).argmax(1).numpy()
+    expected = float((guesses == source.val.labels).mean())
+    assert accuracy(student, source, 8, normalisation, runtime) == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def unsplit(tmp_path_factory, _own_cache):
+    """The digits as arrays without a validation split, each image marked by a corner; a run."""
+    from image_builders import Picture
+
+    root = tmp_path_factory.mktemp("unsplit")
+    digits = open_source("digits").train
+    pixels = next(digits.read(np.arange(200), 200))[..., 0].copy()
+    pixels[:, 0, 0] = np.arange(200)
+    made = [
+        Picture(str(label), f"{place}.png", image)
+        for place, (image, label) in enumerate(zip(pixels, digits.labels[:200], strict=True))
+    ]
+    data = write_npz(root / "set.npz", made)
+    run = root / "run"
+    options = ("--val-fraction", 0.25, "--seed", 3)
+    done = call("condense", "--data", data, "--out", run, *options, *TINY)
+    assert done.code == 0, done.err
+    return data, run
+
+
+def marks(images):
+    return set(images[:, 0, 0, 0].tolist())
+
+
+def test_the_share_set_apart_for_the_run_is_the_test(unsplit, draws, monkeypatch):
+    data, run = unsplit
+    tested = []
+    opened = run_module.open_source
+
+    def noted(*arguments, **options):
+        tested.append(opened(*arguments, **options))
+        return tested[-1]
+
+    monkeypatch.setattr(run_module, "open_source", noted)
+    result = judge(run, data=str(data), controls=["random"], epochs=1)
+    trained = open_source(str(data), val_fraction=0.25, seed=3)
+    assert np.array_equal(tested[0].val.labels, trained.val.labels)
+    apart = marks(next(trained.val.read(np.arange(len(trained.val)), 10**6)))
+    kept = marks(next(trained.train.read(np.arange(len(trained.train)), 10**6)))
+    assert result.test_images == len(apart) == pytest.approx(50, abs=5)
+    assert len(apart | kept) == 200
+    assert not apart & kept
+    for _, sample in draws:
+        assert marks(sample.images) <= kept
+
+
+def test_another_split_cannot_slip_in(unsplit, tmp_path):
+    """The file remembers the split, so it does not depend on where the run lies."""
+    data, run = unsplit
+    shutil.copy(run / "condensed.safetensors", tmp_path / "a.safetensors")
+    here, there = (
+        judge(where, data=str(data), seeds=1) for where in (run, tmp_path / "a.safetensors")
+    )
+    assert here.rows[0].accuracies == there.rows[0].accuracies
+    assert here.test_images == there.test_images
+
+
+# the protocol
+
+
+def test_the_student_of_the_last_epoch_is_judged(tiny_run, monkeypatch):
+    """One test a student, when all its epochs are done: no epoch is chosen by the test."""
+    order = []
+
+    class Noted(Reporter):
+        def task(self, name, total, done=0):
+            from contextlib import nullcontext
+
+            class Progress:
+                def advance(self, amount=1, values=None):
+                    order.append("epoch")
+
+            return nullcontext(Progress())
+
+    def tested(*arguments):
+        order.append("test")
+        return 0.5
+
+    monkeypatch.setattr(run_module, "accuracy", tested)
+    given = {"run": str(tiny_run), "data": "digits", "seeds": 2, "epochs": 3, "device": "cpu"}
+    result = evaluate(parse(EvaluateConfig, given), Noted())
+    assert order == ["epoch", "epoch", "epoch", "test"] * 2
+    assert (result.rows[0].mean, result.rows[0].std) == (0.5, 0.0)
+
+
+# what is written
+
+
+def test_the_result_says_what_the_file_weighs(tiny_run, judged, tmp_path):
+    size = (tiny_run / "condensed.safetensors").stat().st_size
+    plain = json.loads(json.dumps(judged.to_plain()))
+    assert plain["bytes"] == size
+    assert plain["bits_per_class"] == 8 * size / 10
+    assert plain["ipc"] == pytest.approx(size / (10 * 8 * 8 * 4))
+    assert plain["ipc_uint8"] == pytest.approx(4 * plain["ipc"])
+    assert plain["test_images"] == 359
+    assert plain["epochs"] == 3
+    assert plain["protocol"]["name"] == "dc"
+    assert plain["protocol"]["batch_size"] == 256
+    assert plain["environment"]["versions"]["torch"] == torch.__version__
+    for row in plain["rows"]:
+        assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
+        assert row["std"] == pytest.approx(np.std(row["accuracies"], ddof=1))
+        assert row["seconds"] > 0
+
+
+def test_the_library_refuses_as_the_command_does(tiny_run, tmp_path):
+    with pytest.raises(InputError, match="does not exist: condense first"):
+        judge(tmp_path / "none")
+    with pytest.raises(InputError, match="unknown model 'x'"):
+        judge(tiny_run, models=["x"])
