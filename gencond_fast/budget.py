@@ -70,8 +70,9 @@ def size_store(
 
     A decoder takes up to half of the budget and as many codes as fit take the rest; pixels keep
     the full side. Where whole samples would leave more than a fifth unused, the nearest decoder
-    width, then number of code channels, or image side that does not is taken. From half as much
-    again as the least possible budget, sizes left open use four fifths of it.
+    width, then number of code channels, or image side that does not is taken. From twice the
+    least possible budget on, sizes left open use four fifths of it (up to 256 pixels and 1000
+    classes; beyond, codes are coarser steps than any decoder fills).
 
     Args:
         budget: bytes of the whole file.

@@ -17,8 +17,8 @@ from gencond_fast.models.spec import Small
 
 _STRICT = ConfigDict(extra="forbid")
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1, strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(allow_inf_nan=False)]
@@ -279,7 +279,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"config file {path} cannot be read as YAML: {reason}") from None
     if not isinstance(values or {}, dict):
         raise InputError(f"config file {path} must hold lines of `option: value`")
-    return values or {}
+    return {name: value for name, value in (values or {}).items() if value is not None}
 
 
 def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:

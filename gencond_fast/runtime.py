@@ -42,7 +42,10 @@ class Runtime:
 
     def compile(self, function: F) -> F:
         """`torch.compile` if that was chosen, else the function itself."""
-        return torch.compile(function) if self.compiled else function  # type: ignore[return-value]
+        # few shapes occur (a batch and its remainder), and each is faster with a graph of its own
+        if not self.compiled:
+            return function
+        return torch.compile(function, dynamic=False)  # type: ignore[return-value]
 
     @property
     def layout(self) -> torch.memory_format:

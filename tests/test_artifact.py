@@ -13,7 +13,7 @@ from safetensors import safe_open
 from store_builders import full_disk, metadata_of, spec_of, split_file, write_set
 
 from gencond_fast import artifact
-from gencond_fast.errors import InputError
+from gencond_fast.errors import InputError, RunError
 from gencond_fast.models.stores import build_store
 
 NASTY = (
@@ -158,6 +158,16 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_set(tmp_path / "made")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_no_reader_would_take_is_not_written(tmp_path):
+    spec = spec_of()
+    store = build_store(spec)
+    with torch.no_grad():
+        store.decoder.leave.bias[0] = 1e6  # beyond float16
+    with pytest.raises(RunError, match="numbers that are not finite"):
+        artifact.save(tmp_path / "made", store, metadata_of(spec))
     assert os.listdir(tmp_path) == []
 
 

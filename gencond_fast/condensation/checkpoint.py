@@ -14,6 +14,7 @@ import torch
 
 from gencond_fast.files import write_atomic
 
+CHECKPOINTS = "checkpoint"  # the folder in a run directory
 _KEPT = 2
 _DIGEST = 32  # bytes of SHA-256 at the end: damage that unpickling would not notice
 _NAME = re.compile(r"step-(\d+)\.pt")
@@ -29,12 +30,14 @@ class Checkpoint:
     Attributes:
         step: steps done, over all stages.
         fingerprint: of the data.
+        spec: sizes of the stored set, as plain values.
         store: state of the stored set.
         optimizer: state of the optimiser, of the stage that `step` lies in.
     """
 
     step: int
     fingerprint: str
+    spec: dict[str, Any]
     store: dict[str, Any]
     optimizer: dict[str, Any]
 

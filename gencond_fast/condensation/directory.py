@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from gencond_fast.artifact import FILE_NAME
+from gencond_fast.artifact import FILE_NAME, load
+from gencond_fast.condensation.checkpoint import CHECKPOINTS
 from gencond_fast.config import Config, differences, parse, read_yaml, to_plain
 from gencond_fast.environment import describe
 from gencond_fast.errors import InputError
@@ -15,6 +19,14 @@ from gencond_fast.files import write_json, write_text
 
 CONFIG_NAME = "config.yaml"
 _ENVIRONMENT_NAME = "environment.json"
+_NAMES = (
+    CONFIG_NAME,
+    _ENVIRONMENT_NAME,
+    FILE_NAME,
+    "metrics.jsonl",
+    "real.png",
+    "samples.png",
+)
 
 
 def find(config: Config) -> Path:
@@ -38,26 +50,67 @@ def find(config: Config) -> Path:
     return directory
 
 
-def claim(config: Config, directory: Path) -> None:
-    """Makes the run directory and notes whose it is, unless that has been done.
+@contextmanager
+def claimed(config: Config, directory: Path) -> Iterator[None]:
+    """Makes the run directory, notes whose it is, and keeps other processes out meanwhile.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or another process works on it.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+    try:
+        _lock(lock, directory)
+        _note(config, directory)
+        _remove_leftovers(directory)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(handle: int, directory: Path) -> None:
+    """The lock ends with the process, however that ends."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"another process works on {directory}: wait for it, or give another --out"
+        ) from None
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """Temporary files of a process that was killed while it wrote."""
+    for name in (*_NAMES, f"{CHECKPOINTS}/step-*.pt"):
+        place = directory / name
+        for path in place.parent.glob(f".{place.name}.*"):
+            path.unlink()
+
+
+def _note(config: Config, directory: Path) -> None:
+    try:
         if not (directory / CONFIG_NAME).exists():
             write_text(directory / CONFIG_NAME, yaml.safe_dump(to_plain(config), sort_keys=False))
         if not (directory / _ENVIRONMENT_NAME).exists():
             write_json(directory / _ENVIRONMENT_NAME, describe())
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{directory} cannot be written ({reason}): give another --out") from None
+        raise _unwritable(directory, error) from None
+
+
+def _unwritable(directory: Path, error: OSError) -> InputError:
+    reason = error.strerror or str(error)
+    return InputError(f"{directory} cannot be written ({reason}): give another --out")
 
 
 def finished(directory: Path) -> bool:
-    """Whether the run has its product."""
-    return (directory / FILE_NAME).exists()
+    """Whether the run has its product; a damaged one is made again."""
+    try:
+        load(directory)
+    except InputError:
+        return False
+    return True
 
 
 def read_config(directory: Path) -> Config:

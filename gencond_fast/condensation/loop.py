@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from gencond_fast.condensation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, save_checkpoint
 from gencond_fast.condensation.guard import Guard
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
-from gencond_fast.errors import InputError
 from gencond_fast.files import write_text
 from gencond_fast.interrupt import Interrupts
 from gencond_fast.models.store import StoredSet
@@ -28,13 +28,22 @@ class Loop:
         store: the stored set, on the device of the task.
         stages: in order.
         directory: of the run; holds `checkpoint/` and `metrics.jsonl`.
+        saved: where an earlier start left off.
     """
 
-    def __init__(self, task: Task, store: StoredSet, stages: list[Stage], directory: Path) -> None:
+    def __init__(
+        self,
+        task: Task,
+        store: StoredSet,
+        stages: list[Stage],
+        directory: Path,
+        saved: Checkpoint | None,
+    ) -> None:
         self._task = task
         self._store = store
         self._stages = [stage for stage in stages if stage.steps > 0]
-        self._checkpoints = directory / "checkpoint"
+        self._directory = directory
+        self._saved = saved
         self._metrics = directory / "metrics.jsonl"
         self._options = task.config.training
         self._guard = Guard(task.runtime.device)
@@ -43,13 +52,15 @@ class Loop:
         """Runs all steps that are still to be done.
 
         Raises:
-            InputError: the data is not the one that the run was started with.
             RunError: a term of the loss, or the gradient, stopped being a finite number.
             KeyboardInterrupt: the user interrupted; the state is saved.
             Terminated: the system asked to stop; the state is saved.
         """
-        saved = self._resume()
+        saved = self._saved
         done = saved.step if saved else 0
+        if saved:
+            self._store.load_state_dict(saved.store)
+            self._task.reporter.message(f"resuming at step {saved.step}")
         self._cut_metrics(done)
         total = sum(stage.steps for stage in self._stages)
         start = 0
@@ -81,10 +92,7 @@ class Loop:
             if log:
                 self._log(run, done, terms)
             if save:
-                state = run.optimizer.state_dict()
-                fingerprint = self._task.source.fingerprint
-                checkpoint = Checkpoint(done, fingerprint, self._store.state_dict(), state)
-                save_checkpoint(self._checkpoints, checkpoint)
+                self._save(done, run.optimizer)
             if stop:
                 run.interrupts.raise_pending()
 
@@ -100,18 +108,15 @@ class Loop:
         run.optimizer.step()
         return terms
 
-    def _resume(self) -> Checkpoint | None:
-        saved = load_checkpoint(self._checkpoints)
-        if saved is None:
-            return None
-        if saved.fingerprint != self._task.source.fingerprint:
-            raise InputError(
-                f"the data in {self._task.source.location} has changed since the run in "
-                f"{self._metrics.parent} was started: give another --out"
-            )
-        self._store.load_state_dict(saved.store)
-        self._task.reporter.message(f"resuming at step {saved.step}")
-        return saved
+    def _save(self, done: int, optimizer: torch.optim.Optimizer) -> None:
+        checkpoint = Checkpoint(
+            done,
+            self._task.source.fingerprint,
+            asdict(self._store.spec),
+            self._store.state_dict(),
+            optimizer.state_dict(),
+        )
+        save_checkpoint(self._directory / CHECKPOINTS, checkpoint)
 
     def _log(self, run: _StageRun, done: int, terms: dict[str, Tensor]) -> None:
         values = {name: float(value.detach()) for name, value in terms.items()}

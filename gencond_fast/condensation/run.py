@@ -9,6 +9,7 @@ from gencond_fast.artifact import Metadata
 from gencond_fast.budget import format_bytes, ipc_to_bytes, size_store
 from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import build_bank
+from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
@@ -21,6 +22,7 @@ from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import Source, open_source
 from gencond_fast.discrepancy import build_discrepancy
 from gencond_fast.environment import versions
+from gencond_fast.errors import InputError
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet
@@ -61,11 +63,18 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     if run_directory.finished(directory):
         reporter.message(f"{path} is finished: nothing to do")
         return path
+    _refuse_changed_data(source, directory)
     task = _open_task(config, source, image_size, reporter)
-    run_directory.claim(config, directory)
-    metadata = _size(config, source, image_size, task.normalisation)
+    with run_directory.claimed(config, directory):
+        _run(task, directory)
+    return path
+
+
+def _run(task: Task, directory: Path) -> None:
+    config, source, reporter = task.config, task.source, task.reporter
+    metadata = _size(config, source, task.image_size, task.normalisation)
     reporter.message(
-        f"{len(source.train):,} images of {task.num_classes} classes at {image_size} px; "
+        f"{len(source.train):,} images of {task.num_classes} classes at {task.image_size} px; "
         f"{metadata.store.per_class} samples a class in {format_bytes(metadata.budget)}; "
         f"{task.runtime.describe()}"
     )
@@ -73,12 +82,26 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
         reporter.message("the first step of each part compiles, which takes up to a minute")
     store = build_store(metadata.store, seed=derive_seed(config.seed, "store"))
     store.to(task.runtime.device)
-    Loop(task, store, _stages(task, store), directory).run()
+    saved = load_checkpoint(directory / CHECKPOINTS)
+    if saved and StoreSpec(**saved.spec) != metadata.store:
+        raise InputError(
+            f"{directory} was started with other versions of packages, which leave room for "
+            "another number of samples: install those of its environment.json or give another --out"
+        )
+    Loop(task, store, _stages(task, store), directory, saved).run()
     names = source.class_names
     save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
     save_png(sample_grid(store, names), directory / "samples.png")
-    artifact.save(path, store, metadata)
-    return path
+    artifact.save(directory / artifact.FILE_NAME, store, metadata)
+
+
+def _refuse_changed_data(source: Source, directory: Path) -> None:
+    saved = load_checkpoint(directory / CHECKPOINTS)
+    if saved and saved.fingerprint != source.fingerprint:
+        raise InputError(
+            f"the data in {source.location} has changed since the run in {directory} was "
+            "started: give another --out"
+        )
 
 
 def _check_names(config: Config, source: Source, image_size: int) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as validated
 from torch import Tensor
 
 from gencond_fast.artifact import Artifact, load
 from gencond_fast.budget import bits_per_class, bytes_to_ipc
-from gencond_fast.config import EvaluateConfig
+from gencond_fast.config import Count, EvaluateConfig, Fraction, parse
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import Source, open_source
@@ -60,6 +62,12 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     reporter = reporter or Reporter()
     artifact = load(config.run)
     source = _open_test(config, artifact)
+    if source.fingerprint != artifact.metadata.made.get("data"):
+        # times of modification count, so a copy of the same files may differ too
+        reporter.message(
+            f"note: {config.data} is not, file for file, the data of the condensation; a part that "
+            "was set apart then may not be the part tested on now"
+        )
     spec = artifact.metadata.store
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
     bench = _Bench(config, artifact, source, runtime, DC)
@@ -80,6 +88,14 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         test_images=len(source.val or ()),
         environment=describe() | {"runtime": runtime.describe()},
     )
+
+
+@validated(frozen=True, config=ConfigDict(extra="ignore"))
+class _Split:
+    """What the file says about how the data was split, where that was not the default."""
+
+    val_fraction: Fraction | None = None
+    seed: Count = 0
 
 
 class _Bench:
@@ -177,9 +193,8 @@ class _Bench:
 def _open_test(config: EvaluateConfig, artifact: Artifact) -> Source:
     """The data set, split as it was for the condensation, with the same classes."""
     options = artifact.metadata.made.get("options", {})
-    source = open_source(
-        config.data, val_fraction=options.get("val_fraction"), seed=options.get("seed", 0)
-    )
+    split = parse(_Split, options if isinstance(options, dict) else {})
+    source = open_source(config.data, val_fraction=split.val_fraction, seed=split.seed)
     if source.val is None:
         raise InputError(
             f"{config.data} has no validation split to test on: condense with --val-fraction 0.1, "

@@ -105,13 +105,17 @@ def test_a_run_is_known_again_from_elsewhere_and_after_a_move(tiny_run, tmp_path
     assert "nothing to do" in again.err
 
 
-def test_a_lost_product_is_made_again(tiny_run, tmp_path):
+@pytest.mark.parametrize("damage", ["lost", "cut", "empty"])
+def test_a_damaged_product_is_made_again(tiny_run, tmp_path, damage):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
-    (run / "condensed.safetensors").unlink()
+    product, original = run / "condensed.safetensors", tiny_run / "condensed.safetensors"
+    if damage == "lost":
+        product.unlink()
+    else:
+        product.write_bytes(original.read_bytes()[:-7] if damage == "cut" else b"")
     assert condense(run, *TINY).code == 0
-    name = "condensed.safetensors"
-    assert (run / name).read_bytes() == (tiny_run / name).read_bytes()
+    assert product.read_bytes() == original.read_bytes()
     assert metrics(run) == metrics(tiny_run)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 import os
 import pickle
@@ -129,7 +131,7 @@ def test_few_images_come_again_mirrored(counts, per_class):
 def checkpoint(step: int, fill: float = 0.5) -> Checkpoint:
     weights = {"codes": torch.full((50, 4), fill), "decoder.bias": torch.randn(3)}
     state = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.randn(4)}}}
-    return Checkpoint(step, "f" * 32, weights, state | {"param_groups": [{"lr": 0.1}]})
+    return Checkpoint(step, "f" * 32, {}, weights, state | {"param_groups": [{"lr": 0.1}]})
 
 
 def same(one: Checkpoint, other: Checkpoint) -> bool:
@@ -210,10 +212,13 @@ class _Trap:
 
 def test_a_checkpoint_executes_nothing(tmp_path):
     path = two(tmp_path)
-    torch.save({**asdict(checkpoint(200)), "fingerprint": _Trap()}, path)
-    assert load_checkpoint(tmp_path).step == 100
-    path.write_bytes(pickle.dumps(_Trap()))
-    assert load_checkpoint(tmp_path).step == 100
+    made = io.BytesIO()
+    torch.save({**asdict(checkpoint(200)), "fingerprint": _Trap()}, made)
+    for content in (made.getvalue(), pickle.dumps(_Trap(), protocol=2)):
+        # with and without the digest that checkpoints end with
+        for ending in (hashlib.sha256(content).digest(), b""):
+            path.write_bytes(content + ending)
+            assert load_checkpoint(tmp_path).step == 100
 
 
 def test_other_contents_give_way_too(tmp_path):

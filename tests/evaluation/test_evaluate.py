@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from command_line import TINY, call
 from image_builders import write_npz
 
 import gencond_fast as gf
-from gencond_fast.artifact import load
+from gencond_fast.artifact import load, save
 from gencond_fast.budget import ipc_to_bytes
 from gencond_fast.config import EvaluateConfig, parse
 from gencond_fast.data import open_source
@@ -257,3 +258,15 @@ def test_the_library_refuses_as_the_command_does(tiny_run, tmp_path):
         judge(tmp_path / "none")
     with pytest.raises(InputError, match="unknown model 'x'"):
         judge(tiny_run, models=["x"])
+
+
+@pytest.mark.parametrize("options", [[1], "x", {"seed": "x"}, {"seed": -1}, {"val_fraction": 7}])
+def test_what_a_stranger_wrote_into_the_file_is_checked(tiny_run, tmp_path, options):
+    artifact = load(tiny_run)
+    file = tmp_path / "a.safetensors"
+    save(file, artifact.store, replace(artifact.metadata, made={"options": options}))
+    if isinstance(options, dict):
+        with pytest.raises(InputError, match="option '(seed|val_fraction)' cannot be"):
+            judge(file, epochs=1, seeds=1)
+    else:
+        assert judge(file, epochs=1, seeds=1).rows
