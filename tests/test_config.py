@@ -277,6 +277,8 @@ def test_yaml_files(tmp_path):
     assert read_yaml(path) == {"seed": 4, "training": {"steps": 9}}
     path.write_text("")
     assert read_yaml(path) == {}
+    path.write_text("training:\nseed: 4\n")  # a section whose lines are all commented out
+    assert read_yaml(path) == {"seed": 4}
 
 
 @pytest.mark.parametrize(

@@ -163,10 +163,6 @@ CONDENSE = {
         lambda t: (*EXAMPLE, "--config", file(t / "c.yaml", "1: 2\n")),
         "option '1' cannot be 1",
     ),
-    "config with an empty section": (
-        lambda t: (*EXAMPLE, "--config", file(t / "c.yaml", "store:\n")),
-        "option 'store' cannot be None",
-    ),
 }
 
 USAGE = {
