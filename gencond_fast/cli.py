@@ -18,16 +18,10 @@ from rich.table import Table
 
 from gencond_fast._version import __version__
 from gencond_fast.budget import format_bytes, parse_bytes
-from gencond_fast.config import (
-    PRESETS,
-    EvaluateConfig,
-    parse,
-    parse_assignments,
-    read_yaml,
-    resolve,
-)
+from gencond_fast.config import PRESETS, EvaluateConfig
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.interrupt import Terminated
+from gencond_fast.options import parse, parse_assignments, read_yaml, resolve
 from gencond_fast.progress import PlainReporter, Reporter, RichReporter
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gencond_fast import config
-from gencond_fast.config import (
-    Config,
-    EvaluateConfig,
+from gencond_fast.config import Config, EvaluateConfig
+from gencond_fast.errors import InputError
+from gencond_fast.options import (
     changed_options,
     differences,
     parse,
@@ -21,7 +21,6 @@ from gencond_fast.config import (
     resolve,
     to_plain,
 )
-from gencond_fast.errors import InputError
 
 BASE = {"data": "digits", "out": "run"}
 

@@ -12,10 +12,11 @@ import yaml
 
 from gencond_fast.artifact import FILE_NAME, load
 from gencond_fast.condensation.checkpoint import CHECKPOINTS
-from gencond_fast.config import Config, differences, parse, read_yaml, to_plain
+from gencond_fast.config import Config
 from gencond_fast.environment import describe
 from gencond_fast.errors import InputError
 from gencond_fast.files import write_json, write_text
+from gencond_fast.options import differences, parse, read_yaml, to_plain
 
 CONFIG_NAME = "config.yaml"
 _ENVIRONMENT_NAME = "environment.json"

@@ -16,7 +16,7 @@ from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.condensation.warm_start import WarmStart
-from gencond_fast.config import Config, changed_options
+from gencond_fast.config import Config
 from gencond_fast.data.normalise import Normalisation, measure
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import Source, open_source
@@ -27,6 +27,7 @@ from gencond_fast.models.registry import build_classifier
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet
 from gencond_fast.models.stores import build_store
+from gencond_fast.options import changed_options
 from gencond_fast.progress import Reporter
 from gencond_fast.report.figures import real_grid, sample_grid, save_png
 from gencond_fast.rng import derive_seed

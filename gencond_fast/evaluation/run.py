@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gencond_fast.artifact import Artifact, load
 from gencond_fast.budget import bits_per_class, bytes_to_ipc
-from gencond_fast.config import Count, EvaluateConfig, Fraction, parse
+from gencond_fast.config import Count, EvaluateConfig, Fraction
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import Source, open_source
@@ -24,6 +24,7 @@ from gencond_fast.evaluation.result import EvaluationResult, Row
 from gencond_fast.evaluation.train import accuracy, train_student
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier
+from gencond_fast.options import parse
 from gencond_fast.progress import Reporter
 from gencond_fast.progress import Task as Progress
 from gencond_fast.rng import derive_seed, named_rng

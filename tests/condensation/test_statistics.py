@@ -17,11 +17,11 @@ from gencond_fast.condensation import bank as bank_module
 from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.task import Task
-from gencond_fast.config import parse_assignments, resolve
 from gencond_fast.data.augment import augment
 from gencond_fast.data.normalise import measure
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import open_source
+from gencond_fast.options import parse_assignments, resolve
 from gencond_fast.progress import Reporter
 from gencond_fast.runtime import choose_runtime
 

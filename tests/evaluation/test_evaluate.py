@@ -15,13 +15,14 @@ from image_builders import write_npz
 import gencond_fast as gf
 from gencond_fast.artifact import load, save
 from gencond_fast.budget import ipc_to_bytes
-from gencond_fast.config import EvaluateConfig, parse
+from gencond_fast.config import EvaluateConfig
 from gencond_fast.data import open_source
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation import evaluate
 from gencond_fast.evaluation import run as run_module
 from gencond_fast.evaluation.train import accuracy
 from gencond_fast.models.registry import build_classifier
+from gencond_fast.options import parse
 from gencond_fast.progress import Reporter
 from gencond_fast.runtime import choose_runtime
 

@@ -1,0 +1,156 @@
+"""From what users write (YAML, `key=value`, presets) to a config, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from gencond_fast.config import PRESETS, Config
+from gencond_fast.errors import InputError
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Builds a config from nested plain values.
+
+    Raises:
+        InputError: an option is unknown, or has a value it cannot take.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        raise InputError(_first_problem(kind, error)) from None
+
+
+def resolve(*layers: Mapping[str, Any], preset: str = "standard") -> Config:
+    """Defaults, then the preset, then each layer over the one before.
+
+    Raises:
+        InputError: as `parse`, or the preset is unknown.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    merged: dict[str, Any] = {}
+    for layer in (PRESETS[preset], *layers):
+        merged = _merge(merged, layer)
+    return parse(Config, merged)
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A config as nested plain values, fit for YAML and JSON."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def changed_options(config: Any) -> dict[str, Any]:
+    """The options that differ from their defaults, flat, as `section.option: value`."""
+    defaults = _flatten({f.name: _default(f) for f in dataclasses.fields(config)})
+    return {k: v for k, v in _flatten(to_plain(config)).items() if defaults.get(k) != v}
+
+
+def differences(one: Any, other: Any) -> list[str]:
+    """Sentences such as `training.steps is 100, was 50` for two configs of one kind."""
+    now, before = _flatten(to_plain(one)), _flatten(to_plain(other))
+    return [
+        f"{key} is {now.get(key)}, was {before.get(key)}"
+        for key in sorted(now.keys() | before.keys())
+        if now.get(key) != before.get(key)
+    ]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a config file.
+
+    Raises:
+        InputError: the file is missing, is no YAML, or does not hold named options.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"config file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"config file {path} cannot be read as YAML: {reason}") from None
+    if not isinstance(values or {}, dict):
+        raise InputError(f"config file {path} must hold lines of `option: value`")
+    return {name: value for name, value in (values or {}).items() if value is not None}
+
+
+def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turns `section.option=value` strings into nested values; values are read as YAML.
+
+    Raises:
+        InputError: a string has no `=`, or its value is no YAML.
+    """
+    nested: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        if not sign or not key.strip():
+            raise InputError(f"--set {pair!r} is not of the form key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--set {pair!r}: {text!r} cannot be read as a value") from None
+        for part in reversed(key.strip().split(".")):
+            value = {part: value}
+        nested = _merge(nested, value, whole=())
+    return nested
+
+
+def _merge(
+    below: Mapping[str, Any],
+    above: Mapping[str, Any],
+    # the discrepancies are a choice, not a section: naming one replaces the default
+    whole: Collection[str] = ("discrepancies",),
+) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        replace = not nested or key in whole
+        merged[key] = value if replace else _merge(merged[key], value, whole)
+    return merged
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _default(option: dataclasses.Field[Any]) -> Any:
+    value = option.default if option.default is not dataclasses.MISSING else None
+    return to_plain(value) if dataclasses.is_dataclass(value) else value
+
+
+def _first_problem(kind: type, error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "unexpected_keyword_argument":
+        close = difflib.get_close_matches(place, _option_names(kind), n=1, cutoff=0.5)
+        hint = f": did you mean {close[0]!r}?" if close else ""
+        return f"unknown option {place!r}{hint}"
+    if problem["type"] == "missing":
+        return f"option {place!r} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not place:
+        return message
+    return f"option {place!r} cannot be {problem['input']!r}: {message}"
+
+
+def _option_names(kind: type, prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for option in dataclasses.fields(kind):
+        names.append(prefix + option.name)
+        if dataclasses.is_dataclass(option.default):
+            names += _option_names(type(option.default), f"{prefix}{option.name}.")
+    return names
