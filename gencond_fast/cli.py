@@ -65,7 +65,13 @@ def cli() -> None:
 @click.option("--seed", type=int, help="Of everything random (default 0).")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto.")
 @click.option("--config", "file", type=Path, help="YAML file of options.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other option; the config.yaml of a run lists all of them.",
+)
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def condense(
     data: str,
@@ -105,14 +111,24 @@ def condense(
 )
 @click.argument("run")
 @click.option("--data", required=True, help="The data that the set was condensed from.")
-@click.option("--model", "models", multiple=True, help="Architecture (default convnet3).")
+@click.option(
+    "--model", "models", multiple=True, help="convnet3 (default), convnet4, convnet5, resnet18."
+)
 @click.option("--seeds", type=int, help="Students of each kind (default 3).")
 @click.option("--epochs", type=int, help="Passes over the training set (default 1000).")
-@click.option("--control", "controls", multiple=True, type=click.Choice(["random"]))
+@click.option(
+    "--control",
+    "controls",
+    multiple=True,
+    type=click.Choice(["random"]),
+    help="As many random real images a class as the budget is in IPC.",
+)
 @click.option("--split", type=click.Choice(["stored", "stream"]), help="Default: stored.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto.")
 @click.option("--json", "file", type=Path, help="Write the result to this file.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any option.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="precision or compile."
+)
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **plain: Any) -> None:
     """Parses the options of one evaluation and runs it."""
