@@ -35,7 +35,7 @@ def describe() -> dict[str, Any]:
     return {
         "versions": versions(),
         "machine": {
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.machine()}",
             "cpu": torch.backends.cpu.get_cpu_capability(),
             "cores": len(os.sched_getaffinity(0)),
             "threads": torch.get_num_threads(),
