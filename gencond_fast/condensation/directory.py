@@ -114,15 +114,6 @@ def finished(directory: Path) -> bool:
     return True
 
 
-def read_config(directory: Path) -> Config:
-    """The options that the run in `directory` was made with.
-
-    Raises:
-        InputError: there is no readable `config.yaml`.
-    """
-    return parse(Config, read_yaml(directory / CONFIG_NAME))
-
-
 def _untouched(directory: Path) -> bool:
     """Whether it holds at most what a start killed in `claim` leaves."""
     return all(path.name.startswith(f".{CONFIG_NAME}.") for path in directory.iterdir())
