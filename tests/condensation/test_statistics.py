@@ -241,7 +241,8 @@ def test_memory_is_flat_in_the_number_of_images(tmp_path):
         done = subprocess.run(line, capture_output=True, text=True, check=True, env=environment)
         return int(done.stderr.split()[-1]) / 1024
 
-    # the smaller one is more than the batches that are prepared ahead
-    few, many = peak(3200), peak(12800)
-    # the pixels of the additional images are 118 MB
-    assert many - few < 15, json.dumps({"few": few, "many": many})
+    # the smaller one is more than the batches that are prepared ahead; what the allocator keeps for
+    # the threads that decode differs by tens of megabytes from run to run, whatever the number
+    few, many = peak(3200), peak(25600)
+    additional = (25600 - 3200) * 64 * 64 * 3 / 2**20  # megabytes of pixels, 262
+    assert many - few < additional / 3, json.dumps({"few": few, "many": many})
