@@ -17,20 +17,25 @@ if TYPE_CHECKING:
     from gencond_fast.config import Config, EvaluateConfig
     from gencond_fast.dataset import CondensedDataset
     from gencond_fast.evaluation import EvaluationResult
-    from gencond_fast.functional import (
-        ClassMoments,
-        class_moments,
+    from gencond_fast.layout import ClassLayout
+    from gencond_fast.losses import (
+        ClassLosses,
+        class_losses,
         inter_class_loss,
         intra_class_loss,
     )
+    from gencond_fast.moments import ClassMoments, class_moments
 
 __all__ = [
+    "ClassLayout",
+    "ClassLosses",
     "ClassMoments",
     "CondensedDataset",
     "Config",
     "EvaluateConfig",
     "EvaluationResult",
     "__version__",
+    "class_losses",
     "class_moments",
     "condense",
     "evaluate",
@@ -41,14 +46,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ClassMoments": "functional",
+    "ClassLayout": "layout",
+    "ClassLosses": "losses",
+    "ClassMoments": "moments",
     "CondensedDataset": "dataset",
     "Config": "config",
     "EvaluateConfig": "config",
     "EvaluationResult": "evaluation",
-    "class_moments": "functional",
-    "inter_class_loss": "functional",
-    "intra_class_loss": "functional",
+    "class_losses": "losses",
+    "class_moments": "moments",
+    "inter_class_loss": "losses",
+    "intra_class_loss": "losses",
     "load": "artifact",
     "save": "artifact",
 }

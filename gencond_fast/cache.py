@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +55,29 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     content = save(plain)  # save_file would not raise OSError when the disk is full
     write_atomic(path, lambda temporary: temporary.write_bytes(content))
+
+
+@contextmanager
+def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Keeps processes that make the same cache file from doing so at the same time.
+
+    It saves work, correctness does not hang on it: files are written atomically, so where the file
+    system knows no locks the work is done twice. The lock ends with the process.
+
+    Args:
+        path: what is to be made; the lock is a file beside it.
+        waiting: called once if another process has to be waited for.
+    """
+    handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield
+        path.with_suffix(".lock").unlink(missing_ok=True)
+    finally:
+        os.close(handle)

@@ -7,22 +7,22 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from gencond_fast._version import __version__
-from gencond_fast.budget import format_bytes, parse_bytes
-from gencond_fast.config import PRESETS, EvaluateConfig
+from gencond_fast.budget import parse_bytes
+from gencond_fast.config import PRESETS, Config, EvaluateConfig
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.interrupt import Terminated
-from gencond_fast.options import parse, parse_assignments, read_yaml, resolve
+from gencond_fast.options import parse, parse_assignments, read_yaml, resolve, share_networks
 from gencond_fast.progress import PlainReporter, Reporter, RichReporter
+from gencond_fast.report.text import print_artifact, print_plain, print_result
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -37,6 +37,60 @@ class _Bytes(click.ParamType):
 
 def _help(text: str, example: str) -> dict[str, str]:
     return {"help": text, "epilog": "\b\nExamples:\n" + example}
+
+
+def _condensing(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that decide on the data, the networks and the statistics."""
+    options = (
+        click.option(
+            "--data", required=True, help="Image folder, .tar, parquet, .npz or 'digits'."
+        ),
+        click.option(
+            "--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True
+        ),
+        click.option(
+            "--networks", type=int, help="Feature networks, a third of them random (default 6)."
+        ),
+        click.option(
+            "--image-size", type=int, help="Side in pixels (default: the data's, at most 64)."
+        ),
+        click.option(
+            "--val-fraction", type=float, help="Share held out, for data without a val split."
+        ),
+        click.option("--seed", type=int, help="Of everything random (default 0)."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto."),
+        click.option("--config", "file", type=Path, help="YAML file of options."),
+        click.option(
+            "--set",
+            "assignments",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Any other option; the config.yaml of a run lists all of them.",
+        ),
+        click.option("--quiet", is_flag=True, help="Print the result only."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _resolve(
+    given: dict[str, Any],
+    *,
+    data: str,
+    preset: str,
+    networks: int | None,
+    file: Path | None,
+    assignments: tuple[str, ...],
+    **plain: Any,
+) -> Config:
+    """The config of the file, then the options, then the assignments."""
+    given |= {"data": _absolute(data)}
+    given |= {name: value for name, value in plain.items() if value is not None}
+    if networks is not None:
+        given["networks"] = share_networks(networks)
+    layers = (read_yaml(file) if file else {}, given, parse_assignments(assignments))
+    return resolve(*layers, preset=preset)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -54,51 +108,39 @@ def cli() -> None:
         "  gencond_fast condense --data set.npz --out runs/n --set losses.intra=0.05",
     )
 )
-@click.option("--data", required=True, help="Image folder, .tar, parquet, .npz, or 'digits'.")
 @click.option("--out", required=True, help="Run directory, made if missing.")
 @click.option("--ipc", type=int, help="Budget in float32 images a class (default 10).")
-@click.option("--bytes", "size", type=_Bytes(), help="Budget in bytes of the file: 40KB, 1.5MiB.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True)
+@click.option("--bytes", type=_Bytes(), help="Budget in bytes of the file: 40KB, 1.5MiB.")
 @click.option("--steps", type=int, help="Optimiser steps, warm start included.")
-@click.option("--image-size", type=int, help="Side in pixels (default: the data's, at most 64).")
-@click.option("--val-fraction", type=float, help="Share held out, for data without a val split.")
-@click.option("--seed", type=int, help="Of everything random (default 0).")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto.")
-@click.option("--config", "file", type=Path, help="YAML file of options.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Any other option; the config.yaml of a run lists all of them.",
-)
-@click.option("--quiet", is_flag=True, help="Print the result only.")
-def condense(
-    data: str,
-    out: str,
-    size: int | None,
-    preset: str,
-    steps: int | None,
-    file: Path | None,
-    assignments: tuple[str, ...],
-    quiet: bool,
-    **plain: Any,
-) -> None:
+@_condensing
+def condense(data: str, out: str, steps: int | None, quiet: bool, **plain: Any) -> None:
     """Parses the options of one condensation and runs it."""
     # paths are made absolute so that the same run is recognised from any folder
-    given: dict[str, Any] = {"data": _absolute(data), "out": str(Path(out).expanduser().absolute())}
-    given |= {name: value for name, value in (plain | {"bytes": size}).items() if value is not None}
-    if steps is not None:
-        given["training"] = {"steps": steps}
-    config = resolve(
-        read_yaml(file) if file else {}, given, parse_assignments(assignments), preset=preset
-    )
+    given = {"out": str(Path(out).expanduser().absolute())}
+    training = {"training": {"steps": steps}} if steps is not None else {}
+    config = _resolve(given | training, data=data, **plain)
     from gencond_fast.artifact import load
     from gencond_fast.condensation import condense as run
 
     path = run(config, _reporter(quiet))
-    _print_artifact(load(path), path)
+    print_artifact(load(path), path)
     print(f"next: gencond_fast evaluate {out} --data {data} --control random")
+
+
+@cli.command(
+    **_help(
+        "Train feature networks and measure the real data ahead of the runs that share them.",
+        "  gencond_fast stats --data /data/cifar10\n"
+        "  gencond_fast stats --data /data/cifar10 --networks 12",
+    )
+)
+@_condensing
+def stats(quiet: bool, **plain: Any) -> None:
+    """Builds the statistics bank that condense finds in the cache."""
+    config = _resolve({"out": ""}, **plain)
+    from gencond_fast.condensation import build_statistics
+
+    print_plain(vars(build_statistics(config, _reporter(quiet))))
 
 
 @cli.command(
@@ -142,7 +184,7 @@ def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **pla
     from gencond_fast.files import write_json
 
     result = run(config, _reporter(quiet))
-    _print_result(result)  # first, so that a full disk costs the file alone
+    print_result(result)  # first, so that a full disk costs the file alone
     if file is not None:
         write_json(file, result.to_plain())
 
@@ -186,13 +228,13 @@ def info(run: str | None) -> None:
 
         path = Path(run)
         artifact = load(path)
-        _print_artifact(artifact, path / FILE_NAME if path.is_dir() else path)
-        _print_plain({"classes": ", ".join(artifact.metadata.class_names)})
-        _print_plain(artifact.metadata.made)
+        print_artifact(artifact, path / FILE_NAME if path.is_dir() else path)
+        print_plain({"classes": ", ".join(artifact.metadata.class_names)})
+        print_plain(artifact.metadata.made)
         return
     from gencond_fast.environment import describe
 
-    _print_plain(describe())
+    print_plain(describe())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -251,46 +293,3 @@ def _reporter(quiet: bool) -> Reporter:
         return Reporter()
     console = Console(stderr=True)
     return RichReporter(console) if console.is_terminal else PlainReporter()
-
-
-def _print_artifact(artifact: Any, path: Path) -> None:
-    from gencond_fast.budget import bits_per_class, bytes_to_ipc
-
-    spec, size = artifact.metadata.store, artifact.size
-    ipc = bytes_to_ipc(size, spec.num_classes, spec.channels, spec.image_size)
-    print(f"{path}: {size:,} bytes ({format_bytes(size)}), format {spec.format}")
-    print(
-        f"  {spec.num_classes} classes x {spec.per_class} samples of "
-        f"{spec.channels}x{spec.image_size}x{spec.image_size}"
-    )
-    print(
-        f"  {bits_per_class(size, spec.num_classes):,.0f} bits per class = "
-        f"IPC {ipc:.3g} in float32 pixels, {4 * ipc:.3g} in uint8"
-    )
-
-
-def _print_plain(values: dict[str, Any], indent: str = "") -> None:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            print(f"{indent}{name}:")
-            _print_plain(value, indent + "  ")
-        else:
-            print(f"{indent}{name}: {'-' if value is None else value}")
-
-
-def _print_result(result: Any) -> None:
-    table = Table()
-    for name in ("trained on", "images a class", "model", "accuracy %", "seeds", "seconds"):
-        table.add_column(name, justify="left" if name in ("trained on", "model") else "right")
-    for row in result.rows:
-        accuracy = f"{100 * row.mean:.2f} ± {100 * row.std:.2f}"
-        seeds = str(len(row.accuracies))
-        cells = (row.training_set, str(row.images_per_class), row.model, accuracy, seeds)
-        table.add_row(*cells, f"{row.seconds:.0f}")
-    Console().print(table)
-    print(
-        f"protocol {result.protocol['name']}, {result.epochs} epochs, last epoch, "
-        f"{result.test_images:,} test images; file {result.bytes:,} bytes = "
-        f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
-        f"{result.ipc_uint8:.3g} uint8"
-    )

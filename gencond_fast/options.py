@@ -64,6 +64,17 @@ def differences(one: Any, other: Any) -> list[str]:
     ]
 
 
+def share_networks(total: int) -> dict[str, int]:
+    """The options of a number of feature networks: a third random, the others trained.
+
+    Raises:
+        InputError: the number is below 1.
+    """
+    if total < 1:
+        raise InputError(f"there must be at least 1 feature network, not {total}")
+    return {"random": total // 3, "trained": total - total // 3}
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a config file.
 

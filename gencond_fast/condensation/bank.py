@@ -8,21 +8,20 @@ augmented with the same parameters, so the real side of a step is a look-up.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gencond_fast.cache import cache_directory, cache_key, load_tensors, save_tensors
+from gencond_fast.cache import cache_directory, cache_key, exclusive, load_tensors, save_tensors
+from gencond_fast.condensation.measure import measure_tables
 from gencond_fast.condensation.networks import FeatureNetworks, network_key
 from gencond_fast.condensation.task import Task
-from gencond_fast.data.augment import OPERATIONS, Augmentation, augment, draw_augmentation
-from gencond_fast.data.labels import shuffled_rank
-from gencond_fast.data.stream import stream
-from gencond_fast.functional import ClassMoments, class_moments
+from gencond_fast.data.augment import OPERATIONS, Augmentation, draw_augmentation
+from gencond_fast.moments import ClassMoments
 from gencond_fast.rng import named_rng
 
-_BATCH = 256
+_WAITING = "another process measures the same statistics: waiting for it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,39 +56,21 @@ class BankEntry:
 def build_bank(task: Task, networks: FeatureNetworks) -> list[BankEntry]:
     """One pass over the real training images for all networks, or their tables from the cache.
 
-    Memory: the tables and one batch, whatever the number of images.
+    Memory: the tables and one batch, whatever the number of images. Of several processes that want
+    the same tables one makes them, and the others wait for it.
 
     Raises:
         InputError: an image cannot be read.
         OSError: the cache cannot be written.
     """
-    directory = cache_directory("statistics")
-    options = task.config.networks
     transforms = [_draw_augmentations(task, plan.index) for plan in networks.plans]
-    paths = [
-        directory
-        / (
-            cache_key(
-                kind="moments",
-                network=network_key(task, plan),
-                augmentations=[(t.operation, t.draws.tolist()) for t in drawn],
-                images_per_class=options.images_per_class,
-            )
-            + ".safetensors"
-        )
-        for plan, drawn in zip(networks.plans, transforms, strict=True)
-    ]
-    found = {index: load_tensors(path) for index, path in enumerate(paths)}
-    tables = {index: table for index, table in found.items() if table is not None}
-    missing = [index for index in found if index not in tables]
-    if missing:
-        for index, moments in _measure(task, networks, transforms, missing).items():
-            tables[index] = {
-                "count": moments[0].count,
-                "mean": torch.stack([m.mean for m in moments]),
-                "m2": torch.stack([m.m2 for m in moments]),
-            }
-            save_tensors(paths[index], tables[index])
+    paths = _paths(task, networks, transforms)
+    if not all(path.exists() for path in paths):
+        together = paths[0].with_name(cache_key(kind="pass", tables=[path.stem for path in paths]))
+        with exclusive(together, lambda: task.reporter.message(_WAITING)):
+            tables = _tables(task, networks, transforms, paths)
+    else:
+        tables = _tables(task, networks, transforms, paths)
     device = task.runtime.device
     return [
         _scaled({name: value.to(device) for name, value in tables[index].items()}, drawn)
@@ -97,47 +78,39 @@ def build_bank(task: Task, networks: FeatureNetworks) -> list[BankEntry]:
     ]
 
 
-def _measure(
-    task: Task, networks: FeatureNetworks, transforms: list[list[Augmentation]], wanted: list[int]
-) -> dict[int, list[ClassMoments]]:
-    tables: dict[int, list[ClassMoments]] = {}
-    indices = _chosen_images(task)
-    batches = stream(
-        task.source.train,
-        channels=task.source.channels,
-        image_size=task.image_size,
-        batch_size=_BATCH,
-        indices=indices,
-    )
-    with task.reporter.task("real statistics", len(indices)) as progress, torch.no_grad():
-        for batch in batches:
-            images = task.normalisation(batch.images.to(task.runtime.device))
-            labels = batch.labels.to(task.runtime.device)
-            for index in wanted:
-                networks.select(index)
-                found = [
-                    class_moments(
-                        networks.features(augment(images, transform)), labels, task.num_classes
-                    )
-                    for transform in transforms[index]
-                ]
-                known = tables.get(index)
-                tables[index] = (
-                    found
-                    if known is None
-                    else [k.merge(f) for k, f in zip(known, found, strict=True)]
-                )
-            progress.advance(len(labels))
+def _paths(
+    task: Task, networks: FeatureNetworks, transforms: list[list[Augmentation]]
+) -> list[Path]:
+    """Where in the cache the table of each network is kept."""
+    directory = cache_directory("statistics")
+    keys = [
+        cache_key(
+            kind="moments",
+            network=network_key(task, plan),
+            augmentations=[(t.operation, t.draws.tolist()) for t in drawn],
+            images_per_class=task.config.networks.images_per_class,
+        )
+        for plan, drawn in zip(networks.plans, transforms, strict=True)
+    ]
+    return [directory / f"{key}.safetensors" for key in keys]
+
+
+def _tables(
+    task: Task, networks: FeatureNetworks, transforms: list[list[Augmentation]], paths: list[Path]
+) -> dict[int, dict[str, Tensor]]:
+    """Every table from the cache; those that are missing are measured and put there."""
+    found = {index: load_tensors(path) for index, path in enumerate(paths)}
+    tables = {index: table for index, table in found.items() if table is not None}
+    missing = [index for index in found if index not in tables]
+    if missing:
+        partial = cache_key(kind="partial", tables=[paths[index].stem for index in missing])
+        measured = measure_tables(
+            task, networks, transforms, missing, paths[0].with_name(f"{partial}.partial")
+        )
+        for index, table in measured.items():
+            tables[index] = dict(vars(table))
+            save_tensors(paths[index], tables[index])
     return tables
-
-
-def _chosen_images(task: Task) -> np.ndarray:
-    """Rows of the training split behind the table: all, or the same number of each class."""
-    labels = task.source.train.labels
-    limit = task.config.networks.images_per_class
-    if limit is None:
-        return np.arange(len(labels))
-    return np.flatnonzero(shuffled_rank(labels, task.config.seed) < limit)
 
 
 def _draw_augmentations(task: Task, network: int) -> list[Augmentation]:

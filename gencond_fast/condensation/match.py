@@ -12,13 +12,10 @@ from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import augment
 from gencond_fast.discrepancy import Generated, build_discrepancy
-from gencond_fast.functional import (
-    ClassMoments,
-    class_moments,
-    inter_class_loss,
-    intra_class_loss,
-)
+from gencond_fast.layout import ClassLayout
+from gencond_fast.losses import class_losses
 from gencond_fast.models.store import StoredSet
+from gencond_fast.moments import ClassMoments, class_moments
 from gencond_fast.rng import named_rng
 
 
@@ -48,6 +45,9 @@ class Match(Stage):
         self._decode = task.runtime.compile(store)
         self._classes = min(options.class_batch or task.num_classes, task.num_classes)
         self._each = min(options.batch_per_class or store.spec.per_class, store.spec.per_class)
+        self._layout = ClassLayout.from_counts(
+            [self._each] * self._classes, device=task.runtime.device
+        )
         self._discrepancies = [
             (name, weight, build_discrepancy(name))
             for name, weight in task.config.losses.discrepancies.items()
@@ -77,7 +77,7 @@ class Match(Stage):
         real = entry.moments(transform, classes.to(device))
         scaled = features / entry.scale
         terms = self._discrepancy_terms(scaled, labels, real)
-        terms |= self._diversity_terms(scaled - entry.centre[transform], labels)
+        terms |= self._diversity_terms(scaled - entry.centre[transform])
         weight = self._task.config.losses.cross_entropy
         if weight != 0.0 and self._networks.plans[network].trained:
             targets = classes.to(device)[labels]
@@ -103,18 +103,19 @@ class Match(Stage):
             terms[name] = weight * discrepancy.loss(generated) / self._classes
         return terms
 
-    def _diversity_terms(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _diversity_terms(self, features: Tensor) -> dict[str, Tensor]:
         options = self._task.config.losses
-        temperature, margin = options.temperature, options.margin
-        terms = {}
-        if options.intra != 0.0:
-            loss = intra_class_loss(
-                features, labels, kind=options.intra_kind, temperature=temperature, margin=margin
-            )
-            terms["intra"] = options.intra * loss
-        if options.inter != 0.0:
-            loss = inter_class_loss(
-                features, labels, kind=options.inter_kind, temperature=temperature, margin=margin
-            )
-            terms["inter"] = options.inter * loss
-        return terms
+        weights = {"intra": options.intra, "inter": options.inter}
+        if not any(weights.values()):
+            return {}
+        losses = class_losses(
+            features,
+            self._layout,
+            intra_kind=options.intra_kind,
+            inter_kind=options.inter_kind,
+            temperature=options.temperature,
+            margin=options.margin,
+        )
+        return {
+            name: weight * getattr(losses, name) for name, weight in weights.items() if weight != 0
+        }

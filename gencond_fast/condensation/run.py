@@ -14,16 +14,13 @@ from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.stage import Stage
-from gencond_fast.condensation.task import Task
+from gencond_fast.condensation.task import Task, check_names, choose_image_size, open_task
 from gencond_fast.condensation.warm_start import WarmStart
 from gencond_fast.config import Config
-from gencond_fast.data.normalise import Normalisation, measure
-from gencond_fast.data.sample import draw_sample
+from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source, open_source
-from gencond_fast.discrepancy import build_discrepancy
 from gencond_fast.environment import versions
 from gencond_fast.errors import InputError
-from gencond_fast.models.registry import build_classifier
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet
 from gencond_fast.models.stores import build_store
@@ -31,10 +28,6 @@ from gencond_fast.options import changed_options
 from gencond_fast.progress import Reporter
 from gencond_fast.report.figures import real_grid, sample_grid, save_png
 from gencond_fast.rng import derive_seed
-from gencond_fast.runtime import choose_runtime
-
-_SAMPLE_BYTES = 512 * 1024**2  # real images held in memory, whatever the size of the data set
-_LARGEST_DEFAULT_SIDE = 64
 
 
 def condense(config: Config, reporter: Reporter | None = None) -> Path:
@@ -54,9 +47,9 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     """
     reporter = reporter or Reporter()
     source = open_source(config.data, val_fraction=config.val_fraction, seed=config.seed)
-    image_size = config.image_size or min(source.native_size, _LARGEST_DEFAULT_SIDE)
+    image_size = choose_image_size(config, source)
     # everything that can be refused is refused before anything is written
-    _check_names(config, source, image_size)
+    check_names(config, source, image_size)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     _size(config, source, image_size, blank)
     directory = run_directory.find(config)
@@ -65,7 +58,7 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
         reporter.message(f"{path} is finished: nothing to do")
         return path
     _refuse_changed_data(source, directory)
-    task = _open_task(config, source, image_size, reporter)
+    task = open_task(config, source, image_size, reporter)
     with run_directory.claimed(config, directory):
         _run(task, directory)
     return path
@@ -105,14 +98,6 @@ def _refuse_changed_data(source: Source, directory: Path) -> None:
         )
 
 
-def _check_names(config: Config, source: Source, image_size: int) -> None:
-    for name in config.losses.discrepancies:
-        build_discrepancy(name)
-    build_classifier(
-        config.networks.model, source.channels, len(source.class_names), image_size, seed=0
-    )
-
-
 def _size(
     config: Config, source: Source, image_size: int, normalisation: Normalisation
 ) -> Metadata:
@@ -142,19 +127,6 @@ def _size(
         weigh=lambda spec: artifact.file_size(describe(spec)),
     )
     return describe(spec)
-
-
-def _open_task(config: Config, source: Source, image_size: int, reporter: Reporter) -> Task:
-    runtime = choose_runtime(config.device, config.precision, config.compile, image_size)
-    sample = draw_sample(
-        source,
-        image_size=image_size,
-        per_class=config.networks.train_images,
-        max_bytes=_SAMPLE_BYTES,
-        seed=config.seed,
-    )
-    normalisation = measure(sample.images)
-    return Task(config, source, image_size, sample, normalisation, runtime, reporter)
 
 
 def _stages(task: Task, store: StoredSet) -> list[Stage]:

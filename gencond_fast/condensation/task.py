@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gencond_fast.config import Config
-from gencond_fast.data.normalise import Normalisation
-from gencond_fast.data.sample import Sample
+from gencond_fast.data.normalise import Normalisation, measure
+from gencond_fast.data.sample import Sample, draw_sample
 from gencond_fast.data.source import Source
+from gencond_fast.discrepancy import build_discrepancy
+from gencond_fast.models.registry import build_classifier
 from gencond_fast.progress import Reporter
-from gencond_fast.runtime import Runtime
+from gencond_fast.runtime import Runtime, choose_runtime
+
+_SAMPLE_BYTES = 512 * 1024**2  # real images held in memory, whatever the size of the data set
+_LARGEST_DEFAULT_SIDE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,3 +54,35 @@ class Task:
             "train_images": self.config.networks.train_images,
             "precision": self.runtime.describe(),
         }
+
+
+def choose_image_size(config: Config, source: Source) -> int:
+    """The side asked for, else the data's own up to 64 pixels."""
+    return config.image_size or min(source.native_size, _LARGEST_DEFAULT_SIDE)
+
+
+def check_names(config: Config, source: Source, image_size: int) -> None:
+    """Raise InputError unless the network and the discrepancies exist and fit the data."""
+    for name in config.losses.discrepancies:
+        build_discrepancy(name)
+    build_classifier(
+        config.networks.model, source.channels, len(source.class_names), image_size, seed=0
+    )
+
+
+def open_task(config: Config, source: Source, image_size: int, reporter: Reporter) -> Task:
+    """Choose the device, and read the sample that is held in memory.
+
+    Raises:
+        InputError: an image cannot be read, or the device is not there.
+    """
+    runtime = choose_runtime(config.device, config.precision, config.compile, image_size)
+    sample = draw_sample(
+        source,
+        image_size=image_size,
+        per_class=config.networks.train_images,
+        max_bytes=_SAMPLE_BYTES,
+        seed=config.seed,
+    )
+    normalisation = measure(sample.images)
+    return Task(config, source, image_size, sample, normalisation, runtime, reporter)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gencond_fast.functional import ClassMoments
+from gencond_fast.moments import ClassMoments
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gencond_fast.discrepancy.base import Discrepancy, Generated
-from gencond_fast.functional import ClassMoments
+from gencond_fast.moments import ClassMoments
 
 
 class Mean(Discrepancy):

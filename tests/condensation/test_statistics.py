@@ -13,7 +13,7 @@ import torch
 from image_builders import pictures, write_tree
 from PIL import Image
 
-from gencond_fast.condensation import bank as bank_module
+from gencond_fast.condensation import measure as measure_module
 from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.task import Task
@@ -115,7 +115,7 @@ def test_the_batch_of_the_stream_changes_nothing(cache, monkeypatch):
     whole = build_bank(task, networks)
     for path in files(cache):
         path.unlink()
-    monkeypatch.setattr(bank_module, "_BATCH", 37)
+    monkeypatch.setattr(measure_module, "_BATCH", 37)
     for entry, other in zip(whole, build_bank(task, networks), strict=True):
         assert torch.equal(entry.count, other.count)
         torch.testing.assert_close(entry.mean, other.mean, rtol=1e-4, atol=1e-5)
@@ -130,7 +130,7 @@ def test_a_second_bank_reads_no_image(monkeypatch):
     def unreadable(*arguments, **options):
         raise AssertionError("the images were read again")
 
-    monkeypatch.setattr(bank_module, "stream", unreadable)
+    monkeypatch.setattr(measure_module, "stream", unreadable)
     for entry, other in zip(first, build_bank(task, networks), strict=True):
         assert torch.equal(entry.mean, other.mean)
         assert torch.equal(entry.m2, other.m2)
@@ -160,9 +160,9 @@ def test_the_same_number_of_images_of_each_class(ragged):
     task = open_task("networks.images_per_class=4", data=ragged)
     counts = build_bank(task, build_networks(task))[0].count
     assert counts.tolist() == [4, 4, 1]
-    rows = bank_module._chosen_images(task)
+    rows = measure_module.chosen_images(task)
     assert len(set(rows.tolist())) == 9
-    other = bank_module._chosen_images(
+    other = measure_module.chosen_images(
         open_task("networks.images_per_class=4", "seed=3", data=ragged)
     )
     assert rows.tolist() != other.tolist()

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import gencond_fast as gf
-from gencond_fast.errors import InputError
 
 INTRA = ("infonce", "rbf", "hinge", "nearest")
 INTER = ("hinge", "infonce")
@@ -258,7 +257,7 @@ def test_defaults_and_sharp_temperature() -> None:
     f, labels = ragged(30, dtype=torch.float32)
     for loss, kind in ((gf.intra_class_loss, "infonce"), (gf.inter_class_loss, "hinge")):
         assert torch.equal(loss(f, labels), loss(f, labels, kind=kind, temperature=0.1, margin=1.0))
-        assert torch.equal(loss(f, labels), loss(f, labels, impl="reference"))
+        torch.testing.assert_close(loss(f, labels), loss(f, labels, impl="reference"))
     f.requires_grad_()
     sharp = gf.intra_class_loss(f, labels, temperature=1e-3)
     (grad,) = torch.autograd.grad(sharp, f)
@@ -290,7 +289,6 @@ def test_intra_compiles_whole(kind: str) -> None:
         ({"temperature": 0.0}, ValueError, "temperature must be a positive number, got 0.0"),
         ({"margin": math.nan}, ValueError, "margin"),
         ({"impl": "gpu"}, ValueError, "auto, reference, fused, got 'gpu'"),
-        ({"impl": "fused"}, InputError, "not part of this version"),
     ],
 )
 def test_wrong_arguments(loss: Callable, change: dict, error: type[Exception], said: str) -> None:

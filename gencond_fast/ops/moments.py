@@ -1,9 +1,4 @@
-"""Every op of the `gencond` namespace: schema, shape function, dispatch and gradient.
-
-The compiled extension defines the schemas and the CPU kernels. Without it the same schemas are
-defined here and `gencond_fast.reference` does the work, so an op exists and behaves alike on every
-installation and device.
-"""
+"""The ops of `class_moments`: shape functions, dispatch and gradient."""
 
 from __future__ import annotations
 
@@ -13,20 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gencond_fast import _ext, reference
-
-SCHEMAS = {
-    "class_moments": (
-        "class_moments(Tensor features, Tensor labels, int num_classes) "
-        "-> (Tensor count, Tensor mean, Tensor m2)"
-    ),
-    "class_moments_backward": (
-        "class_moments_backward(Tensor grad_mean, Tensor grad_m2, Tensor features, "
-        "Tensor labels, Tensor count, Tensor mean) -> Tensor"
-    ),
-}
-
-_library = torch.library.Library("gencond", "FRAGMENT")
+from gencond_fast import reference
+from gencond_fast.ops.library import define, implement
 
 
 def _moments_reference(
@@ -51,16 +34,12 @@ def _moments_backward_reference(
     return grad.to(features.dtype)
 
 
-_REFERENCES = {
-    "class_moments": _moments_reference,
-    "class_moments_backward": _moments_backward_reference,
-}
-
-for _name, _schema in SCHEMAS.items():
-    if not _ext.available():
-        _library.define(_schema)
-        _library.impl(_name, _REFERENCES[_name], "CPU")
-    _library.impl(_name, _REFERENCES[_name], "CUDA")
+define("class_moments")
+define("class_moments_backward")
+# on a CPU the extension does it, when there is one
+for _device in ("CPU", "CUDA"):
+    implement("class_moments", _moments_reference, _device)
+    implement("class_moments_backward", _moments_backward_reference, _device)
 
 
 @torch.library.register_fake("gencond::class_moments")

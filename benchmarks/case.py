@@ -1,0 +1,25 @@
+"""What a benchmark hands to the runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rivals for one task, made known only once their results agree.
+
+    Attributes:
+        key: the columns that tell the case from others.
+        providers: what to call, by name; ours first.
+        skipped: why a provider is not called, by name.
+        floor_ms: the least time that any provider could take, if that is known.
+        columns: further columns, that do not tell cases apart.
+    """
+
+    key: dict[str, object]
+    providers: dict[str, Callable[[], object]]
+    skipped: dict[str, str] = field(default_factory=dict)
+    floor_ms: float | None = None
+    columns: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,56 @@
+"""Results as CSV: a rerun replaces the rows of its own cases and leaves all others."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gencond_fast.files import write_text
+
+# every other column tells cases apart
+MEASURED = (
+    "median_ms",
+    "lower_ms",
+    "upper_ms",
+    "rounds",
+    "peak_mb",
+    "floor_ms",
+    "of_floor",
+    "skipped",
+    "gflops",
+    "gbytes",
+    "command",
+)
+
+Row = Mapping[str, object]
+
+
+def merge(old: Sequence[Row], new: Sequence[Row]) -> list[dict[str, object]]:
+    """The old rows, those of a new row's key replaced in their places, then the other new ones."""
+    rows = {_key(row): dict(row) for row in old}
+    rows |= {_key(row): dict(row) for row in new}
+    return list(rows.values())
+
+
+def update(path: Path, rows: Sequence[Row]) -> None:
+    """Merges rows into the file, which appears whole or not at all."""
+    old: list[dict[str, str]] = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            old = list(csv.DictReader(file))
+    merged = merge(old, rows)
+    columns = list(dict.fromkeys(column for row in merged for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(merged)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue())
+
+
+def _key(row: Row) -> tuple[tuple[str, str], ...]:
+    # an empty cell is no column: files keep the union of all rows' columns
+    cells = ((name, "" if value is None else str(value)) for name, value in row.items())
+    return tuple(sorted((name, text) for name, text in cells if text and name not in MEASURED))

@@ -1,0 +1,59 @@
+"""Checks of the arguments that the public losses and statistics share."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Impl = Literal["auto", "reference", "fused"]
+
+IMPLS = ("auto", "reference", "fused")
+FEATURE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def check_features(name: str, features: Tensor) -> None:
+    """Raise TypeError or ValueError unless features are [N, D] of a supported dtype."""
+    if not isinstance(features, Tensor):
+        raise TypeError(f"{name}: features must be a tensor, got {type(features).__name__}.")
+    if features.dtype not in FEATURE_DTYPES:
+        raise TypeError(
+            f"{name}: features must be float32, float16, bfloat16 or float64, got {features.dtype}."
+        )
+    if features.dim() != 2:
+        raise ValueError(
+            f"{name}: features must have two dimensions [N, D], got shape {list(features.shape)}."
+        )
+
+
+def check_samples(name: str, features: Tensor, labels: Tensor) -> None:
+    """Raise TypeError or ValueError unless labels are [N] int64 beside features [N, D]."""
+    check_features(name, features)
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"{name}: labels must be a tensor, got {type(labels).__name__}.")
+    if labels.dtype != torch.int64:
+        raise TypeError(f"{name}: labels must be int64, got {labels.dtype}.")
+    if labels.dim() != 1 or labels.shape[0] != features.shape[0]:
+        raise ValueError(
+            f"{name}: labels must have shape [{features.shape[0]}], one for each row of features, "
+            f"got shape {list(labels.shape)}."
+        )
+    if labels.device != features.device:
+        raise ValueError(
+            f"{name}: features are on {features.device} but labels on {labels.device}; "
+            "move them to one device."
+        )
+
+
+def check_choice(name: str, option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError unless the value is among those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{name}: {option} must be one of {', '.join(allowed)}, got {value!r}.")
+
+
+def check_positive(name: str, option: str, value: float) -> None:
+    """Raise ValueError unless the value is positive and finite."""
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name}: {option} must be a positive number, got {value}.")

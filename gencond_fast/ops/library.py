@@ -1,0 +1,52 @@
+"""The `gencond` namespace: every schema, and where an op's implementations come from.
+
+The compiled extension defines the schemas and the CPU kernels. Without it the same schemas are
+defined here, so an op exists, and traces alike, on every installation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+
+from gencond_fast import _ext
+
+SCHEMAS = {
+    "class_moments": (
+        "class_moments(Tensor features, Tensor labels, int num_classes) "
+        "-> (Tensor count, Tensor mean, Tensor m2)"
+    ),
+    "class_moments_backward": (
+        "class_moments_backward(Tensor grad_mean, Tensor grad_m2, Tensor features, "
+        "Tensor labels, Tensor count, Tensor mean) -> Tensor"
+    ),
+    "class_order": "class_order(Tensor labels) -> (Tensor order, Tensor offsets)",
+    "class_centres": (
+        "class_centres(Tensor features, Tensor order, Tensor offsets, Tensor[] tables) -> Tensor"
+    ),
+    "class_centres_backward": (
+        "class_centres_backward(Tensor grad, Tensor order, Tensor offsets, ScalarType dtype) "
+        "-> Tensor"
+    ),
+    "pair_loss": (
+        "pair_loss(Tensor features, Tensor order, Tensor offsets, Tensor? centres, "
+        "Tensor[] tables, str kind, float parameter, str precision, bool need_grad) "
+        "-> (Tensor loss, Tensor grad)"
+    ),
+}
+
+_library = torch.library.Library("gencond", "FRAGMENT")
+
+
+def define(name: str) -> None:
+    """Define the schema of the op, unless the extension has done so."""
+    if not _ext.available():
+        _library.define(SCHEMAS[name])
+
+
+def implement(name: str, function: Callable[..., Any], device: Literal["CPU", "CUDA"]) -> None:
+    """Let the function be the op on a device, unless the extension serves it there."""
+    if device != "CPU" or not _ext.available():
+        _library.impl(name, function, device)

@@ -1,0 +1,60 @@
+"""Results as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gencond_fast.budget import bits_per_class, bytes_to_ipc, format_bytes
+
+if TYPE_CHECKING:
+    from gencond_fast.artifact import Artifact
+    from gencond_fast.evaluation import EvaluationResult
+
+
+def print_artifact(artifact: Artifact, path: Path) -> None:
+    """What a condensed file holds, and what it costs a class."""
+    spec, size = artifact.metadata.store, artifact.size
+    ipc = bytes_to_ipc(size, spec.num_classes, spec.channels, spec.image_size)
+    print(f"{path}: {size:,} bytes ({format_bytes(size)}), format {spec.format}")
+    print(
+        f"  {spec.num_classes} classes x {spec.per_class} samples of "
+        f"{spec.channels}x{spec.image_size}x{spec.image_size}"
+    )
+    print(
+        f"  {bits_per_class(size, spec.num_classes):,.0f} bits per class = "
+        f"IPC {ipc:.3g} in float32 pixels, {4 * ipc:.3g} in uint8"
+    )
+
+
+def print_plain(values: Mapping[str, Any], indent: str = "") -> None:
+    """Names and values, nested ones indented; a dash for None."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            print(f"{indent}{name}:")
+            print_plain(value, indent + "  ")
+        else:
+            print(f"{indent}{name}: {'-' if value is None else value}")
+
+
+def print_result(result: EvaluationResult) -> None:
+    """The table of an evaluation, and what the file costs."""
+    table = Table()
+    for name in ("trained on", "images a class", "model", "accuracy %", "seeds", "seconds"):
+        table.add_column(name, justify="left" if name in ("trained on", "model") else "right")
+    for row in result.rows:
+        accuracy = f"{100 * row.mean:.2f} ± {100 * row.std:.2f}"
+        seeds = str(len(row.accuracies))
+        cells = (row.training_set, str(row.images_per_class), row.model, accuracy, seeds)
+        table.add_row(*cells, f"{row.seconds:.0f}")
+    Console().print(table)
+    print(
+        f"protocol {result.protocol['name']}, {result.epochs} epochs, last epoch, "
+        f"{result.test_images:,} test images; file {result.bytes:,} bytes = "
+        f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
+        f"{result.ipc_uint8:.3g} uint8"
+    )
