@@ -8,20 +8,26 @@ import torch
 from torch import Tensor
 
 import gencond_fast as gf
+from benchmarks.case import Case
 
 SHAPES = [(20_000, 512, 10), (20_000, 512, 1000), (10_000, 2048, 10), (20_000, 64, 100)]
 
 Moments = tuple[Tensor, Tensor]
 
 
-def cases() -> Iterator[tuple[dict[str, object], dict[str, Callable[[], Moments]]]]:
-    """Ragged, unsorted classes of several sizes; each case with all of its providers."""
+def cases() -> Iterator[Case]:
+    """Ragged, unsorted classes of several sizes, once all providers agree.
+
+    Raises:
+        AssertionError: a provider computes something else; the message names it.
+    """
     for samples, width, classes in SHAPES:
         rng = torch.Generator().manual_seed(0)
         features = torch.randn(samples, width, generator=rng)
         labels = (torch.rand(samples, generator=rng).square() * classes).long()
-        case: dict[str, object] = {"samples": samples, "width": width, "classes": classes}
-        yield case, providers(features, labels, classes)
+        calls = providers(features, labels, classes)
+        check({name: call() for name, call in calls.items()})
+        yield Case({"samples": samples, "width": width, "classes": classes}, dict(calls))
 
 
 def providers(features: Tensor, labels: Tensor, classes: int) -> dict[str, Callable[[], Moments]]:

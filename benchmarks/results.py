@@ -19,6 +19,7 @@ MEASURED = (
     "floor_ms",
     "of_floor",
     "skipped",
+    "checked_N",
     "gflops",
     "gbytes",
     "command",

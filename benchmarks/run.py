@@ -2,80 +2,163 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
 
 import click
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import moments
+from benchmarks import losses as loss_benchmark
+from benchmarks import moments as moment_benchmark
+from benchmarks.case import Case
+from benchmarks.memory import peak_mb
+from benchmarks.results import update
 from benchmarks.timing import Timing, time_in_turns
 from gencond_fast.environment import describe
-
-REGISTRY: dict[str, ModuleType] = {"moments": moments}
 
 _RESULTS = Path(__file__).parent / "results"
 
 
-@click.command()
-@click.argument("name", type=click.Choice(list(REGISTRY)))
-@click.option("--check", is_flag=True, help="Only check that all providers agree.")
-@click.option("--threads", type=click.IntRange(min=1), help="Default: PyTorch's own choice.")
-@click.option("--rounds", type=click.IntRange(min=3), default=15, show_default=True)
-def main(name: str, check: bool, threads: int | None, rounds: int) -> None:
-    """Run the benchmark NAME; the first provider is ours, ratios are against it."""
+@click.group()
+def main() -> None:
+    """Run a benchmark; the first provider is ours, ratios are against it."""
+
+
+def _common(command: Callable[..., None]) -> Callable[..., None]:
+    options = (
+        click.option("--check", is_flag=True, help="Only check that all providers agree."),
+        click.option("--threads", type=click.IntRange(min=1), help="Default: PyTorch's choice."),
+        click.option("--rounds", type=click.IntRange(min=3), default=15, show_default=True),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@_common
+def moments(check: bool, threads: int | None, rounds: int) -> None:
+    """Class moments on a CPU."""
+    _run("moments", moment_benchmark.cases(), "cpu", check, threads, rounds)
+
+
+@main.command()
+@_common
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(loss_benchmark.KINDS),
+    multiple=True,
+    help="May be given several times; default: all.",
+)
+@click.option(
+    "--grid", type=click.Choice(list(loss_benchmark.GRIDS)), default="quick", show_default=True
+)
+@click.option("--memory-limit", type=float, help="GB; default: 16, or most of a GPU's.")
+@click.option("--time-limit", type=float, default=20.0, show_default=True, help="Seconds a call.")
+def losses(
+    check: bool,
+    threads: int | None,
+    rounds: int,
+    device: str,
+    kinds: tuple[str, ...],
+    grid: str,
+    memory_limit: float | None,
+    time_limit: float,
+) -> None:
+    """Intra- and inter-class losses, forward and with their gradients."""
+    limits = loss_benchmark.Limits(memory_limit, time_limit)
+    shapes = loss_benchmark.GRIDS[grid]
+    cases = loss_benchmark.cases(shapes, kinds or loss_benchmark.KINDS, device, limits)
+    _run("losses", cases, device, check, threads, rounds)
+
+
+def _run(
+    name: str, cases: Iterable[Case], device: str, check: bool, threads: int | None, rounds: int
+) -> None:
     if threads:
         torch.set_num_threads(threads)
-    rows: list[dict[str, object]] = []
-    for case, providers in REGISTRY[name].cases():
-        REGISTRY[name].check({provider: call() for provider, call in providers.items()})
-        if not check:
-            timings = time_in_turns(providers, rounds=rounds)
-            _print(case, timings)
-            rows += [_row(name, case, provider, t) for provider, t in timings.items()]
-    if rows:
-        _write(_RESULTS / f"{name}.csv", rows)
+    for case in cases:
+        if check:
+            print("agreed:", _title(case), flush=True)
+            continue
+        timings = time_in_turns(case.providers, rounds=rounds)
+        peaks = {provider: peak_mb(call, device) for provider, call in case.providers.items()}
+        _print(case, timings, peaks)
+        # after every case, so that an interrupted run keeps what it has
+        update(_RESULTS / f"{name}.csv", _rows(name, case, device, timings, peaks))
 
 
-def _print(case: dict[str, object], timings: dict[str, Timing]) -> None:
-    table = Table(title="  ".join(f"{key} {value}" for key, value in case.items()))
-    for column in ("provider", "ms (median)", "quartiles", "times ours"):
+def _title(case: Case) -> str:
+    return "  ".join(f"{key} {value}" for key, value in case.key.items())
+
+
+def _print(case: Case, timings: dict[str, Timing], peaks: dict[str, float | None]) -> None:
+    table = Table(title=_title(case))
+    for column in ("provider", "ms (median)", "quartiles", "times ours", "of floor", "peak MB"):
         table.add_column(column, justify="left" if column == "provider" else "right")
-    ours = next(iter(timings.values())).median
+    ours = next(iter(timings.values())).median if timings else None
     for provider, t in timings.items():
-        quartiles = f"{t.lower:.2f} - {t.upper:.2f}"
-        table.add_row(provider, f"{t.median:.2f}", quartiles, f"{t.median / ours:.2f}")
+        table.add_row(
+            provider,
+            f"{t.median:.2f}",
+            f"{t.lower:.2f} - {t.upper:.2f}",
+            f"{t.median / ours:.2f}" if ours else "",
+            f"{case.floor_ms / t.median:.0%}" if case.floor_ms else "",
+            _number(peaks[provider], 1),
+        )
+    for provider, reason in case.skipped.items():
+        table.add_row(provider, "", reason)
     Console().print(table)
 
 
-def _row(name: str, case: dict[str, object], provider: str, timing: Timing) -> dict[str, object]:
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else str(round(value, digits))
+
+
+def _rows(
+    name: str,
+    case: Case,
+    device: str,
+    timings: dict[str, Timing],
+    peaks: dict[str, float | None],
+) -> list[dict[str, object]]:
     environment = describe()
     machine, versions = environment["machine"], environment["versions"]
-    return {
-        "benchmark": name,
-        **case,
-        "provider": provider,
-        "median_ms": round(timing.median, 4),
-        "lower_ms": round(timing.lower, 4),
-        "upper_ms": round(timing.upper, 4),
-        "device": machine["gpu"] or f"CPU {machine['cpu']}",
+    same = {
+        **case.columns,
+        "device": machine["gpu"] if device == "cuda" else f"CPU {machine['cpu']}",
         "threads": machine["threads"],
         "versions": " ".join(f"{key}={value}" for key, value in versions.items()),
         "command": f"python -m benchmarks.run {shlex.join(sys.argv[1:])}",
     }
+    return [
+        {"benchmark": name, **case.key, "provider": provider}
+        | _measured(timings.get(provider), peaks.get(provider), case.floor_ms)
+        | {"skipped": case.skipped.get(provider, "")}
+        | same
+        for provider in [*timings, *case.skipped]
+    ]
 
 
-def _write(path: Path, rows: list[dict[str, object]]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def _measured(
+    timing: Timing | None, peak: float | None, floor_ms: float | None
+) -> dict[str, object]:
+    of_floor = floor_ms / timing.median if timing and floor_ms else None
+    return {
+        "median_ms": _number(timing.median if timing else None, 4),
+        "lower_ms": _number(timing.lower if timing else None, 4),
+        "upper_ms": _number(timing.upper if timing else None, 4),
+        "rounds": timing.rounds if timing else "",
+        "peak_mb": _number(peak, 1),
+        "floor_ms": _number(floor_ms, 5),
+        "of_floor": _number(of_floor, 4),
+    }
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def time_in_turns(
         providers: what to call, by name.
         rounds: the most calls that are timed.
         warm_up: the most calls that are not.
-        seconds: a provider sits out the rest once its calls have taken so long in all, after one
-            call untimed and three timed.
+        seconds: a provider sits out the rest of either once its calls have taken so long in all,
+            after one call untimed and three timed.
     """
     measure = _cuda_stopwatch() if torch.cuda.is_initialized() else _stopwatch
     warm: dict[str, list[float]] = {name: [] for name in providers}
@@ -46,8 +46,7 @@ def time_in_turns(
     for number in range(warm_up + rounds):
         for name, call in providers.items():
             record, least = (warm, 1) if number < warm_up else (timed, 3)
-            spent = sum(warm[name]) + sum(timed[name])
-            if len(record[name]) < least or spent < seconds:
+            if len(record[name]) < least or sum(record[name]) < seconds:
                 record[name].append(measure(call))
     return {name: _spread(values) for name, values in timed.items()}
 

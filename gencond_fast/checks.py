@@ -55,5 +55,5 @@ def check_choice(name: str, option: str, value: str, allowed: tuple[str, ...]) -
 
 def check_positive(name: str, option: str, value: float) -> None:
     """Raise ValueError unless the value is positive and finite."""
-    if not (value > 0 and math.isfinite(value)):
+    if not 0 < value < math.inf:
         raise ValueError(f"{name}: {option} must be a positive number, got {value}.")

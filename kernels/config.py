@@ -12,6 +12,10 @@ from .launch import interpreting
 PRECISIONS = ("bf16", "tf32", "tf32x3", "ieee")
 # d2 below this share of n_i + n_j is computed by differences; see README.md for the errors above it
 NEAR = {"bf16": 1e-2, "tf32": 3e-3, "tf32x3": 1e-3, "ieee": 1e-3}
+# steps of the products that leave registers for the rest of a kernel
+BLOCK = {"bf16": 64, "tf32": 32, "tf32x3": 16, "ieee": 16}
+# columns of the narrow tiles in which near pairs are computed
+NEAR_COLUMNS = 32
 # operands are padded to a multiple of this, so that no kernel masks their columns
 WIDTH_STEP = 64
 
@@ -22,6 +26,10 @@ class Config(NamedTuple):
     block: int
     num_warps: int
     num_stages: int
+
+
+# the interpreter takes the same time for an operation on 16 columns as on 64
+INTERPRETED = Config(64, 1, 1)
 
 
 def device_arch(device: torch.device) -> int:
@@ -42,32 +50,35 @@ def operand_dtype(precision: str) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-def small_config(arch: int, precision: str) -> Config:
+def small_config(precision: str, columns: int) -> Config:
     """Of tiles of packed classes."""
-    return Config(64 if precision == "bf16" else 32, 4, 2)
+    if interpreting():
+        return INTERPRETED
+    block = BLOCK[precision] if _aligned(columns) else min(BLOCK[precision], 32)
+    return Config(block, 8, 2 if precision in ("bf16", "ieee") else 3)
 
 
 def gram_config(arch: int, precision: str) -> Config:
-    """Of products along D of two tiles of operand rows."""
-    stages = 2 if _small_shared_memory(arch) else 3
-    if precision == "bf16":
-        return Config(64, 8, stages)
-    return Config(32, 8, stages)
+    """Of products along D of two tiles of operand rows, and of weights with operand rows."""
+    if interpreting():
+        return INTERPRETED
+    few_registers = precision == "ieee" or (precision == "tf32x3" and arch < 90)
+    return Config(BLOCK[precision], 8, 2 if few_registers or _small_shared_memory(arch) else 3)
 
 
-def gradient_config(arch: int, precision: str) -> Config:
-    """Of products of weights with operand rows."""
-    return gram_config(arch, precision)
-
-
-def gradient_columns(width: int) -> int:
+def gradient_columns(columns: int, width: int) -> int:
     """Columns of the gradient that one program owns."""
-    return 128 if width % 128 == 0 else 64
+    return 128 if width % 128 == 0 and _aligned(columns) else 64
 
 
 def column_block(columns: int, most: int) -> int:
     """The power of two of at least 16 that covers the columns, or the most allowed."""
     return min(most, max(16, 1 << (columns - 1).bit_length()))
+
+
+def _aligned(columns: int) -> bool:
+    # if not, every number has an address of its own, which takes registers
+    return columns % 16 == 0
 
 
 def _small_shared_memory(arch: int) -> bool:

@@ -49,9 +49,30 @@ def multiply(a, b, total, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def squared_distances(gram, norm_r, norm_c):
-    """|a_i - a_j|^2 from products and the norms of the same rounded rows."""
-    return tl.maximum(norm_r[:, None] + norm_c[None, :] - 2.0 * gram, 0.0)
+def mark_distances(gram, norm_r, norm_c, m_pair, threshold):
+    """Squared distances of a tile: inf where no pair is, negative where near and yet unknown."""
+    both = norm_r[:, None] + norm_c[None, :]
+    d2 = tl.maximum(both - 2.0 * gram, 0.0)
+    return tl.where(m_pair, tl.where(d2 < threshold * both, -1.0, d2), float("inf"))
+
+
+@triton.jit
+def through_loop(x):
+    """x as it is, carried by a loop of one turn.
+
+    For sm_100 Triton 3.7 picks layouts of products by following them through reductions, and fails
+    on a reduction to a scalar unless a loop is in between.
+    """
+    y = tl.zeros_like(x)
+    for _ in range(tl.num_programs(2)):
+        y = x
+    return y
+
+
+@triton.jit
+def any_near(d2):
+    """Whether a tile has a near pair."""
+    return tl.min(through_loop(tl.min(d2, 1)), 0) < 0.0
 
 
 @triton.jit
@@ -67,7 +88,6 @@ def difference(x_r, x_c, scale_r, scale_c, COSINE: tl.constexpr):
 @triton.jit
 def exact_distances(
     d2,
-    near,
     x_ptr,
     rows_r,
     m_r,
@@ -81,12 +101,12 @@ def exact_distances(
     BC: tl.constexpr,
     BD: tl.constexpr,
 ):
-    """Recompute d2 where near, column by column, from the features themselves."""
+    """Put minus the distance of the features themselves where d2 is negative, column by column."""
     o_c = tl.arange(0, BC)
-    column_near = tl.max(near.to(tl.int32), 0)
+    lowest = through_loop(tl.min(d2, 0))
     for j in range(BC):
         m_j = o_c == j
-        if tl.max(tl.where(m_j, column_near, 0)) > 0:
+        if tl.min(tl.where(m_j, lowest, 0.0)) < 0.0:
             row = tl.sum(tl.where(m_j, rows_c, 0))
             scale = tl.sum(tl.where(m_j, scale_c, 0.0))
             exact = tl.zeros_like(scale_r)
@@ -96,7 +116,9 @@ def exact_distances(
                 x_c = load_row(x_ptr, row, o_d, D, stride_xd, stride_xn)
                 step = difference(x_r, x_c, scale_r, scale, COSINE)
                 exact += tl.sum(step * step, 1)
-            d2 = tl.where(near & m_j[None, :], exact[:, None], d2)
+            # never 0, or the sign would be lost
+            exact = -tl.maximum(exact, 1e-37)
+            d2 = tl.where((d2 < 0.0) & m_j[None, :], exact[:, None], d2)
     return d2
 
 
@@ -114,43 +136,58 @@ def similarities(d2, unit_r, unit_c):
 
 
 @triton.jit
-def row_log_sum_exp(logit, m_pair):
-    """Log of the sum of exp over each row's pairs, and 0 for a row without any."""
-    shown = tl.where(m_pair, logit, -float("inf"))
-    most = tl.max(shown, 1)
+def closeness(d2, unit_c):
+    """A number that orders a row's pairs as their cosines do, and tells cosines near 1 apart."""
+    return (unit_c[None, :] - 1.0) - d2
+
+
+@triton.jit
+def row_log_sum_exp(logit):
+    """Log of the sum of exp over each row, -inf for a row of -inf."""
+    most = tl.max(logit, 1)
     most = tl.where(most == -float("inf"), 0.0, most)
-    total = tl.sum(tl.exp(shown - most[:, None]), 1)
-    return tl.where(total > 0.0, most + tl.log(tl.where(total > 0.0, total, 1.0)), 0.0)
+    return most + tl.log(tl.sum(tl.exp(logit - most[:, None]), 1))
 
 
 @triton.jit
-def row_best(value, m_pair, o_c):
-    """Largest value of each row's pairs and the lowest o_c that has it, INT_MAX if none has."""
-    shown = tl.where(m_pair, value, -float("inf"))
-    best = tl.max(shown, 1)
-    at = tl.where(m_pair & (shown == best[:, None]), o_c[None, :], 2147483647)
-    return best, tl.min(at, 1)
+def log_add_exp(a, b):
+    """log(exp(a) + exp(b)), of -inf too."""
+    most = tl.maximum(a, b)
+    most = tl.where(most == -float("inf"), 0.0, most)
+    return most + tl.log(tl.exp(a - most) + tl.exp(b - most))
 
 
 @triton.jit
-def pair_terms(d2, m_pair, lse_r, lse_c, unit_r, unit_c, parameter, KIND: tl.constexpr):
-    """Terms of the loss (0 for infonce, whose terms are by row) and weights W of a tile.
+def row_best(value, o_c):
+    """Largest value of each row and the lowest o_c that has it."""
+    best = tl.max(value, 1)
+    return best, tl.min(tl.where(value == best[:, None], o_c[None, :], 2147483647), 1)
+
+
+@triton.jit
+def pair_terms(d2, lse_r, lse_c, unit_r, unit_c, parameter, KIND: tl.constexpr):
+    """Terms of the loss (0 for infonce, whose terms are by row) and weights W, both 0 at d2 = inf.
 
     parameter is -1 / (2 sigma^2) for rbf, the margin for hinge and 1 / t for infonce.
     """
     if KIND == "rbf":
-        value = tl.where(m_pair, tl.exp(d2 * parameter), 0.0)
+        value = tl.exp(d2 * parameter)
         return value, value
     elif KIND == "hinge":
         distance = tl.sqrt(d2)
         gap = tl.maximum(parameter - distance, 0.0)
         # at distance 0 there is no direction to move in
-        weight = tl.where(m_pair & (distance > 0.0), gap / distance, 0.0)
-        return tl.where(m_pair, gap * gap, 0.0), weight
+        return gap * gap, tl.where(distance > 0.0, gap / distance, 0.0)
     else:
         logit = similarities(d2, unit_r, unit_c) * parameter
-        both = tl.exp(logit - lse_r[:, None]) + tl.exp(logit - lse_c[None, :])
-        return tl.zeros_like(d2), tl.where(m_pair, both, 0.0)
+        weight = tl.exp(logit - lse_r[:, None]) + tl.exp(logit - lse_c[None, :])
+        return tl.zeros_like(d2), weight
+
+
+@triton.jit
+def pair_rho(d2, weight, unit_r, unit_c):
+    """W_ij (q_i - q_j + d2_ij), of which the rows sum to rho_i; 0 where W is."""
+    return tl.where(weight > 0.0, weight * (unit_r[:, None] - unit_c[None, :] + d2), 0.0)
 
 
 @triton.jit

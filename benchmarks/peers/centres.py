@@ -7,10 +7,14 @@ from torch import Tensor
 from benchmarks.peers.loop import one_class
 
 
+def class_means(features: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    """[C, D]; labels lie in 0 ... C - 1, and counts [C] has no zero."""
+    zeros = features.new_zeros(len(counts), features.shape[1])
+    return zeros.index_add(0, labels, features) / counts.unsqueeze(1)
+
+
 def index_add(
     features: Tensor, labels: Tensor, counts: Tensor, kind: str, parameter: float
 ) -> Tensor:
-    """The inter-class loss; labels lie in 0 ... C - 1, and counts [C] has no zero."""
-    zeros = features.new_zeros(len(counts), features.shape[1])
-    means = zeros.index_add(0, labels, features) / counts.unsqueeze(1)
-    return one_class(means, kind, parameter)
+    """The inter-class loss."""
+    return one_class(class_means(features, labels, counts), kind, parameter)

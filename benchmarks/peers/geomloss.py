@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 
-import torch
 from torch import Tensor
 
 from benchmarks.peers.padded import Padding

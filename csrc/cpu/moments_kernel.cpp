@@ -3,48 +3,14 @@
 // that the machine cannot run.
 #include "cpu/moments_kernel.h"
 
-#include <ATen/cpu/vec/functional.h>
-#include <ATen/cpu/vec/vec.h>
+#include "cpu/vectors.h"
 
 namespace gencond {
 namespace {
 
-template <typename A>
-using Vec = at::vec::Vectorized<A>;
-
 // Rows taken together: their values stay in registers, so their mean is known before their
 // deviations are squared, and the running moments are read and written once for all of them.
 constexpr int GROUP = 8;
-
-template <typename T>
-inline Vec<accumulate_t<T>> load_as(const T* p) {
-  if constexpr (std::is_same_v<T, accumulate_t<T>>) {
-    return Vec<T>::loadu(p);
-  } else {
-    Vec<float> out;
-    at::vec::load_to_float<T>(p, out);
-    return out;
-  }
-}
-
-// The first `count` lanes, the others 0.
-template <typename T>
-inline Vec<accumulate_t<T>> load_as(const T* p, int count) {
-  constexpr int LANES = Vec<accumulate_t<T>>::size();
-  // load_to_float may read a full vector of T, twice as many lanes
-  T padded[2 * LANES] = {};
-  for (int i = 0; i < count; ++i) padded[i] = p[i];
-  return load_as<T>(padded);
-}
-
-template <typename V, int ROWS>
-inline V tree_sum(const V* x) {
-  if constexpr (ROWS == 1) {
-    return x[0];
-  } else {
-    return tree_sum<V, ROWS / 2>(x) + tree_sum<V, ROWS - ROWS / 2>(x + ROWS / 2);
-  }
-}
 
 // Weights of Chan's update when `rows` new rows join `seen` old ones.
 template <typename V>
@@ -166,11 +132,6 @@ const MomentsTable table{kernels<float>(), kernels<double>(), kernels<c10::Half>
 
 }  // namespace
 
-#define GENCOND_JOIN_(a, b) a##b
-#define GENCOND_JOIN(a, b) GENCOND_JOIN_(a, b)
-
-extern "C" const MomentsTable* GENCOND_JOIN(gencond_moments_table_, CPU_CAPABILITY)() {
-  return &table;
-}
+GENCOND_EXPORT_TABLE(MomentsTable, gencond_moments_table, table)
 
 }  // namespace gencond

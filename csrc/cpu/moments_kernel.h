@@ -1,19 +1,12 @@
 // The inner loops of class_moments on raw pointers, compiled once per instruction set.
 #pragma once
 
-#include <c10/util/BFloat16.h>
-#include <c10/util/Half.h>
-
 #include <cstdint>
-#include <type_traits>
 
-#include "cpu/isa.h"
+#include "cpu/accumulate.h"
+#include "cpu/isa_table.h"
 
 namespace gencond {
-
-// Sums of T are kept in accumulate_t<T>.
-template <typename T>
-using accumulate_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 template <typename T>
 struct MomentsKernels {
@@ -29,25 +22,8 @@ struct MomentsKernels {
                    int64_t columns, T* grad);
 };
 
-struct MomentsTable {
-  MomentsKernels<float> f32;
-  MomentsKernels<double> f64;
-  MomentsKernels<c10::Half> f16;
-  MomentsKernels<c10::BFloat16> bf16;
+using MomentsTable = ByType<MomentsKernels>;
 
-  template <typename T>
-  const MomentsKernels<T>& get() const {
-    if constexpr (std::is_same_v<T, float>) return f32;
-    else if constexpr (std::is_same_v<T, double>) return f64;
-    else if constexpr (std::is_same_v<T, c10::Half>) return f16;
-    else return bf16;
-  }
-};
-
-extern "C" {
-const MomentsTable* gencond_moments_table_DEFAULT();
-const MomentsTable* gencond_moments_table_AVX2();
-const MomentsTable* gencond_moments_table_AVX512();
-}
+GENCOND_DECLARE_TABLE(MomentsTable, gencond_moments_table)
 
 }  // namespace gencond

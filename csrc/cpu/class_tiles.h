@@ -1,0 +1,112 @@
+// Work over classes of any sizes, cut into tiles (at most CHUNK_ROWS rows of one class, at most
+// BLOCK_COLUMNS columns) that are dealt out to the threads. Tiles depend on the input alone, never
+// on the number of threads, hence nor do the results.
+#pragma once
+
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+namespace gencond {
+
+constexpr int64_t CHUNK_ROWS = 256;
+constexpr int64_t BLOCK_COLUMNS = 1024;
+// Below this many elements a second thread costs more than it saves.
+constexpr int64_t GRAIN = 32768;
+
+struct Chunk {
+  int64_t label;
+  int64_t begin, end;  // into the rows sorted by class
+  int64_t partial;     // row of the partial results, or -1 if this is the whole class
+};
+
+// A class of several chunks.
+struct Merge {
+  int64_t label;
+  int64_t partial, chunks;  // the first row of its partial results, and their number
+};
+
+struct Plan {
+  std::vector<Chunk> chunks;
+  std::vector<int64_t> cost;  // [chunks + 1], running sum
+  std::vector<Merge> merges;
+  int64_t partials = 0;
+
+  // start[c] ... start[c + 1] are the rows of class c.
+  Plan(const int64_t* start, int64_t num_classes) {
+    cost.push_back(0);
+    for (int64_t c = 0; c < num_classes; ++c) {
+      const int64_t count = (start[c + 1] - start[c] + CHUNK_ROWS - 1) / CHUNK_ROWS;
+      if (count > 1) merges.push_back({c, partials, count});
+      for (int64_t begin = start[c]; begin < start[c + 1]; begin += CHUNK_ROWS) {
+        const int64_t end = std::min(begin + CHUNK_ROWS, start[c + 1]);
+        chunks.push_back({c, begin, end, count > 1 ? partials++ : -1});
+        cost.push_back(cost.back() + end - begin + 1);  // 1: a chunk has costs of its own
+      }
+    }
+  }
+};
+
+inline int64_t column_blocks(int64_t columns) {
+  return (columns + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
+}
+
+// Calls f(chunk, block) for every chunk and column block, each thread getting about the same work.
+template <typename F>
+void for_each_tile(const Plan& plan, int64_t columns, const F& f) {
+  const auto chunks = static_cast<int64_t>(plan.chunks.size());
+  const int64_t total = plan.cost.back();
+  const int64_t grain = std::max<int64_t>(1, GRAIN / std::min(columns, BLOCK_COLUMNS));
+  at::parallel_for(0, total * column_blocks(columns), grain, [&](int64_t begin, int64_t end) {
+    // a tile belongs to the thread in whose range of costs it starts
+    const auto first = std::lower_bound(plan.cost.begin(), plan.cost.end() - 1, begin % total);
+    int64_t block = begin / total;
+    int64_t chunk = first - plan.cost.begin();
+    for (;; ++chunk) {
+      if (chunk == chunks) {
+        chunk = 0;
+        ++block;
+      }
+      if (block * total + plan.cost[chunk] >= end) return;
+      f(chunk, block);
+    }
+  });
+}
+
+// Calls f(merge, block) for every class of several chunks and column block.
+template <typename F>
+void for_each_merge(const Plan& plan, int64_t columns, const F& f) {
+  const int64_t blocks = column_blocks(columns);
+  const auto merges = static_cast<int64_t>(plan.merges.size());
+  at::parallel_for(0, merges * blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) f(plan.merges[i / blocks], i % blocks);
+  });
+}
+
+// The first sample of a class, widened: what its deviations are taken from.
+template <typename T, typename A>
+void load_shift(const T* row, int64_t columns, A* shift) {
+  for (int64_t j = 0; j < columns; ++j) {
+    const auto value = static_cast<A>(row[j]);
+    shift[j] = std::isfinite(value) ? value : A(0);
+  }
+}
+
+// Kernels step over rows as they like but want the columns of a row side by side.
+inline at::Tensor with_dense_rows(const at::Tensor& x) {
+  return x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
+}
+
+// Calls f with a value of the floating type.
+template <typename F>
+void dispatch_type(at::ScalarType type, const F& f) {
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, type, "gencond",
+                                  [&] { f(scalar_t{}); });
+}
+
+}  // namespace gencond

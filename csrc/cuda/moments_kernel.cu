@@ -1,0 +1,244 @@
+// Contract: moments_kernel.h. Sorted positions are cut into chunks without regard to classes, so the
+// grid is known without asking the device how large the classes are.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+
+#include "cuda/moments_kernel.h"
+
+namespace gencond::cuda {
+namespace {
+
+constexpr int THREADS = 128;  // one column each
+constexpr int GROUP = 8;      // rows in flight in each thread
+constexpr int64_t CHUNK_ROWS = 256;
+constexpr int64_t MOST_CHUNKS = 1024;  // they are merged one after the other
+
+__host__ __device__ int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t chunk_rows(int64_t rows) {
+  return CHUNK_ROWS * std::max<int64_t>(1, divide_up(rows, CHUNK_ROWS * MOST_CHUNKS));
+}
+
+template <typename T, typename A>
+__device__ A widen(T x) {
+  return static_cast<A>(x);
+}
+template <>
+__device__ float widen<__half, float>(__half x) {
+  return __half2float(x);
+}
+template <>
+__device__ float widen<__nv_bfloat16, float>(__nv_bfloat16 x) {
+  return __bfloat162float(x);
+}
+
+template <typename T, typename A>
+__device__ T narrow(A x) {
+  return static_cast<T>(x);
+}
+template <>
+__device__ __half narrow<__half, float>(float x) {
+  return __float2half_rn(x);
+}
+template <>
+__device__ __nv_bfloat16 narrow<__nv_bfloat16, float>(float x) {
+  return __float2bfloat16_rn(x);
+}
+
+template <typename A>
+struct Running {
+  int64_t seen = 0;
+  A mean = 0, m2 = 0;
+
+  // Chan, Golub and LeVeque (1979), eq. 2.1
+  __device__ void merge(int64_t count, A other_mean, A other_m2) {
+    const A share = static_cast<A>(count) / static_cast<A>(seen + count);
+    const A delta = other_mean - mean;
+    mean += delta * share;
+    m2 += other_m2 + delta * delta * share * static_cast<A>(seen);
+    seen += count;
+  }
+
+  template <int ROWS>
+  __device__ void add(const A (&x)[ROWS]) {
+    A sum = 0;
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) sum += x[r];
+    const A group_mean = sum / ROWS;
+    A squares = 0;
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) squares += (x[r] - group_mean) * (x[r] - group_mean);
+    merge(ROWS, group_mean, squares);
+  }
+};
+
+template <typename T, typename A>
+__device__ A origin(const MomentsInput& in, int64_t c, int64_t column) {
+  const auto* x = static_cast<const T*>(in.features);
+  const A first = widen<T, A>(x[in.order[in.offsets[c]] * in.row_stride + column]);
+  return isfinite(first) ? first : A(0);
+}
+
+// Moments of the rows at positions begin ... end - 1, all of class c.
+template <typename T, typename A>
+__device__ Running<A> run(const MomentsInput& in, A shift, int64_t begin, int64_t end,
+                          int64_t column) {
+  const auto* x = static_cast<const T*>(in.features) + column;
+  const auto load = [&](int64_t at) {
+    return widen<T, A>(x[in.order[at] * in.row_stride]) - shift;
+  };
+  Running<A> moments;
+  int64_t at = begin;
+  for (; at + GROUP <= end; at += GROUP) {
+    A rows[GROUP];
+#pragma unroll
+    for (int r = 0; r < GROUP; ++r) rows[r] = load(at + r);
+    moments.add(rows);
+  }
+  for (; at < end; ++at) moments.merge(1, load(at), A(0));
+  return moments;
+}
+
+// The class that holds a position: the last one that starts at or before it and is not empty.
+__device__ int64_t class_at(const MomentsInput& in, int64_t position) {
+  int64_t low = 0, high = in.classes;
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    (in.offsets[middle] <= position ? low : high) = middle;
+  }
+  return low;
+}
+
+// A chunk holds the end of one class, whole classes, and the start of another. Whole ones go to the
+// result; slot 0 of the workspace takes the run that starts with the chunk, slot 1 the one that
+// goes on behind it.
+template <typename T, typename A>
+__global__ void chunks_kernel(MomentsInput in, int64_t size, A* partial, A* mean, A* m2) {
+  const int64_t column = blockIdx.y * static_cast<int64_t>(THREADS) + threadIdx.x;
+  if (column >= in.columns) return;
+  const int64_t chunk = blockIdx.x, first = chunk * size;
+  const int64_t last = min(first + size, in.rows);
+  int64_t c = class_at(in, first);
+  for (int64_t begin = first; begin < last; ++c) {
+    const int64_t end = min(in.offsets[c + 1], last);
+    if (end <= begin) continue;
+    const A shift = origin<T, A>(in, c, column);
+    const Running<A> found = run<T, A>(in, shift, begin, end, column);
+    if (begin == in.offsets[c] && end == in.offsets[c + 1]) {
+      mean[c * in.columns + column] = found.mean + shift;
+      m2[c * in.columns + column] = found.m2;
+    } else {
+      const int64_t slot = (2 * chunk + (begin != first)) * 2 * in.columns + column;
+      partial[slot] = found.mean;
+      partial[slot + in.columns] = found.m2;
+    }
+    begin = end;
+  }
+}
+
+template <typename T, typename A>
+__global__ void merge_kernel(MomentsInput in, int64_t size, const A* partial, A* mean, A* m2) {
+  const int64_t column = blockIdx.y * static_cast<int64_t>(THREADS) + threadIdx.x;
+  if (column >= in.columns) return;
+  for (int64_t c = blockIdx.x; c < in.classes; c += gridDim.x) {
+    const int64_t begin = in.offsets[c], end = in.offsets[c + 1];
+    const int64_t to = c * in.columns + column;
+    if (begin == end) {
+      mean[to] = m2[to] = 0;
+      continue;
+    }
+    const int64_t first = begin / size, last = (end - 1) / size;
+    if (first == last) continue;  // written already
+    Running<double> total;
+    for (int64_t chunk = first; chunk <= last; ++chunk) {
+      const int64_t from = max(begin, chunk * size);
+      const int64_t slot = (2 * chunk + (from != chunk * size)) * 2 * in.columns + column;
+      total.merge(min(end, (chunk + 1) * size) - from, partial[slot], partial[slot + in.columns]);
+    }
+    mean[to] = static_cast<A>(total.mean + origin<T, A>(in, c, column));
+    m2[to] = static_cast<A>(total.m2);
+  }
+}
+
+template <typename T, typename A>
+__global__ void backward_kernel(MomentsInput in, const int64_t* labels, const A* grad_mean,
+                                const A* grad_m2, const A* mean, T* grad) {
+  const int64_t column = blockIdx.y * static_cast<int64_t>(THREADS) + threadIdx.x;
+  if (column >= in.columns) return;
+  const auto* x = static_cast<const T*>(in.features) + column;
+  for (int64_t i = blockIdx.x; i < in.rows; i += gridDim.x) {
+    const int64_t c = labels[i], at = c * in.columns + column;
+    const A count = static_cast<A>(in.offsets[c + 1] - in.offsets[c]);
+    const A deviation = widen<T, A>(x[i * in.row_stride]) - mean[at];
+    grad[i * in.columns + column] =
+        narrow<T, A>(grad_mean[at] / count + 2 * grad_m2[at] * deviation);
+  }
+}
+
+dim3 grid(int64_t across, int64_t columns) {
+  constexpr int64_t MOST = 1 << 20;
+  return dim3(static_cast<unsigned>(std::min(across, MOST)),
+              static_cast<unsigned>(divide_up(columns, THREADS)));
+}
+
+template <typename T, typename A>
+void forward(const MomentsInput& in, void* workspace, void* mean, void* m2, cudaStream_t stream) {
+  auto *partial = static_cast<A*>(workspace), *to_mean = static_cast<A*>(mean);
+  auto* to_m2 = static_cast<A*>(m2);
+  const int64_t size = chunk_rows(in.rows);
+  if (in.rows > 0) {
+    chunks_kernel<T, A><<<grid(divide_up(in.rows, size), in.columns), THREADS, 0, stream>>>(
+        in, size, partial, to_mean, to_m2);
+  }
+  merge_kernel<T, A><<<grid(in.classes, in.columns), THREADS, 0, stream>>>(in, size, partial,
+                                                                           to_mean, to_m2);
+}
+
+template <typename T, typename A>
+void backward(const MomentsInput& in, const int64_t* labels, const void* grad_mean,
+              const void* grad_m2, const void* mean, void* grad, cudaStream_t stream) {
+  backward_kernel<T, A><<<grid(in.rows, in.columns), THREADS, 0, stream>>>(
+      in, labels, static_cast<const A*>(grad_mean), static_cast<const A*>(grad_m2),
+      static_cast<const A*>(mean), static_cast<T*>(grad));
+}
+
+}  // namespace
+
+int64_t workspace_elements(int64_t rows, int64_t columns) {
+  return divide_up(rows, chunk_rows(rows)) * 4 * columns;
+}
+
+void class_moments(const MomentsInput& input, void* workspace, void* mean, void* m2,
+                   cudaStream_t stream) {
+  if (input.classes == 0 || input.columns == 0) return;
+  switch (input.type) {
+    case Type::F32:
+      return forward<float, float>(input, workspace, mean, m2, stream);
+    case Type::F64:
+      return forward<double, double>(input, workspace, mean, m2, stream);
+    case Type::F16:
+      return forward<__half, float>(input, workspace, mean, m2, stream);
+    case Type::BF16:
+      return forward<__nv_bfloat16, float>(input, workspace, mean, m2, stream);
+  }
+}
+
+void class_moments_backward(const MomentsInput& input, const int64_t* labels, const void* grad_mean,
+                            const void* grad_m2, const void* mean, void* grad,
+                            cudaStream_t stream) {
+  if (input.rows == 0 || input.columns == 0) return;
+  switch (input.type) {
+    case Type::F32:
+      return backward<float, float>(input, labels, grad_mean, grad_m2, mean, grad, stream);
+    case Type::F64:
+      return backward<double, double>(input, labels, grad_mean, grad_m2, mean, grad, stream);
+    case Type::F16:
+      return backward<__half, float>(input, labels, grad_mean, grad_m2, mean, grad, stream);
+    case Type::BF16:
+      return backward<__nv_bfloat16, float>(input, labels, grad_mean, grad_m2, mean, grad, stream);
+  }
+}
+
+}  // namespace gencond::cuda
