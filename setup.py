@@ -78,6 +78,7 @@ class CMakeBuild(build_ext):
             f"-DGENCOND_TORCH_DIR={Path(torch.__file__).parent}",
             f"-DGENCOND_TORCH_VERSION={torch.__version__}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",
+            f"-DGENCOND_CUDA={'ON' if torch.version.cuda and shutil.which('nvcc') else 'OFF'}",
             *(["-GNinja"] if shutil.which("ninja") else []),
         ]
         _run("cmake could not configure it", configure)

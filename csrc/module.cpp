@@ -17,6 +17,11 @@ py::dict build_info() {
   info["torch"] = GENCOND_TORCH_VERSION;
   info["compiler"] = __VERSION__;
   info["cpu_isas"] = isas;
+#ifdef GENCOND_CUDA
+  info["cuda"] = "yes";
+#else
+  info["cuda"] = "no";
+#endif
   return info;
 }
 

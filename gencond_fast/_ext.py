@@ -63,12 +63,18 @@ def available() -> bool:
     return module is not None
 
 
+def cuda_available() -> bool:
+    """Whether it is loaded and has the CUDA kernels."""
+    return module is not None and module.build_info()["cuda"] == "yes"
+
+
 def build_info() -> dict[str, str]:
     """What the extension was built with and the instruction set in use, or the reason it is absent.
 
     Returns:
-        Always "extension" ("yes" or "no"); then "reason", or "torch", "compiler", "cpu_isa" and
-        "cpu_isas" (those this build and machine can run, comma-separated).
+        Always "extension" ("yes" or "no"); then "reason", or "torch", "compiler", "cuda" (whether
+        its CUDA kernels were built), "cpu_isa" and "cpu_isas" (those this build and machine can
+        run, comma-separated).
     """
     if module is None:
         return {"extension": "no", "reason": reason}

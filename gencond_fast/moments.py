@@ -81,8 +81,8 @@ def class_moments(
             m2 flow back to it, once.
         labels: [N] int64 in 0 ... num_classes - 1, in any order.
         num_classes: C, at least 1.
-        impl: "auto" takes the C++ op for CPU tensors when the extension is there, else plain
-            PyTorch; "reference" and "fused" insist on the one or the other.
+        impl: "auto" takes the C++ op when the extension is there (built with CUDA, for CUDA
+            tensors), else plain PyTorch; "reference" and "fused" insist on the one or the other.
 
     Returns:
         ClassMoments(count [C] int64, mean [C, D], m2 [C, D]), the moments in float32 (float64 for
@@ -91,7 +91,7 @@ def class_moments(
     Raises:
         TypeError: an argument is of the wrong type or dtype.
         ValueError: a shape does not fit, or num_classes or impl is not allowed.
-        IndexError: a label is out of range.
+        IndexError: a label is out of range; the CUDA op ends in a device-side assertion instead.
         InputError: impl="fused" where the C++ op cannot run.
 
     Source: the pairwise update of Chan, Golub and LeVeque, "Updating formulae and a pairwise
@@ -115,8 +115,13 @@ def class_moments(
 def _check_moments_fused(features: Tensor) -> None:
     if not _ext.available():
         raise InputError(f"class_moments: impl='fused' cannot run: {_ext.reason}")
-    if features.device.type != "cpu":
+    if features.device.type == "cuda" and not _ext.cuda_available():
         raise InputError(
-            "class_moments: impl='fused' runs on CPU tensors in this version, "
-            f"got features on {features.device}; use impl='auto'."
+            "class_moments: impl='fused' cannot run: the C++ extension was built without CUDA; "
+            "install gencond_fast again with nvcc at hand, or use impl='auto'."
+        )
+    if features.device.type not in ("cpu", "cuda"):
+        raise InputError(
+            f"class_moments: impl='fused' has no kernel for features on {features.device}; "
+            "use impl='auto'."
         )

@@ -1,7 +1,7 @@
 """The `gencond` namespace: every schema, and where an op's implementations come from.
 
-The compiled extension defines the schemas and the CPU kernels. Without it the same schemas are
-defined here, so an op exists, and traces alike, on every installation.
+The compiled extension defines the schemas and the CPU kernels, and a few CUDA ones. Without it the
+same schemas are defined here, so an op exists, and traces alike, on every installation.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ SCHEMAS = {
     ),
 }
 
+_CUDA_OPS = ("class_moments", "class_moments_backward")  # of an extension built with CUDA
+
 _library = torch.library.Library("gencond", "FRAGMENT")
 
 
@@ -48,5 +50,9 @@ def define(name: str) -> None:
 
 def implement(name: str, function: Callable[..., Any], device: Literal["CPU", "CUDA"]) -> None:
     """Let the function be the op on a device, unless the extension serves it there."""
-    if device != "CPU" or not _ext.available():
+    by_extension = {
+        "CPU": _ext.available(),
+        "CUDA": _ext.cuda_available() and name in _CUDA_OPS,
+    }
+    if not by_extension[device]:
         _library.impl(name, function, device)

@@ -23,14 +23,13 @@ def with_copies(sizes: list[int], D: int, step: float) -> Tensor:
 
 @kinds
 @regimes
-@pytest.mark.parametrize("precision", ["ieee", "tf32"])
-def test_near_duplicates(kind: str, sizes: list[int], precision: str) -> None:
+def test_near_duplicates(kind: str, sizes: list[int]) -> None:
     classes = layout(sizes)
     x = torch.empty(sum(sizes), 20)
     x[classes.order] = with_copies(sizes, 20, 1e-3)
     # by rounded products these distances would be wrong by half; sqrt(20) * 1e-3 is typical
     value = 8e-3 if kind == "hinge" else None
-    check(x, classes, kind, 1e-2 if precision == "tf32" else 1e-3, precision=precision, value=value)
+    check(x, classes, kind, 5e-3, precision="tf32", value=value)
 
 
 @kinds
