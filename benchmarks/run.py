@@ -59,6 +59,8 @@ def moments(check: bool, threads: int | None, rounds: int) -> None:
 @click.option(
     "--grid", type=click.Choice(list(loss_benchmark.GRIDS)), default="quick", show_default=True
 )
+@click.option("--samples", type=int, multiple=True, help="Only these N of the grid.")
+@click.option("--width", type=int, multiple=True, help="Only these D of the grid.")
 @click.option("--memory-limit", type=float, help="GB; default: 16, or most of a GPU's.")
 @click.option("--time-limit", type=float, default=20.0, show_default=True, help="Seconds a call.")
 def losses(
@@ -68,12 +70,19 @@ def losses(
     device: str,
     kinds: tuple[str, ...],
     grid: str,
+    samples: tuple[int, ...],
+    width: tuple[int, ...],
     memory_limit: float | None,
     time_limit: float,
 ) -> None:
     """Intra- and inter-class losses, forward and with their gradients."""
     limits = loss_benchmark.Limits(memory_limit, time_limit)
-    shapes = loss_benchmark.GRIDS[grid]
+    shapes = [
+        shape
+        for shape in loss_benchmark.GRIDS[grid]
+        if shape.samples in (samples or (shape.samples,))
+        and shape.width in (width or (shape.width,))
+    ]
     cases = loss_benchmark.cases(shapes, kinds or loss_benchmark.KINDS, device, limits)
     _run("losses", cases, device, check, threads, rounds)
 

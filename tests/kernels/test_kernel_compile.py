@@ -37,6 +37,7 @@ def test_of_the_default_kind() -> None:
 def test_of_other_kinds_precisions_and_architectures() -> None:
     asked = [
         (80, [case("infonce", "bf16")]),
+        (90, [case("infonce", "tf32x3")]),
         (90, [case("hinge", "tf32", dtype="bfloat16")]),
         (100, [case("rbf", "bf16")]),
     ]

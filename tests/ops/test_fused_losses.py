@@ -322,6 +322,31 @@ def test_ops_keep_their_contract(device, grad, present) -> None:
         torch.library.opcheck(gencond.pair_loss.default, arguments)
 
 
+@devices
+@pytest.mark.slow
+def test_a_million_samples_of_ten_thousand_classes(device) -> None:
+    n, classes = 10**6, 10**4
+    x = torch.randn(classes, n // classes, 3, device=device)
+    order = torch.randperm(n, device=device)
+    labels = torch.arange(classes, device=device).repeat_interleave(n // classes)[order]
+    f = x.flatten(0, 1)[order].requires_grad_()
+    loss = gf.intra_class_loss(f, labels, kind="rbf", impl="fused")
+    (grad,) = torch.autograd.grad(loss, f)
+
+    few = x[:50].double().requires_grad_()  # a class says nothing of the others
+    kernel = torch.exp(-(few[:, :, None] - few[:, None]).square().sum(3) / 2)
+    pairs = classes * (n // classes) * (n // classes - 1)
+    (want,) = torch.autograd.grad((kernel.sum() - 50 * (n // classes)) / pairs, few)
+    back = torch.empty_like(grad).index_copy(0, order, grad).view_as(x)
+    torch.testing.assert_close(back[:50].double(), want, rtol=1e-4, atol=1e-4 * want.abs().max())
+    inter = gf.inter_class_loss(f.detach(), labels, kind="infonce", impl="fused")
+    centres = torch.nn.functional.normalize(x.double().mean(1), dim=1)
+    logits = torch.cat([(part @ centres.T) / 0.1 for part in centres.split(1000)])
+    logits.fill_diagonal_(-torch.inf)
+    wanted = (logits.logsumexp(1) - torch.tensor(classes - 1.0).log()).mean()
+    torch.testing.assert_close(inter.double(), wanted, rtol=1e-5, atol=1e-6)
+
+
 PEAK = """
 import resource, torch
 import gencond_fast as gf
