@@ -1,4 +1,4 @@
-"""Whether rivals compute the same: against float64, within a few times what a plain rival errs by."""
+"""Whether rivals compute the same: against float64, by the error of a plain rival."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Error(NamedTuple):
 def check_agreement(problem: Problem, providers: Mapping[str, Provider]) -> None:
     """Compares the loss and the gradient of every provider with a plain rival in float64.
 
-    The budget is three times the error of an eager rival of the same precision, and four roundings: of
-    unit rows, products, weights and the result. Loss and gradient share it, because the error of
-    a single number may be small by luck.
+    The budget is three times the error of an eager rival of the same precision, and four
+    roundings: of unit rows, products, weights and the result. Loss and gradient share it, because
+    the error of a single number may be small by luck.
 
     Raises:
         AssertionError: a provider is outside the budget; the message names it.
