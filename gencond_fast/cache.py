@@ -78,6 +78,6 @@ def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         except OSError:
             pass
         yield
-        path.with_suffix(".lock").unlink(missing_ok=True)
     finally:
+        path.with_suffix(".lock").unlink(missing_ok=True)
         os.close(handle)
