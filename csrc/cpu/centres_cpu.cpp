@@ -7,6 +7,7 @@
 #include "cpu/centres_kernel.h"
 #include "cpu/class_tiles.h"
 #include "ops/class_losses.h"
+#include "ops/class_moments.h"
 
 namespace gencond {
 namespace {

@@ -97,11 +97,6 @@ void load_shift(const T* row, int64_t columns, A* shift) {
   }
 }
 
-// Kernels step over rows as they like but want the columns of a row side by side.
-inline at::Tensor with_dense_rows(const at::Tensor& x) {
-  return x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
-}
-
 // Calls f with a value of the floating type.
 template <typename F>
 void dispatch_type(at::ScalarType type, const F& f) {

@@ -14,6 +14,7 @@
 #include "cpu/class_tiles.h"
 #include "cpu/pair_class.h"
 #include "ops/class_losses.h"
+#include "ops/class_moments.h"
 
 namespace gencond {
 namespace {

@@ -30,10 +30,6 @@ cuda::Type kernel_type(at::ScalarType type) {
   }
 }
 
-at::Tensor with_dense_rows(const at::Tensor& x) {
-  return x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
-}
-
 cuda::MomentsInput describe(const at::Tensor& rows, const at::Tensor& order,
                             const at::Tensor& offsets) {
   return {kernel_type(rows.scalar_type()),

@@ -16,6 +16,10 @@ void check_samples(const at::Tensor& features, const at::Tensor& labels) {
                     features.device(), " but labels on ", labels.device());
 }
 
+at::Tensor with_dense_rows(const at::Tensor& x) {
+  return x.size(1) <= 1 || x.stride(1) == 1 ? x : x.contiguous();
+}
+
 void check_label(int64_t label, int64_t num_classes) {
   TORCH_CHECK_INDEX(0 <= label && label < num_classes, "class_moments: label ", label,
                     " is out of range: labels must lie in 0 ... ", num_classes - 1,

@@ -33,6 +33,9 @@ namespace gencond {
 // What both ops need in order to touch memory safely.
 void check_samples(const at::Tensor& features, const at::Tensor& labels);
 
+// Kernels step over rows as they like but want the columns of a row side by side.
+at::Tensor with_dense_rows(const at::Tensor& x);
+
 // Raises IndexError if the label is not in 0 ... num_classes - 1.
 void check_label(int64_t label, int64_t num_classes);
 
