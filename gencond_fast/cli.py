@@ -49,7 +49,7 @@ def _condensing(command: Callable[..., None]) -> Callable[..., None]:
             "--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True
         ),
         click.option(
-            "--networks", type=int, help="Feature networks, a third of them random (default 6)."
+            "--networks", type=int, help="Feature networks, a third random (default 6; quick 4)."
         ),
         click.option(
             "--image-size", type=int, help="Side in pixels (default: the data's, at most 64)."
