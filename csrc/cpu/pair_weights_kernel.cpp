@@ -1,5 +1,6 @@
 // From products to distances, losses and weights. Compiled with CPU_CAPABILITY = DEFAULT, AVX2 and
 // AVX512; all but the last function is internal.
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <limits>
@@ -188,11 +189,14 @@ void row_sums(const PairTile& tile, double* sums) {
 
 void column_sums(const PairTile& tile, double* sums) {
   for (int64_t j = 0; j < tile.columns; j += LANES) {
-    V sum(0);
-    for (int64_t i = 0; i < tile.rows; ++i) sum = sum + V::loadu(tile.data + i * tile.ld + j);
-    float lanes[LANES];
-    sum.store(lanes);
-    for (int64_t k = 0; k < LANES; ++k) sums[j + k] += lanes[k];
+    for (int64_t from = 0; from < tile.rows; from += TILE) {
+      const int64_t end = std::min(from + TILE, tile.rows);
+      V sum(0);
+      for (int64_t i = from; i < end; ++i) sum = sum + V::loadu(tile.data + i * tile.ld + j);
+      float lanes[LANES];
+      sum.store(lanes);
+      for (int64_t k = 0; k < LANES; ++k) sums[j + k] += lanes[k];
+    }
   }
 }
 
