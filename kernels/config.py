@@ -66,9 +66,16 @@ def gram_config(arch: int, precision: str) -> Config:
     return Config(BLOCK[precision], 8, 2 if few_registers or _small_shared_memory(arch) else 3)
 
 
-def gradient_columns(columns: int, width: int) -> int:
+def weights_columns(arch: int, tile: int) -> int:
+    """Columns of a tile whose weights are formed together; Blackwell's registers hold half."""
+    return tile // 2 if arch >= 100 else tile
+
+
+def gradient_columns(arch: int, precision: str, columns: int, width: int) -> int:
     """Columns of the gradient that one program owns."""
-    return 128 if width % 128 == 0 and _aligned(columns) else 64
+    too_many_registers = arch >= 100 and precision == "tf32"
+    wide = width % 128 == 0 and _aligned(columns) and not too_many_registers
+    return 128 if wide else 64
 
 
 def column_block(columns: int, most: int) -> int:

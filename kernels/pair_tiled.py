@@ -223,7 +223,7 @@ def _launch_gradient(
     x, width = problem.features, operands.a.shape[1]
     tiles = problem.tables.gradients[group.gradient_begin : group.gradient_end]
     block, num_warps, num_stages = config.gram_config(problem.arch, problem.precision)
-    columns = config.gradient_columns(x.shape[1], width)
+    columns = config.gradient_columns(problem.arch, problem.precision, x.shape[1], width)
     far, near, total, rho, any_near = workspace
     pair_gradient_kernel[(len(tiles) * (width // columns),)](
         operands.a,

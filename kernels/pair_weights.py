@@ -89,6 +89,15 @@ def _emit(
     return term, total, rho
 
 
+@triton.jit
+def _clear_near(near_ptr, slot, mirror, o_c, BT: tl.constexpr):
+    """Near weights of zero in columns o_c of a tile."""
+    o_t = tl.arange(0, BT)
+    zeros = tl.zeros([BT, o_c.shape[0]], near_ptr.dtype.element_ty)
+    tl.store(near_ptr + slot * BT * BT + o_c[None, :] * BT + o_t[:, None], zeros)
+    tl.store(near_ptr + mirror * BT * BT + o_t[:, None] * BT + o_c[None, :], zeros)
+
+
 @triton.jit(do_not_specialize=["tiled_class", "row_block", "column_block"])
 def pair_weights_kernel(
     a_ptr,  # [R, width]
@@ -119,6 +128,7 @@ def pair_weights_kernel(
     PRECISION: tl.constexpr,
     NEED_GRAD: tl.constexpr,
     BT: tl.constexpr,
+    BC: tl.constexpr,
     BN: tl.constexpr,
     BD: tl.constexpr,
 ):
@@ -133,46 +143,81 @@ def pair_weights_kernel(
     slot, mirror = tl.load(p_tile + 3).to(tl.int64), tl.load(p_tile + 4).to(tl.int64)
     if first_c < end:
         o_t = tl.arange(0, BT)
-        d2 = tile_distances(
-            a_ptr, norm_ptr, first_r, first_c, end, width, threshold, PRECISION, BT, BT, BD
-        )
-        some_near = any_near(d2)
-        if some_near:
-            term, total = tl.zeros([BT], tl.float32), tl.zeros([BT], tl.float32)
-            rho = total
-            # over again in narrow parts, because registers hold no more
-            for c in range(0, BT, BN):
-                part = tile_distances(
-                    a_ptr,
-                    norm_ptr,
-                    first_r,
-                    first_c + c,
-                    end,
-                    width,
-                    threshold,
-                    PRECISION,
-                    BT,
-                    BN,
-                    BD,
-                )
-                part = tile_exact_distances(
-                    part,
-                    scale_ptr,
-                    x_ptr,
-                    order_ptr,
-                    first_r,
-                    first_c + c,
-                    end,
-                    delta,
-                    D,
-                    stride_xn,
-                    stride_xd,
-                    COSINE,
-                    BT,
-                    BN,
-                )
+        term, total = tl.zeros([BT], tl.float32), tl.zeros([BT], tl.float32)
+        rho = total
+        near_parts = 0  # one bit each
+        for first in range(0, BT, BC):
+            d2 = tile_distances(
+                a_ptr,
+                norm_ptr,
+                first_r,
+                first_c + first,
+                end,
+                width,
+                threshold,
+                PRECISION,
+                BT,
+                BC,
+                BD,
+            )
+            if any_near(d2):
+                near_parts |= 1 << (first // BC)
+                # over again in narrow parts, because registers hold no more
+                for c in range(first, first + BC, BN):
+                    part = tile_distances(
+                        a_ptr,
+                        norm_ptr,
+                        first_r,
+                        first_c + c,
+                        end,
+                        width,
+                        threshold,
+                        PRECISION,
+                        BT,
+                        BN,
+                        BD,
+                    )
+                    part = tile_exact_distances(
+                        part,
+                        scale_ptr,
+                        x_ptr,
+                        order_ptr,
+                        first_r,
+                        first_c + c,
+                        end,
+                        delta,
+                        D,
+                        stride_xn,
+                        stride_xd,
+                        COSINE,
+                        BT,
+                        BN,
+                    )
+                    sums = _emit(
+                        part,
+                        lse_ptr,
+                        scale_ptr,
+                        far_ptr,
+                        near_ptr,
+                        total_ptr,
+                        rho_ptr,
+                        first_r,
+                        first_c,
+                        end,
+                        slot,
+                        mirror,
+                        c + tl.arange(0, BN),
+                        parameter,
+                        KIND,
+                        PRECISION,
+                        NEED_GRAD,
+                        True,
+                        BT,
+                    )
+                    term, total, rho = term + sums[0], total + sums[1], rho + sums[2]
+            else:
                 sums = _emit(
-                    part,
+                    d2,
                     lse_ptr,
                     scale_ptr,
                     far_ptr,
@@ -184,42 +229,25 @@ def pair_weights_kernel(
                     end,
                     slot,
                     mirror,
-                    c + tl.arange(0, BN),
+                    first + tl.arange(0, BC),
                     parameter,
                     KIND,
                     PRECISION,
                     NEED_GRAD,
-                    True,
+                    False,
                     BT,
                 )
                 term, total, rho = term + sums[0], total + sums[1], rho + sums[2]
-        else:
-            term, total, rho = _emit(
-                d2,
-                lse_ptr,
-                scale_ptr,
-                far_ptr,
-                near_ptr,
-                total_ptr,
-                rho_ptr,
-                first_r,
-                first_c,
-                end,
-                slot,
-                mirror,
-                o_t,
-                parameter,
-                KIND,
-                PRECISION,
-                NEED_GRAD,
-                False,
-                BT,
-            )
         if NEED_GRAD:
             tl.store(total_ptr + slot * BT + o_t, total)
             tl.store(rho_ptr + slot * BT + o_t, rho)
-            tl.store(any_near_ptr + slot, some_near.to(tl.int32))
-            tl.store(any_near_ptr + mirror, some_near.to(tl.int32))
+            some_near = (near_parts != 0).to(tl.int32)
+            tl.store(any_near_ptr + slot, some_near)
+            tl.store(any_near_ptr + mirror, some_near)
+            if BC < BT and near_parts != 0:
+                for part in range(0, BT // BC):
+                    if (near_parts >> part) & 1 == 0:
+                        _clear_near(near_ptr, slot, mirror, part * BC + tl.arange(0, BC), BT)
         if not COSINE:
             norm = tl.load(norm_ptr + first_r + o_t, mask=first_r + o_t < end, other=0.0)
             once = tl.where(first_r == first_c, loss_scale, 2.0 * loss_scale)
@@ -274,6 +302,7 @@ def launch_weights(
         PRECISION=problem.precision,
         NEED_GRAD=problem.need_grad,
         BT=TILE,
+        BC=config.weights_columns(problem.arch, TILE),
         BN=config.NEAR_COLUMNS,
         BD=block,
         num_warps=num_warps,

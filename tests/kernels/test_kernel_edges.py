@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gencond_fast.kernels import config
 from gencond_fast.kernels.pair_loss import pair_loss
 from gencond_fast.kernels.tiles import tile_tables
 from kernel_cases import DEVICE, KINDS, check, expected, layout, parameter, run
@@ -33,6 +34,18 @@ def test_near_duplicates(kind: str, sizes: list[int]) -> None:
     # by rounded products these distances would be wrong by half; sqrt(20) * 1e-3 is typical
     value = 8e-3 if kind == "hinge" else None
     check(x, classes, kind, 5e-3, precision="tf32", value=value)
+
+
+@pytest.mark.parametrize("kind", ["infonce", "rbf", "hinge"])
+def test_weights_in_half_tiles(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As GPUs with fewer registers for it do: pairs that are near lie in one half or the other."""
+    monkeypatch.setattr(config, "weights_columns", lambda arch, tile: tile // 2)
+    classes = layout([200])
+    x = torch.empty(200, 20)
+    rows = torch.randn(200, 20)
+    rows[[3, 150]] = rows[[100, 10]] + 1e-3 * torch.randn(2, 20)
+    x[classes.order] = rows
+    check(x, classes, kind, 5e-3, precision="tf32")
 
 
 @kinds
