@@ -241,7 +241,7 @@ def pair_weights_kernel(
         if NEED_GRAD:
             tl.store(total_ptr + slot * BT + o_t, total)
             tl.store(rho_ptr + slot * BT + o_t, rho)
-            some_near = (near_parts != 0).to(tl.int32)
+            some_near = tl.minimum(near_parts, 1)
             tl.store(any_near_ptr + slot, some_near)
             tl.store(any_near_ptr + mirror, some_near)
             if BC < BT and near_parts != 0:
