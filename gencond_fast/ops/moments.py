@@ -1,4 +1,4 @@
-"""The ops of `class_moments`: shape functions, dispatch and gradient."""
+"""The ops of class moments: shape functions, dispatch and gradient."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def _moments_reference(
     return reference.class_moments(features, labels, num_classes)
 
 
+def _update_reference(
+    count: Tensor, mean: Tensor, m2: Tensor, features: Tensor, labels: Tensor
+) -> None:
+    reference.class_moments_update_(count, mean, m2, features, labels)
+
+
 def _moments_backward_reference(
     grad_mean: Tensor,
     grad_m2: Tensor,
@@ -35,10 +41,12 @@ def _moments_backward_reference(
 
 
 define("class_moments")
+define("class_moments_update_")
 define("class_moments_backward")
 # on a CPU the extension does it, when there is one
 for _device in ("CPU", "CUDA"):
     implement("class_moments", _moments_reference, _device)
+    implement("class_moments_update_", _update_reference, _device)
     implement("class_moments_backward", _moments_backward_reference, _device)
 
 
@@ -52,6 +60,12 @@ def _moments_fake(
     dtype = reference.accumulation_dtype(features.dtype)
     moment = features.new_empty((num_classes, features.shape[1]), dtype=dtype)
     return labels.new_empty(num_classes), moment, torch.empty_like(moment)
+
+
+@torch.library.register_fake("gencond::class_moments_update_")
+def _update_fake(count: Tensor, mean: Tensor, m2: Tensor, features: Tensor, labels: Tensor) -> None:
+    torch._check(labels.shape[0] == features.shape[0])
+    torch._check(mean.shape[1] == features.shape[1])
 
 
 @torch.library.register_fake("gencond::class_moments_backward")
@@ -68,6 +82,7 @@ def _moments_backward_fake(
 
 _class_moments = torch.ops.gencond.class_moments.default
 _class_moments_backward = torch.ops.gencond.class_moments_backward.default
+class_moments_update_ = torch.ops.gencond.class_moments_update_.default
 
 
 class ClassMomentsFunction(torch.autograd.Function):
