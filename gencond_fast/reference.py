@@ -127,6 +127,7 @@ def moment_distance(
 ) -> Tensor:
     """The loss of `moment_matching_loss` from the moments of both sides, [] in their dtype."""
     count, mean, m2 = moments
+    target = (target[0], target[1].to(mean.dtype), target[2].to(mean.dtype))
     check_stored(count, stored)
     compared = (count > 0) & (target[0] > 0)
     # what is not compared is left out before anything is computed with it: the gradient of a

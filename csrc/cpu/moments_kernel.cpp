@@ -104,6 +104,14 @@ void load_shift(const T* row, int64_t columns, accumulate_t<T>* shift) {
 template <typename A, typename P>
 void fold(const PartialMoments<A>& parts, const A* shift, int64_t seen, int64_t columns, P* mean,
           P* m2) {
+  if (seen == 0 && parts.rows <= parts.part_rows) {  // nothing to merge: most of many small classes
+    using Wide = std::common_type_t<A, P>;
+    for (int64_t j = 0; j < columns; ++j) {
+      mean[j] = static_cast<P>(Wide(parts.mean[j]) + Wide(shift[j]));
+      m2[j] = static_cast<P>(parts.m2[j]);
+    }
+    return;
+  }
   constexpr int64_t STRIP = 128;
   for (int64_t left = 0; left < columns; left += STRIP) {
     const int64_t width = columns - left < STRIP ? columns - left : STRIP;
