@@ -224,28 +224,27 @@ void forward(const MomentsInput& in, void* workspace, Tables tables, cudaStream_
                                                                            tables);
 }
 
-template <template <typename> typename Tables, typename P, typename... Count>
-void forward(const MomentsInput& in, void* workspace, void* mean, void* m2, cudaStream_t stream,
-             Count... count) {
-  const Tables<P> tables{count..., static_cast<P*>(mean), static_cast<P*>(m2)};
-  switch (in.type) {
-    case Type::F32:
-      return forward<float, float>(in, workspace, tables, stream);
-    case Type::F64:
-      return forward<double, double>(in, workspace, tables, stream);
-    case Type::F16:
-      return forward<__half, float>(in, workspace, tables, stream);
-    case Type::BF16:
-      return forward<__nv_bfloat16, float>(in, workspace, tables, stream);
-  }
-}
-
 template <typename T, typename A>
 void backward(const MomentsInput& in, const int64_t* labels, const void* grad_mean,
               const void* grad_m2, const void* mean, void* grad, cudaStream_t stream) {
   backward_kernel<T, A><<<grid(in.rows, in.columns), THREADS, 0, stream>>>(
       in, labels, static_cast<const A*>(grad_mean), static_cast<const A*>(grad_m2),
       static_cast<const A*>(mean), static_cast<T*>(grad));
+}
+
+// Calls f with the type of the features and that of their sums.
+template <typename F>
+void with_types(Type type, const F& f) {
+  switch (type) {
+    case Type::F32:
+      return f.template operator()<float, float>();
+    case Type::F64:
+      return f.template operator()<double, double>();
+    case Type::F16:
+      return f.template operator()<__half, float>();
+    case Type::BF16:
+      return f.template operator()<__nv_bfloat16, float>();
+  }
 }
 
 }  // namespace
@@ -257,32 +256,32 @@ int64_t workspace_elements(int64_t rows, int64_t columns) {
 void class_moments(const MomentsInput& input, void* workspace, void* mean, void* m2,
                    cudaStream_t stream) {
   if (input.classes == 0 || input.columns == 0) return;
-  const auto run = input.type == Type::F64 ? forward<Store, double> : forward<Store, float>;
-  run(input, workspace, mean, m2, stream);
+  with_types(input.type, [&]<typename T, typename A>() {
+    const Store<A> tables{static_cast<A*>(mean), static_cast<A*>(m2)};
+    forward<T, A>(input, workspace, tables, stream);
+  });
 }
 
 void class_moments_update(const MomentsInput& input, const int64_t* count, bool wide,
                           void* workspace, void* mean, void* m2, cudaStream_t stream) {
   if (input.rows == 0 || input.columns == 0) return;
-  const auto run = wide ? forward<Merge, double, const int64_t*>
-                        : forward<Merge, float, const int64_t*>;
-  run(input, workspace, mean, m2, stream, count);
+  with_types(input.type, [&]<typename T, typename A>() {
+    const auto merge_into = [&]<typename P>(P* to_mean) {
+      const Merge<P> tables{count, to_mean, static_cast<P*>(m2)};
+      forward<T, A>(input, workspace, tables, stream);
+    };
+    if (wide) merge_into(static_cast<double*>(mean));
+    else merge_into(static_cast<float*>(mean));
+  });
 }
 
 void class_moments_backward(const MomentsInput& input, const int64_t* labels, const void* grad_mean,
                             const void* grad_m2, const void* mean, void* grad,
                             cudaStream_t stream) {
   if (input.rows == 0 || input.columns == 0) return;
-  switch (input.type) {
-    case Type::F32:
-      return backward<float, float>(input, labels, grad_mean, grad_m2, mean, grad, stream);
-    case Type::F64:
-      return backward<double, double>(input, labels, grad_mean, grad_m2, mean, grad, stream);
-    case Type::F16:
-      return backward<__half, float>(input, labels, grad_mean, grad_m2, mean, grad, stream);
-    case Type::BF16:
-      return backward<__nv_bfloat16, float>(input, labels, grad_mean, grad_m2, mean, grad, stream);
-  }
+  with_types(input.type, [&]<typename T, typename A>() {
+    backward<T, A>(input, labels, grad_mean, grad_m2, mean, grad, stream);
+  });
 }
 
 }  // namespace gencond::cuda
