@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from gencond_fast import reference
 from gencond_fast.ops.library import define, implement
+from gencond_fast.ops.moments import class_moments_backward_op, class_moments_op
 
 Tables = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -25,7 +26,7 @@ def _matching_reference(
     stored: int | None,
 ) -> Tables:
     """One pass over the features by `class_moments`, whichever it is; the rest on C x D tables."""
-    count, mean, m2 = _class_moments(features, labels, target_count.shape[0])
+    count, mean, m2 = class_moments_op(features, labels, target_count.shape[0])
     reference.check_stored(count, stored)
     compared = ((count > 0) & (target_count > 0)).unsqueeze(1)  # [C, 1]
     delta = torch.where(compared, mean - target_mean.to(mean.dtype), 0.0)
@@ -72,8 +73,6 @@ def _matching_fake(
     return (mean.new_empty(()), count, mean, torch.empty_like(mean), torch.empty_like(mean))
 
 
-_class_moments = torch.ops.gencond.class_moments.default
-_class_moments_backward = torch.ops.gencond.class_moments_backward.default
 _moment_matching = torch.ops.gencond.moment_matching.default
 
 
@@ -103,7 +102,7 @@ class MomentMatchingFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of the moments' tables, scaled and carried back to the samples."""
         features, labels, count, mean, grad_mean, grad_m2 = ctx.saved_tensors
-        found = _class_moments_backward(
+        found = class_moments_backward_op(
             grad * grad_mean, grad * grad_m2, features, labels, count, mean
         )
         return (found, *(None,) * 7)

@@ -80,8 +80,8 @@ def _moments_backward_fake(
     return features.new_empty(features.shape)
 
 
-_class_moments = torch.ops.gencond.class_moments.default
-_class_moments_backward = torch.ops.gencond.class_moments_backward.default
+class_moments_op = torch.ops.gencond.class_moments.default
+class_moments_backward_op = torch.ops.gencond.class_moments_backward.default
 class_moments_update_ = torch.ops.gencond.class_moments_update_.default
 
 
@@ -93,7 +93,7 @@ class ClassMomentsFunction(torch.autograd.Function):
         ctx: Any, features: Tensor, labels: Tensor, num_classes: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Run the op and keep what the gradient needs."""
-        count, mean, m2 = _class_moments(features, labels, num_classes)
+        count, mean, m2 = class_moments_op(features, labels, num_classes)
         ctx.save_for_backward(features, labels, count, mean)
         ctx.mark_non_differentiable(count)
         return count, mean, m2
@@ -105,7 +105,7 @@ class ClassMomentsFunction(torch.autograd.Function):
     ) -> tuple[Tensor, None, None]:
         """dL/dx = dL/dmean / n + 2 dL/dm2 (x - mean), each of x's class."""
         features, labels, count, mean = ctx.saved_tensors
-        grad = _class_moments_backward(grad_mean, grad_m2, features, labels, count, mean)
+        grad = class_moments_backward_op(grad_mean, grad_m2, features, labels, count, mean)
         return grad, None, None
 
 
@@ -116,5 +116,5 @@ def class_moments(
     if features.requires_grad and torch.is_grad_enabled():
         count, mean, m2 = ClassMomentsFunction.apply(features, labels, num_classes)
         return count, mean, m2
-    count, mean, m2 = _class_moments(features, labels, num_classes)
+    count, mean, m2 = class_moments_op(features, labels, num_classes)
     return count, mean, m2
