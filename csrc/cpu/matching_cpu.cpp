@@ -24,14 +24,14 @@ constexpr const char* OP = "moment_matching_loss";
 template <typename A>
 MatchWeights<A> weights_of(int64_t count, int64_t target_count, double mean_weight,
                            double std_weight, std::optional<int64_t> stored) {
-  const bool spread = count > 1 && target_count > 1;
   MatchWeights<A> weights{};
   weights.mean = static_cast<A>(mean_weight);
   if (stored && count > 1) {
     const double left_out = 1 - static_cast<double>(count) / static_cast<double>(*stored);
-    weights.draw = static_cast<A>(mean_weight * left_out / (static_cast<double>(count) * (count - 1)));
+    const double pairs = static_cast<double>(count) * static_cast<double>(count - 1);
+    weights.draw = static_cast<A>(mean_weight * left_out / pairs);
   }
-  if (spread) {
+  if (count > 1 && target_count > 1) {
     weights.std = static_cast<A>(std_weight);
     weights.inverse_freedom = static_cast<A>(1.0 / (count - 1));
     weights.target_inverse_freedom = static_cast<A>(1.0 / (target_count - 1));

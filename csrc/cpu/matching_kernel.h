@@ -10,9 +10,9 @@ namespace gencond {
 // One class. The weights of what does not apply to it are 0.
 template <typename A>
 struct MatchWeights {
-  A mean;                              // of the squared distance of the means
-  A draw;                              // of the sum of m2, taken off
-  A std;                               // of the squared distance of the deviations
+  A mean;  // of the squared distance of the means
+  A draw;  // of the sum of m2, taken off
+  A std;   // of the squared distance of the deviations
   A inverse_freedom, target_inverse_freedom;  // 1 / (count - 1)
 };
 

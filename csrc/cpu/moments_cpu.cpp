@@ -155,7 +155,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> class_moments_cpu(const char* op,
   dispatch_type(features.scalar_type(), [&](auto type) {
     using A = accumulate_t<decltype(type)>;
     const int64_t columns = features.size(1);
-    mean = at::empty({num_classes, columns}, features.options().dtype(c10::CppTypeToScalarType<A>()));
+    const auto options = features.options().dtype(c10::CppTypeToScalarType<A>());
+    mean = at::empty({num_classes, columns}, options);
     m2 = at::empty_like(mean);
     for (at::Tensor* table : {&mean, &m2}) {
       A* values = table->mutable_data_ptr<A>();

@@ -1,5 +1,5 @@
-// Contract: moments_kernel.h. Sorted positions are cut into chunks without regard to classes, so the
-// grid is known without asking the device how large the classes are.
+// Contract: moments_kernel.h. Sorted positions are cut into chunks without regard to classes, so
+// the grid is known without asking the device how large the classes are.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 

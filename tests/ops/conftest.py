@@ -10,9 +10,14 @@ from moment_cases import ISAS, set_isa
 from gencond_fast import _ext
 
 
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(autouse=True)
+def _same_isa() -> Iterator[None]:
     before = _ext.module.cpu_isa() if _ext.module is not None else ""
-    set_isa(request.param)
-    yield request.param
+    yield
     set_isa(before)
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> str:
+    set_isa(request.param)
+    return request.param

@@ -251,6 +251,13 @@ def test_label_out_of_range(label: int, impl: str) -> None:
         gf.class_moments(torch.randn(3, 2), labels, 4, impl=impl)
 
 
+def test_label_out_of_range_in_the_part_of_another_thread() -> None:
+    labels = torch.zeros(30_000, dtype=torch.int64)
+    labels[-1] = 9
+    with pytest.raises(IndexError, match=r"label 9 .* 0 \.\.\. 3 "):
+        gf.class_moments(torch.randn(30_000, 1), labels, 4)
+
+
 def test_backward_op_checks_what_it_reads() -> None:
     x, labels = torch.randn(3, 2), torch.tensor([0, 1, 2])
     count, mean, m2 = torch.ops.gencond.class_moments(x, labels, 3)
