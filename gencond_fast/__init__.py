@@ -15,6 +15,7 @@ from gencond_fast._version import __version__
 if TYPE_CHECKING:
     from gencond_fast.artifact import load, save
     from gencond_fast.config import Config, EvaluateConfig
+    from gencond_fast.covariance import ClassCovariances, class_covariances, frechet_distance
     from gencond_fast.dataset import CondensedDataset
     from gencond_fast.evaluation import EvaluationResult
     from gencond_fast.layout import ClassLayout
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
         inter_class_loss,
         intra_class_loss,
     )
+    from gencond_fast.matching import moment_matching_loss
     from gencond_fast.moments import ClassMoments, class_moments
 
 __all__ = [
+    "ClassCovariances",
     "ClassLayout",
     "ClassLosses",
     "ClassMoments",
@@ -35,17 +38,21 @@ __all__ = [
     "EvaluateConfig",
     "EvaluationResult",
     "__version__",
+    "class_covariances",
     "class_losses",
     "class_moments",
     "condense",
     "evaluate",
+    "frechet_distance",
     "inter_class_loss",
     "intra_class_loss",
     "load",
+    "moment_matching_loss",
     "save",
 ]
 
 _HOMES = {
+    "ClassCovariances": "covariance",
     "ClassLayout": "layout",
     "ClassLosses": "losses",
     "ClassMoments": "moments",
@@ -53,11 +60,14 @@ _HOMES = {
     "Config": "config",
     "EvaluateConfig": "config",
     "EvaluationResult": "evaluation",
+    "class_covariances": "covariance",
     "class_losses": "losses",
     "class_moments": "moments",
+    "frechet_distance": "covariance",
     "inter_class_loss": "losses",
     "intra_class_loss": "losses",
     "load": "artifact",
+    "moment_matching_loss": "matching",
     "save": "artifact",
 }
 

@@ -57,3 +57,17 @@ def check_positive(name: str, option: str, value: float) -> None:
     """Raise ValueError unless the value is positive and finite."""
     if not 0 < value < math.inf:
         raise ValueError(f"{name}: {option} must be a positive number, got {value}.")
+
+
+def check_count(name: str, option: str, value: int, least: int) -> None:
+    """Raise TypeError or ValueError unless the value is an int of `least` or more."""
+    if not isinstance(value, int | torch.SymInt) or isinstance(value, bool):
+        raise TypeError(f"{name}: {option} must be an int, got {type(value).__name__}.")
+    if value < least:
+        raise ValueError(f"{name}: {option} must be {least} or more, got {value}.")
+
+
+def check_finite(name: str, option: str, value: float) -> None:
+    """Raise ValueError unless the value is a finite number."""
+    if not -math.inf < value < math.inf:
+        raise ValueError(f"{name}: {option} must be a finite number, got {value}.")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gencond_fast import _ext, ops, reference
-from gencond_fast.checks import IMPLS, Impl, check_choice, check_samples
+from gencond_fast.checks import IMPLS, Impl, check_choice, check_count, check_samples
 from gencond_fast.errors import InputError
 
 
@@ -25,6 +25,87 @@ class ClassMoments:
     count: Tensor
     mean: Tensor
     m2: Tensor
+
+    @classmethod
+    def zeros(
+        cls,
+        num_classes: int,
+        width: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> ClassMoments:
+        """Moments of no samples, to be filled by `update_`.
+
+        Args:
+            num_classes: C, at least 1.
+            width: D, at least 0.
+            dtype: float32, or float64, in which thousands of updates lose no digits.
+            device: PyTorch's default if None.
+
+        Raises:
+            TypeError: the dtype is another, or a size is no int.
+            ValueError: a size is out of range.
+        """
+        check_count("ClassMoments.zeros", "num_classes", num_classes, 1)
+        check_count("ClassMoments.zeros", "width", width, 0)
+        if dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"ClassMoments.zeros: dtype must be float32 or float64, got {dtype}.")
+        count = torch.zeros(num_classes, dtype=torch.int64, device=device)
+        mean = torch.zeros(num_classes, width, dtype=dtype, device=device)
+        return cls(count, mean, torch.zeros_like(mean))
+
+    @property
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """count, mean and m2, in this order."""
+        return self.count, self.mean, self.m2
+
+    def update_(self, features: Tensor, labels: Tensor) -> ClassMoments:
+        """Merge a batch into these moments, in place.
+
+        Only the rows of the classes in the batch are read or written, so a small batch costs
+        little however large the tables are. The merge is Chan's update in float64, so the result
+        does not depend on how the samples were cut into batches beyond the rounding of the tables
+        after each of them. Nothing changes if an argument is refused. No gradient is recorded: as
+        the running statistics of PyTorch's batch norm, the tables take the values of the features.
+
+        Args:
+            features: [N, D] float32, float16, bfloat16 or float64, whatever the tables are; N may
+                be 0.
+            labels: [N] int64 in 0 ... C-1, in any order.
+
+        Returns:
+            These moments.
+
+        Raises:
+            TypeError: an argument is of the wrong type or dtype.
+            ValueError: a shape or device does not fit, or the tables are not contiguous or are
+                part of a graph.
+            IndexError: a label is out of range; the CUDA op ends in a device-side assertion
+                instead.
+        """
+        check_samples("update_", features, labels)
+        if features.shape[1] != self.mean.shape[1]:
+            raise ValueError(
+                f"update_: features have {features.shape[1]} columns, "
+                f"but these moments {self.mean.shape[1]}."
+            )
+        if features.device != self.mean.device:
+            raise ValueError(
+                f"update_: features are on {features.device}, "
+                f"but these moments on {self.mean.device}; move them to one device."
+            )
+        for name, table in zip(("count", "mean", "m2"), self.tables, strict=True):
+            if table.requires_grad:
+                raise ValueError(
+                    f"update_: {name} requires grad and cannot change in place; detach it first."
+                )
+            if not table.is_contiguous():
+                raise ValueError(
+                    f"update_: {name} must be contiguous, got strides {table.stride()}."
+                )
+        ops.class_moments_update_(*self.tables, features.detach(), labels)
+        return self
 
     def merge(self, other: ClassMoments) -> ClassMoments:
         """The moments of both sets of samples together, by Chan's update carried out in float64.
@@ -43,12 +124,7 @@ class ClassMoments:
                 f"merge: moments of shape {list(self.mean.shape)} and {list(other.mean.shape)} "
                 "do not describe the same classes and columns."
             )
-        count = self.count + other.count
-        share = (other.count.double() / count.clamp(min=1)).unsqueeze(1)  # [C, 1]
-        delta = other.mean.double() - self.mean.double()
-        mean = self.mean.double() + delta * share
-        between = delta.square() * (share * self.count.unsqueeze(1))
-        m2 = self.m2.double() + other.m2.double() + between
+        count, mean, m2 = reference.merge_moments(self.tables, other.tables)
         dtype = torch.promote_types(self.mean.dtype, other.mean.dtype)
         return ClassMoments(count, mean.to(dtype), m2.to(dtype))
 
@@ -99,29 +175,25 @@ def class_moments(
     """
     check_samples("class_moments", features, labels)
     check_choice("class_moments", "impl", impl, IMPLS)
-    if not isinstance(num_classes, int | torch.SymInt) or isinstance(num_classes, bool):
-        raise TypeError(
-            f"class_moments: num_classes must be an int, got {type(num_classes).__name__}."
-        )
-    if num_classes < 1:
-        raise ValueError(f"class_moments: num_classes must be 1 or more, got {num_classes}.")
+    check_count("class_moments", "num_classes", num_classes, 1)
     if impl == "reference":
         return ClassMoments(*reference.class_moments(features, labels, num_classes))
     if impl == "fused":
-        _check_moments_fused(features)
+        check_fused("class_moments", features)
     return ClassMoments(*ops.class_moments(features, labels, num_classes))
 
 
-def _check_moments_fused(features: Tensor) -> None:
+def check_fused(name: str, features: Tensor) -> None:
+    """Raise InputError unless the extension has moments kernels for the features' device."""
     if not _ext.available():
-        raise InputError(f"class_moments: impl='fused' cannot run: {_ext.reason}")
+        raise InputError(f"{name}: impl='fused' cannot run: {_ext.reason}")
     if features.device.type == "cuda" and not _ext.cuda_available():
         raise InputError(
-            "class_moments: impl='fused' cannot run: the C++ extension was built without CUDA; "
+            f"{name}: impl='fused' cannot run: the C++ extension was built without CUDA; "
             "install gencond_fast again with nvcc at hand, or use impl='auto'."
         )
     if features.device.type not in ("cpu", "cuda"):
         raise InputError(
-            f"class_moments: impl='fused' has no kernel for features on {features.device}; "
+            f"{name}: impl='fused' has no kernel for features on {features.device}; "
             "use impl='auto'."
         )

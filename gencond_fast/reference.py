@@ -1,7 +1,7 @@
 """Plain PyTorch versions of every op: the definition the fast versions are tested against.
 
 Nothing here loops over classes or samples, and nothing reads a tensor's value on the host but the
-label check of `class_moments`. The intra-class losses hold N x N matrices, the inter-class ones
+checks of labels and counts. The intra-class losses hold N x N matrices, the inter-class ones
 C x C: they define the result and serve small batches.
 """
 
@@ -19,14 +19,14 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def check_label_range(labels: Tensor, num_classes: int) -> None:
+def check_label_range(name: str, labels: Tensor, num_classes: int) -> None:
     """Raise IndexError naming the first label outside 0 ... num_classes - 1."""
     if labels.numel() == 0 or torch.compiler.is_compiling():
         return
     outside = (labels < 0) | (labels >= num_classes)
     if bool(outside.any()):
         raise IndexError(
-            f"class_moments: label {int(labels[outside][0])} is out of range: "
+            f"{name}: label {int(labels[outside][0])} is out of range: "
             f"labels must lie in 0 ... {num_classes - 1} (num_classes = {num_classes})."
         )
 
@@ -48,7 +48,7 @@ def class_moments(
     Raises:
         IndexError: a label is out of range.
     """
-    check_label_range(labels, num_classes)
+    check_label_range("class_moments", labels, num_classes)
     dtype = accumulation_dtype(features.dtype)
     x = features.double()
     count = labels.new_zeros(num_classes).index_add(0, labels, torch.ones_like(labels))
@@ -58,6 +58,124 @@ def class_moments(
     deviation = x - mean.index_select(0, labels)
     m2 = zeros.index_add(0, labels, deviation * deviation)
     return count, mean.to(dtype), m2.to(dtype)
+
+
+def merge_moments(
+    seen: tuple[Tensor, Tensor, Tensor], found: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Count, mean and m2 of both sets of samples, by Chan's update in float64."""
+    count = seen[0] + found[0]
+    share = (found[0].double() / count.clamp(min=1)).unsqueeze(1)  # [C, 1]
+    delta = found[1].double() - seen[1].double()
+    mean = seen[1].double() + delta * share
+    # in this order, so that no square overflows where there is nothing to merge with
+    between = delta * (share * seen[0].unsqueeze(1)) * delta
+    return count, mean, seen[2].double() + found[2].double() + between
+
+
+def class_moments_update_(
+    count: Tensor, mean: Tensor, m2: Tensor, features: Tensor, labels: Tensor
+) -> None:
+    """Merge the moments of a batch into the tables, in the rows of its classes alone.
+
+    Args:
+        count: [C] int64. As mean and m2, changed in place.
+        mean: [C, D] float32 or float64.
+        m2: [C, D], likewise.
+        features: [N, D], any floating dtype.
+        labels: [N] int64 in 0 ... C - 1, in any order.
+
+    Raises:
+        IndexError: a label is out of range.
+    """
+    check_label_range("class_moments_update_", labels, len(count))
+    classes, index = labels.unique(return_inverse=True)
+    tables = (count, mean, m2)
+    seen = (count[classes], mean[classes], m2[classes])
+    found = class_moments(features.double(), index, len(classes))
+    for table, merged in zip(tables, merge_moments(seen, found), strict=True):
+        table[classes] = merged.to(table.dtype)
+
+
+def moment_matching_loss(
+    features: Tensor,
+    labels: Tensor,
+    target: tuple[Tensor, Tensor, Tensor],
+    *,
+    mean_weight: float = 1.0,
+    std_weight: float = 1.0,
+    stored: int | None = None,
+) -> Tensor:
+    """Distance of the classes' means and deviations from the target's, computed in float64.
+
+    See `gencond_fast.moment_matching_loss` for the formula; target is its count, mean and m2.
+    """
+    moments = class_moments(features.double(), labels, len(target[0]))
+    loss = moment_distance(
+        moments, target, mean_weight=mean_weight, std_weight=std_weight, stored=stored
+    )
+    return loss.to(accumulation_dtype(features.dtype))
+
+
+def moment_distance(
+    moments: tuple[Tensor, Tensor, Tensor],
+    target: tuple[Tensor, Tensor, Tensor],
+    *,
+    mean_weight: float,
+    std_weight: float,
+    stored: int | None,
+) -> Tensor:
+    """The loss of `moment_matching_loss` from the moments of both sides, [] in their dtype."""
+    count, mean, m2 = moments
+    target = (target[0], target[1].to(mean.dtype), target[2].to(mean.dtype))
+    check_stored(count, stored)
+    compared = (count > 0) & (target[0] > 0)
+    # what is not compared is left out before anything is computed with it: the gradient of a
+    # branch not taken is 0 times whatever came of it
+    distance = torch.where(compared.unsqueeze(1), mean - target[1], 0.0).square().sum(1)
+    if stored is not None:
+        drawn = torch.where((compared & (count > 1)).unsqueeze(1), m2, 0.0)
+        distance = distance - drawn.sum(1) * draw_share(count, stored).to(m2.dtype)
+    loss = mean_weight * distance.sum()
+    if std_weight == 0:
+        return loss
+    spread = ((count > 1) & (target[0] > 1)).unsqueeze(1)
+    gap = deviation(torch.where(spread, m2, 0.0), count) - deviation(
+        torch.where(spread, target[2], 0.0), target[0]
+    )
+    return loss + std_weight * gap.square().sum()
+
+
+def draw_share(count: Tensor, stored: int) -> Tensor:
+    """[C] float64: what of a class's summed m2 is the variance of the mean of a draw.
+
+    A mean of n of N samples, drawn without replacement, has the variance (1 - n/N) s^2/n with the
+    sample variance s^2 = m2 / (n - 1) (Cochran, Sampling Techniques, theorem 2.2).
+    """
+    return (1 - count.double() / stored) / (count * (count - 1)).clamp(min=1)
+
+
+def deviation(m2: Tensor, count: Tensor) -> Tensor:
+    """[C, D] standard deviations, unbiased in their squares, with gradient 0 at 0."""
+    variance = m2 / (count - 1).clamp(min=1).unsqueeze(1)
+    zero = variance == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, variance).sqrt())
+
+
+def check_stored(count: Tensor, stored: int | None) -> None:
+    """Raise ValueError if a class has more samples than are stored of it."""
+    if stored is None or torch.compiler.is_compiling():
+        return
+    if count.is_cuda:
+        torch._assert_async(
+            (count <= stored).all(), "moment_matching_loss: a class has more samples than stored"
+        )
+    elif bool((count > stored).any()):
+        most = int(count.argmax())
+        raise ValueError(
+            f"moment_matching_loss: class {most} has {int(count[most])} samples, "
+            f"more than stored = {stored}."
+        )
 
 
 def intra_class_loss(

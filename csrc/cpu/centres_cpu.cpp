@@ -6,6 +6,7 @@
 
 #include "cpu/centres_kernel.h"
 #include "cpu/class_tiles.h"
+#include "cpu/moments_kernel.h"
 #include "ops/class_losses.h"
 #include "ops/class_moments.h"
 
@@ -32,6 +33,7 @@ void write_centres(const at::Tensor& features, const int64_t* order, const int64
   if (plan.chunks.empty() || columns == 0) return;
 
   const auto& kernels = GENCOND_ACTIVE_TABLE(gencond_centres_table).get<T>();
+  const auto load_shift = GENCOND_ACTIVE_TABLE(gencond_moments_table).get<T>().shift;
   const T* x = features.const_data_ptr<T>();
   A* out = centres.mutable_data_ptr<A>();
   const at::Tensor partials = at::empty({plan.partials, columns}, centres.options());

@@ -8,7 +8,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -86,15 +85,6 @@ void for_each_merge(const Plan& plan, int64_t columns, const F& f) {
   at::parallel_for(0, merges * blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) f(plan.merges[i / blocks], i % blocks);
   });
-}
-
-// The first sample of a class, widened: what its deviations are taken from.
-template <typename T, typename A>
-void load_shift(const T* row, int64_t columns, A* shift) {
-  for (int64_t j = 0; j < columns; ++j) {
-    const auto value = static_cast<A>(row[j]);
-    shift[j] = std::isfinite(value) ? value : A(0);
-  }
 }
 
 // Calls f with a value of the floating type.

@@ -31,11 +31,11 @@ inline void update(V (&x)[ROWS], const Weights<V>& weights, V& mean, V& m2) {
   }
   const V delta = group_mean - mean;
   mean = at::vec::fmadd(delta, weights.share, mean);
-  m2 = m2 + at::vec::fmadd(delta * delta, weights.between, squares[0] + squares[1]);
+  m2 = m2 + at::vec::fmadd(delta * weights.between, delta, squares[0] + squares[1]);
 }
 
-// Adds row[0 ... ROWS - 1] to the running moments of `seen` rows. row[ROWS ... 2 ROWS - 1] come
-// next: rows lie anywhere in memory, so the hardware cannot know them.
+// Adds row[0 ... ROWS - 1] to the running moments of `seen` rows. row[ROWS ... ROWS + GROUP - 1]
+// come next: rows lie anywhere in memory, so the hardware cannot know them.
 template <typename T, int ROWS>
 inline void add_rows(const T* const* row, int64_t seen, int64_t columns,
                      const accumulate_t<T>* shift, accumulate_t<T>* mean, accumulate_t<T>* m2) {
@@ -46,10 +46,8 @@ inline void add_rows(const T* const* row, int64_t seen, int64_t columns,
   int64_t j = 0;
   for (; j + V::size() <= columns; j += V::size()) {
     const V origin = V::loadu(shift + j);
-    for (int r = 0; r < ROWS; ++r) {
-      __builtin_prefetch(row[ROWS + r] + j);
-      x[r] = load_as<T>(row[r] + j) - origin;
-    }
+    for (int r = 0; r < GROUP; ++r) __builtin_prefetch(row[ROWS + r] + j);
+    for (int r = 0; r < ROWS; ++r) x[r] = load_as<T>(row[r] + j) - origin;
     V mean_j = V::loadu(mean + j), m2_j = V::loadu(m2 + j);
     update<V, ROWS>(x, weights, mean_j, m2_j);
     mean_j.store(mean + j);
@@ -65,30 +63,92 @@ inline void add_rows(const T* const* row, int64_t seen, int64_t columns,
   }
 }
 
+// Adds the last rows of a class, GROUP - 1 at most: in one go, for classes may be small.
+template <typename T, int ROWS = GROUP - 1>
+inline void add_rest(int64_t rows, const T* const* row, int64_t seen, int64_t columns,
+                     const accumulate_t<T>* shift, accumulate_t<T>* mean, accumulate_t<T>* m2) {
+  if (rows == ROWS) {
+    add_rows<T, ROWS>(row, seen, columns, shift, mean, m2);
+  } else if constexpr (ROWS > 1) {
+    add_rest<T, ROWS - 1>(rows, row, seen, columns, shift, mean, m2);
+  }
+}
+
 template <typename T>
-void forward(const T* x, int64_t stride, const int64_t* order, int64_t rows, int64_t columns,
-             const accumulate_t<T>* shift, accumulate_t<T>* mean, accumulate_t<T>* m2) {
+void forward(const T* x, int64_t stride, const int64_t* order, int64_t rows, int64_t known,
+             int64_t columns, const accumulate_t<T>* shift, accumulate_t<T>* mean,
+             accumulate_t<T>* m2) {
   for (int64_t j = 0; j < columns; ++j) mean[j] = m2[j] = 0;
-  int64_t seen = 0;
   const T* row[2 * GROUP];
-  const auto next_rows = [&] {
+  for (int64_t seen = 0; seen < rows; seen += GROUP) {
     for (int r = 0; r < 2 * GROUP; ++r) {
-      row[r] = x + order[seen + r < rows ? seen + r : rows - 1] * stride;
+      row[r] = x + order[seen + r < known ? seen + r : known - 1] * stride;
     }
-    return row;
-  };
-  for (; rows - seen >= GROUP; seen += GROUP) {
-    add_rows<T, GROUP>(next_rows(), seen, columns, shift, mean, m2);
+    if (rows - seen >= GROUP) add_rows<T, GROUP>(row, seen, columns, shift, mean, m2);
+    else add_rest<T>(rows - seen, row, seen, columns, shift, mean, m2);
   }
-  if (rows - seen >= 4) {
-    add_rows<T, 4>(next_rows(), seen, columns, shift, mean, m2);
-    seen += 4;
+}
+
+template <typename T>
+void load_shift(const T* row, int64_t columns, accumulate_t<T>* shift) {
+  using V = Vec<accumulate_t<T>>;
+  const auto finite = [](V x) { return V::blendv(V(0), x, x - x == V(0)); };
+  int64_t j = 0;
+  for (; j + V::size() <= columns; j += V::size()) finite(load_as<T>(row + j)).store(shift + j);
+  if (const int rest = static_cast<int>(columns - j); rest > 0) {
+    finite(load_as<T>(row + j, rest)).store(shift + j, rest);
   }
-  if (rows - seen >= 2) {
-    add_rows<T, 2>(next_rows(), seen, columns, shift, mean, m2);
-    seen += 2;
+}
+
+// Plain loops, which the compiler turns into vectors of float64 by itself.
+template <typename A, typename P>
+void fold(const PartialMoments<A>& parts, const A* shift, int64_t seen, int64_t columns, P* mean,
+          P* m2) {
+  if (seen == 0 && parts.rows <= parts.part_rows) {  // nothing to merge: most of many small classes
+    using Wide = std::common_type_t<A, P>;
+    for (int64_t j = 0; j < columns; ++j) {
+      mean[j] = static_cast<P>(Wide(parts.mean[j]) + Wide(shift[j]));
+      m2[j] = static_cast<P>(parts.m2[j]);
+    }
+    return;
   }
-  if (rows - seen == 1) add_rows<T, 1>(next_rows(), seen, columns, shift, mean, m2);
+  constexpr int64_t STRIP = 128;
+  for (int64_t left = 0; left < columns; left += STRIP) {
+    const int64_t width = columns - left < STRIP ? columns - left : STRIP;
+    const A *part_mean = parts.mean + left, *part_m2 = parts.m2 + left;
+    double total_mean[STRIP], total_m2[STRIP];
+    for (int64_t j = 0; j < width; ++j) {
+      total_mean[j] = part_mean[j];
+      total_m2[j] = part_m2[j];
+    }
+    for (int64_t before = parts.part_rows; before < parts.rows; before += parts.part_rows) {
+      part_mean += parts.stride;
+      part_m2 += parts.stride;
+      const int64_t left_over = parts.rows - before;
+      const int64_t rows = left_over < parts.part_rows ? left_over : parts.part_rows;
+      const double share = static_cast<double>(rows) / (before + rows), between = share * before;
+      for (int64_t j = 0; j < width; ++j) {
+        const double delta = part_mean[j] - total_mean[j];
+        total_mean[j] += delta * share;
+        total_m2[j] += part_m2[j] + delta * between * delta;
+      }
+    }
+    if (seen == 0) {
+      for (int64_t j = 0; j < width; ++j) {
+        mean[left + j] = static_cast<P>(total_mean[j] + shift[left + j]);
+        m2[left + j] = static_cast<P>(total_m2[j]);
+      }
+    } else {
+      const double share = static_cast<double>(parts.rows) / (seen + parts.rows);
+      const double between = share * seen;
+      for (int64_t j = 0; j < width; ++j) {
+        const double old_mean = mean[left + j], old_m2 = m2[left + j];
+        const double delta = total_mean[j] + (shift[left + j] - old_mean);
+        mean[left + j] = static_cast<P>(old_mean + delta * share);
+        m2[left + j] = static_cast<P>(old_m2 + total_m2[j] + delta * between * delta);
+      }
+    }
+  }
 }
 
 template <typename V>
@@ -124,7 +184,8 @@ void backward(const T* x, const accumulate_t<T>* grad_mean, const accumulate_t<T
 
 template <typename T>
 constexpr MomentsKernels<T> kernels() {
-  return {&forward<T>, &backward<T>};
+  using A = accumulate_t<T>;
+  return {&load_shift<T>, &forward<T>, &fold<A, float>, &fold<A, double>, &backward<T>};
 }
 
 const MomentsTable table{kernels<float>(), kernels<double>(), kernels<c10::Half>(),

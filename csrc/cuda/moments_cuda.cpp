@@ -47,35 +47,63 @@ at::Tensor sums_like(const at::Tensor& features, at::IntArrayRef shape) {
   return at::empty(shape, features.options().dtype(wide ? at::kDouble : at::kFloat));
 }
 
+// Rows class after class, and where each class starts among them.
+struct ClassRows {
+  at::Tensor order, offsets;
+
+  ClassRows(const at::Tensor& labels, int64_t num_classes) {
+    const at::Tensor inside = labels.ge(0).logical_and_(labels.lt(num_classes)).all();
+    at::_assert_async(inside, "class_moments: a label is out of range");
+    at::Tensor sorted;
+    std::tie(sorted, order) =
+        at::sort(labels, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+    offsets = at::searchsorted(sorted, at::arange(num_classes + 1, labels.options()));
+  }
+};
+
+at::Tensor workspace_for(const at::Tensor& rows) {
+  return sums_like(rows, {cuda::workspace_elements(rows.size(0), rows.size(1))});
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor> class_moments(const at::Tensor& features,
                                                              const at::Tensor& labels,
                                                              int64_t num_classes) {
-  check_samples(features, labels);
+  check_samples("class_moments", features, labels);
   TORCH_CHECK_VALUE(num_classes >= 0, "class_moments: num_classes must not be negative, got ",
                     num_classes);
   const c10::cuda::CUDAGuard guard(features.device());
-  const at::Tensor inside = labels.ge(0).logical_and_(labels.lt(num_classes)).all();
-  at::_assert_async(inside, "class_moments: a label is out of range");
-
-  const auto [sorted, order] = at::sort(labels, /*stable=*/true, /*dim=*/0, /*descending=*/false);
-  const at::Tensor offsets =
-      at::searchsorted(sorted, at::arange(num_classes + 1, labels.options()));
+  const ClassRows classes(labels, num_classes);
   const at::Tensor rows = with_dense_rows(features);
   at::Tensor mean = sums_like(features, {num_classes, features.size(1)});
   at::Tensor m2 = at::empty_like(mean);
-  const at::Tensor workspace =
-      sums_like(features, {cuda::workspace_elements(rows.size(0), rows.size(1))});
-  cuda::class_moments(describe(rows, order, offsets), workspace.mutable_data_ptr(),
-                      mean.mutable_data_ptr(), m2.mutable_data_ptr(),
-                      c10::cuda::getCurrentCUDAStream());
+  cuda::class_moments(describe(rows, classes.order, classes.offsets),
+                      workspace_for(rows).mutable_data_ptr(), mean.mutable_data_ptr(),
+                      m2.mutable_data_ptr(), c10::cuda::getCurrentCUDAStream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
-  return {offsets.diff(), mean, m2};
+  return {classes.offsets.diff(), mean, m2};
+}
+
+void class_moments_update_(const at::Tensor& count, const at::Tensor& mean, const at::Tensor& m2,
+                           const at::Tensor& features, const at::Tensor& labels) {
+  constexpr const char* OP = "class_moments_update_";
+  check_samples(OP, features, labels);
+  check_update_tables(OP, count, mean, m2, features);
+  mark_changed(count, mean, m2);
+  const c10::cuda::CUDAGuard guard(features.device());
+  const ClassRows classes(labels, count.size(0));
+  const at::Tensor rows = with_dense_rows(features);
+  cuda::class_moments_update(describe(rows, classes.order, classes.offsets),
+                             count.const_data_ptr<int64_t>(), mean.scalar_type() == at::kDouble,
+                             workspace_for(rows).mutable_data_ptr(), mean.mutable_data_ptr(),
+                             m2.mutable_data_ptr(), c10::cuda::getCurrentCUDAStream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  count.add_(classes.offsets.diff());
 }
 
 at::Tensor class_moments_backward(const at::Tensor& grad_mean, const at::Tensor& grad_m2,
                                   const at::Tensor& features, const at::Tensor& labels,
                                   const at::Tensor& count, const at::Tensor& mean) {
-  check_samples(features, labels);
+  check_samples("class_moments_backward", features, labels);
   const std::vector<int64_t> shape = {count.numel(), features.size(1)};
   for (const at::Tensor* table : {&grad_mean, &grad_m2, &mean}) {
     TORCH_CHECK_VALUE(table->sizes() == at::IntArrayRef(shape),
@@ -100,6 +128,7 @@ at::Tensor class_moments_backward(const at::Tensor& grad_mean, const at::Tensor&
 
 TORCH_LIBRARY_IMPL(gencond, CUDA, m) {
   m.impl("class_moments", &class_moments);
+  m.impl("class_moments_update_", &class_moments_update_);
   m.impl("class_moments_backward", &class_moments_backward);
 }
 

@@ -1,5 +1,5 @@
-// Contract: moments_kernel.h. Sorted positions are cut into chunks without regard to classes, so the
-// grid is known without asking the device how large the classes are.
+// Contract: moments_kernel.h. Sorted positions are cut into chunks without regard to classes, so
+// the grid is known without asking the device how large the classes are.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -57,7 +57,7 @@ struct Running {
     const A share = static_cast<A>(count) / static_cast<A>(seen + count);
     const A delta = other_mean - mean;
     mean += delta * share;
-    m2 += other_m2 + delta * delta * share * static_cast<A>(seen);
+    m2 += other_m2 + delta * (share * static_cast<A>(seen)) * delta;
     seen += count;
   }
 
@@ -111,11 +111,41 @@ __device__ int64_t class_at(const MomentsInput& in, int64_t position) {
   return low;
 }
 
+// Where the moments of a class go: into tables of their own,
+template <typename P>
+struct Store {
+  P *mean, *m2;
+
+  __device__ void operator()(int64_t, int64_t, int64_t at, double found_mean,
+                             double found_m2) const {
+    mean[at] = static_cast<P>(found_mean);
+    m2[at] = static_cast<P>(found_m2);
+  }
+  __device__ void empty(int64_t at) const { mean[at] = m2[at] = 0; }
+};
+
+// or together with what the tables know of it.
+template <typename P>
+struct Merge {
+  const int64_t* count;
+  P *mean, *m2;
+
+  __device__ void operator()(int64_t c, int64_t rows, int64_t at, double found_mean,
+                             double found_m2) const {
+    Running<double> total;
+    if (count[c] > 0) total = {count[c], mean[at], m2[at]};
+    total.merge(rows, found_mean, found_m2);
+    mean[at] = static_cast<P>(total.mean);
+    m2[at] = static_cast<P>(total.m2);
+  }
+  __device__ void empty(int64_t) const {}
+};
+
 // A chunk holds the end of one class, whole classes, and the start of another. Whole ones go to the
 // result; slot 0 of the workspace takes the run that starts with the chunk, slot 1 the one that
 // goes on behind it.
-template <typename T, typename A>
-__global__ void chunks_kernel(MomentsInput in, int64_t size, A* partial, A* mean, A* m2) {
+template <typename T, typename A, typename Tables>
+__global__ void chunks_kernel(MomentsInput in, int64_t size, A* partial, Tables tables) {
   const int64_t column = blockIdx.y * static_cast<int64_t>(THREADS) + threadIdx.x;
   if (column >= in.columns) return;
   const int64_t chunk = blockIdx.x, first = chunk * size;
@@ -127,8 +157,8 @@ __global__ void chunks_kernel(MomentsInput in, int64_t size, A* partial, A* mean
     const A shift = origin<T, A>(in, c, column);
     const Running<A> found = run<T, A>(in, shift, begin, end, column);
     if (begin == in.offsets[c] && end == in.offsets[c + 1]) {
-      mean[c * in.columns + column] = found.mean + shift;
-      m2[c * in.columns + column] = found.m2;
+      tables(c, end - begin, c * in.columns + column, static_cast<double>(found.mean) + shift,
+             found.m2);
     } else {
       const int64_t slot = (2 * chunk + (begin != first)) * 2 * in.columns + column;
       partial[slot] = found.mean;
@@ -138,15 +168,15 @@ __global__ void chunks_kernel(MomentsInput in, int64_t size, A* partial, A* mean
   }
 }
 
-template <typename T, typename A>
-__global__ void merge_kernel(MomentsInput in, int64_t size, const A* partial, A* mean, A* m2) {
+template <typename T, typename A, typename Tables>
+__global__ void merge_kernel(MomentsInput in, int64_t size, const A* partial, Tables tables) {
   const int64_t column = blockIdx.y * static_cast<int64_t>(THREADS) + threadIdx.x;
   if (column >= in.columns) return;
   for (int64_t c = blockIdx.x; c < in.classes; c += gridDim.x) {
     const int64_t begin = in.offsets[c], end = in.offsets[c + 1];
     const int64_t to = c * in.columns + column;
     if (begin == end) {
-      mean[to] = m2[to] = 0;
+      tables.empty(to);
       continue;
     }
     const int64_t first = begin / size, last = (end - 1) / size;
@@ -157,8 +187,7 @@ __global__ void merge_kernel(MomentsInput in, int64_t size, const A* partial, A*
       const int64_t slot = (2 * chunk + (from != chunk * size)) * 2 * in.columns + column;
       total.merge(min(end, (chunk + 1) * size) - from, partial[slot], partial[slot + in.columns]);
     }
-    mean[to] = static_cast<A>(total.mean + origin<T, A>(in, c, column));
-    m2[to] = static_cast<A>(total.m2);
+    tables(c, end - begin, to, total.mean + origin<T, A>(in, c, column), total.m2);
   }
 }
 
@@ -183,17 +212,16 @@ dim3 grid(int64_t across, int64_t columns) {
               static_cast<unsigned>(divide_up(columns, THREADS)));
 }
 
-template <typename T, typename A>
-void forward(const MomentsInput& in, void* workspace, void* mean, void* m2, cudaStream_t stream) {
-  auto *partial = static_cast<A*>(workspace), *to_mean = static_cast<A*>(mean);
-  auto* to_m2 = static_cast<A*>(m2);
+template <typename T, typename A, typename Tables>
+void forward(const MomentsInput& in, void* workspace, Tables tables, cudaStream_t stream) {
+  auto* partial = static_cast<A*>(workspace);
   const int64_t size = chunk_rows(in.rows);
   if (in.rows > 0) {
     chunks_kernel<T, A><<<grid(divide_up(in.rows, size), in.columns), THREADS, 0, stream>>>(
-        in, size, partial, to_mean, to_m2);
+        in, size, partial, tables);
   }
   merge_kernel<T, A><<<grid(in.classes, in.columns), THREADS, 0, stream>>>(in, size, partial,
-                                                                           to_mean, to_m2);
+                                                                           tables);
 }
 
 template <typename T, typename A>
@@ -202,6 +230,21 @@ void backward(const MomentsInput& in, const int64_t* labels, const void* grad_me
   backward_kernel<T, A><<<grid(in.rows, in.columns), THREADS, 0, stream>>>(
       in, labels, static_cast<const A*>(grad_mean), static_cast<const A*>(grad_m2),
       static_cast<const A*>(mean), static_cast<T*>(grad));
+}
+
+// Calls f with the type of the features and that of their sums.
+template <typename F>
+void with_types(Type type, const F& f) {
+  switch (type) {
+    case Type::F32:
+      return f.template operator()<float, float>();
+    case Type::F64:
+      return f.template operator()<double, double>();
+    case Type::F16:
+      return f.template operator()<__half, float>();
+    case Type::BF16:
+      return f.template operator()<__nv_bfloat16, float>();
+  }
 }
 
 }  // namespace
@@ -213,32 +256,32 @@ int64_t workspace_elements(int64_t rows, int64_t columns) {
 void class_moments(const MomentsInput& input, void* workspace, void* mean, void* m2,
                    cudaStream_t stream) {
   if (input.classes == 0 || input.columns == 0) return;
-  switch (input.type) {
-    case Type::F32:
-      return forward<float, float>(input, workspace, mean, m2, stream);
-    case Type::F64:
-      return forward<double, double>(input, workspace, mean, m2, stream);
-    case Type::F16:
-      return forward<__half, float>(input, workspace, mean, m2, stream);
-    case Type::BF16:
-      return forward<__nv_bfloat16, float>(input, workspace, mean, m2, stream);
-  }
+  with_types(input.type, [&]<typename T, typename A>() {
+    const Store<A> tables{static_cast<A*>(mean), static_cast<A*>(m2)};
+    forward<T, A>(input, workspace, tables, stream);
+  });
+}
+
+void class_moments_update(const MomentsInput& input, const int64_t* count, bool wide,
+                          void* workspace, void* mean, void* m2, cudaStream_t stream) {
+  if (input.rows == 0 || input.columns == 0) return;
+  with_types(input.type, [&]<typename T, typename A>() {
+    const auto merge_into = [&]<typename P>(P* to_mean) {
+      const Merge<P> tables{count, to_mean, static_cast<P*>(m2)};
+      forward<T, A>(input, workspace, tables, stream);
+    };
+    if (wide) merge_into(static_cast<double*>(mean));
+    else merge_into(static_cast<float*>(mean));
+  });
 }
 
 void class_moments_backward(const MomentsInput& input, const int64_t* labels, const void* grad_mean,
                             const void* grad_m2, const void* mean, void* grad,
                             cudaStream_t stream) {
   if (input.rows == 0 || input.columns == 0) return;
-  switch (input.type) {
-    case Type::F32:
-      return backward<float, float>(input, labels, grad_mean, grad_m2, mean, grad, stream);
-    case Type::F64:
-      return backward<double, double>(input, labels, grad_mean, grad_m2, mean, grad, stream);
-    case Type::F16:
-      return backward<__half, float>(input, labels, grad_mean, grad_m2, mean, grad, stream);
-    case Type::BF16:
-      return backward<__nv_bfloat16, float>(input, labels, grad_mean, grad_m2, mean, grad, stream);
-  }
+  with_types(input.type, [&]<typename T, typename A>() {
+    backward<T, A>(input, labels, grad_mean, grad_m2, mean, grad, stream);
+  });
 }
 
 }  // namespace gencond::cuda

@@ -29,6 +29,11 @@ int64_t workspace_elements(int64_t rows, int64_t columns);
 void class_moments(const MomentsInput& input, void* workspace, void* mean, void* m2,
                    cudaStream_t stream);
 
+// Merges the moments of every class that has rows with those in mean and m2, which are of count[c]
+// rows; double in place of float if `wide`. The other classes are not touched, nor is count.
+void class_moments_update(const MomentsInput& input, const int64_t* count, bool wide,
+                          void* workspace, void* mean, void* m2, cudaStream_t stream);
+
 // grad[i] = grad_mean[c] / count[c] + 2 grad_m2[c] (x[i] - mean[c]), c = labels[i]; grad is
 // [rows, columns] in the type of the features.
 void class_moments_backward(const MomentsInput& input, const int64_t* labels, const void* grad_mean,

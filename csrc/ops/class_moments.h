@@ -17,6 +17,13 @@
 // Determinism: the order of summation depends on the labels and the instruction set alone; the
 // same bits come out whatever the number of threads.
 //
+// gencond::class_moments_update_(Tensor(a!) count, Tensor(b!) mean, Tensor(c!) m2,
+//                                Tensor features, Tensor labels) -> ()
+//
+// Merges the moments of a batch into tables of the above shapes, by Chan's update in float64. The
+// tables are contiguous, float32 or float64 whatever the features are. Only the rows of classes in
+// the batch are read or written; none is when an argument is refused. No gradient.
+//
 // gencond::class_moments_backward(Tensor grad_mean, Tensor grad_m2, Tensor features, Tensor labels,
 //                                 Tensor count, Tensor mean) -> Tensor
 //
@@ -30,13 +37,21 @@
 
 namespace gencond {
 
-// What both ops need in order to touch memory safely.
-void check_samples(const at::Tensor& features, const at::Tensor& labels);
+// What the ops need in order to touch memory safely; `op` is named in the errors.
+void check_samples(const char* op, const at::Tensor& features, const at::Tensor& labels);
+void check_tables(const char* op, const at::Tensor& count, const at::Tensor& mean,
+                  const at::Tensor& m2, const at::Tensor& features);
+// Of tables that are to change in place, besides.
+void check_update_tables(const char* op, const at::Tensor& count, const at::Tensor& mean,
+                         const at::Tensor& m2, const at::Tensor& features);
+
+// Tells autograd, which may have saved one of them.
+void mark_changed(const at::Tensor& count, const at::Tensor& mean, const at::Tensor& m2);
 
 // Kernels step over rows as they like but want the columns of a row side by side.
 at::Tensor with_dense_rows(const at::Tensor& x);
 
 // Raises IndexError if the label is not in 0 ... num_classes - 1.
-void check_label(int64_t label, int64_t num_classes);
+void check_label(const char* op, int64_t label, int64_t num_classes);
 
 }  // namespace gencond

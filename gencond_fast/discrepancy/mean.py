@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import torch
+from typing import ClassVar
+
 from torch import Tensor
 
+from gencond_fast import reference
 from gencond_fast.discrepancy.base import Discrepancy, Generated
 from gencond_fast.moments import ClassMoments
 
@@ -17,19 +19,19 @@ class Mean(Discrepancy):
     Leaving the second part in would pull the samples of a class together.
     """
 
+    _std_weight: ClassVar[float] = 0.0
+
     def prepare(self, real: ClassMoments) -> None:
         """See `Discrepancy.prepare`."""
         self._real = real
 
     def loss(self, generated: Generated) -> Tensor:
         """See `Discrepancy.loss`."""
-        both = (self._real.count > 0) & (generated.moments.count > 0)
-        distance = (generated.moments.mean - self._real.mean).square().sum(1)
-        return torch.where(both, distance - draw_variance(generated), 0.0).sum()
-
-
-def draw_variance(generated: Generated) -> Tensor:
-    """[C]: variance of a class mean that comes from drawing only part of the stored samples."""
-    count = generated.moments.count.to(generated.moments.m2.dtype)
-    share = (1.0 - count / generated.stored) / (count * (count - 1)).clamp(min=1)
-    return generated.moments.m2.sum(1) * share * (count > 1)
+        # on the moments that all discrepancies share, for which the features were read once
+        return reference.moment_distance(
+            generated.moments.tables,
+            self._real.tables,
+            mean_weight=1.0,
+            std_weight=self._std_weight,
+            stored=generated.stored,
+        )

@@ -2,6 +2,15 @@
 
 from gencond_fast.ops.library import SCHEMAS
 from gencond_fast.ops.losses import class_centres, class_order, pair_loss
-from gencond_fast.ops.moments import class_moments
+from gencond_fast.ops.matching import moment_matching
+from gencond_fast.ops.moments import class_moments, class_moments_update_
 
-__all__ = ["SCHEMAS", "class_centres", "class_moments", "class_order", "pair_loss"]
+__all__ = [
+    "SCHEMAS",
+    "class_centres",
+    "class_moments",
+    "class_moments_update_",
+    "class_order",
+    "moment_matching",
+    "pair_loss",
+]

@@ -18,9 +18,18 @@ SCHEMAS = {
         "class_moments(Tensor features, Tensor labels, int num_classes) "
         "-> (Tensor count, Tensor mean, Tensor m2)"
     ),
+    "class_moments_update_": (
+        "class_moments_update_(Tensor(a!) count, Tensor(b!) mean, Tensor(c!) m2, Tensor features, "
+        "Tensor labels) -> ()"
+    ),
     "class_moments_backward": (
         "class_moments_backward(Tensor grad_mean, Tensor grad_m2, Tensor features, "
         "Tensor labels, Tensor count, Tensor mean) -> Tensor"
+    ),
+    "moment_matching": (
+        "moment_matching(Tensor features, Tensor labels, Tensor target_count, Tensor target_mean, "
+        "Tensor target_m2, float mean_weight, float std_weight, int? stored) "
+        "-> (Tensor loss, Tensor count, Tensor mean, Tensor grad_mean, Tensor grad_m2)"
     ),
     "class_order": "class_order(Tensor labels) -> (Tensor order, Tensor offsets)",
     "class_centres": (
@@ -37,7 +46,8 @@ SCHEMAS = {
     ),
 }
 
-_CUDA_OPS = ("class_moments", "class_moments_backward")  # of an extension built with CUDA
+# of an extension built with CUDA
+_CUDA_OPS = ("class_moments", "class_moments_update_", "class_moments_backward")
 
 _library = torch.library.Library("gencond", "FRAGMENT")
 

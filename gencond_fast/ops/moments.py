@@ -1,4 +1,4 @@
-"""The ops of `class_moments`: shape functions, dispatch and gradient."""
+"""The ops of class moments: shape functions, dispatch and gradient."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def _moments_reference(
     return reference.class_moments(features, labels, num_classes)
 
 
+def _update_reference(
+    count: Tensor, mean: Tensor, m2: Tensor, features: Tensor, labels: Tensor
+) -> None:
+    reference.class_moments_update_(count, mean, m2, features, labels)
+
+
 def _moments_backward_reference(
     grad_mean: Tensor,
     grad_m2: Tensor,
@@ -35,10 +41,12 @@ def _moments_backward_reference(
 
 
 define("class_moments")
+define("class_moments_update_")
 define("class_moments_backward")
 # on a CPU the extension does it, when there is one
 for _device in ("CPU", "CUDA"):
     implement("class_moments", _moments_reference, _device)
+    implement("class_moments_update_", _update_reference, _device)
     implement("class_moments_backward", _moments_backward_reference, _device)
 
 
@@ -54,6 +62,12 @@ def _moments_fake(
     return labels.new_empty(num_classes), moment, torch.empty_like(moment)
 
 
+@torch.library.register_fake("gencond::class_moments_update_")
+def _update_fake(count: Tensor, mean: Tensor, m2: Tensor, features: Tensor, labels: Tensor) -> None:
+    torch._check(labels.shape[0] == features.shape[0])
+    torch._check(mean.shape[1] == features.shape[1])
+
+
 @torch.library.register_fake("gencond::class_moments_backward")
 def _moments_backward_fake(
     grad_mean: Tensor,
@@ -66,8 +80,9 @@ def _moments_backward_fake(
     return features.new_empty(features.shape)
 
 
-_class_moments = torch.ops.gencond.class_moments.default
-_class_moments_backward = torch.ops.gencond.class_moments_backward.default
+class_moments_op = torch.ops.gencond.class_moments.default
+class_moments_backward_op = torch.ops.gencond.class_moments_backward.default
+class_moments_update_ = torch.ops.gencond.class_moments_update_.default
 
 
 class ClassMomentsFunction(torch.autograd.Function):
@@ -78,7 +93,7 @@ class ClassMomentsFunction(torch.autograd.Function):
         ctx: Any, features: Tensor, labels: Tensor, num_classes: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Run the op and keep what the gradient needs."""
-        count, mean, m2 = _class_moments(features, labels, num_classes)
+        count, mean, m2 = class_moments_op(features, labels, num_classes)
         ctx.save_for_backward(features, labels, count, mean)
         ctx.mark_non_differentiable(count)
         return count, mean, m2
@@ -90,7 +105,7 @@ class ClassMomentsFunction(torch.autograd.Function):
     ) -> tuple[Tensor, None, None]:
         """dL/dx = dL/dmean / n + 2 dL/dm2 (x - mean), each of x's class."""
         features, labels, count, mean = ctx.saved_tensors
-        grad = _class_moments_backward(grad_mean, grad_m2, features, labels, count, mean)
+        grad = class_moments_backward_op(grad_mean, grad_m2, features, labels, count, mean)
         return grad, None, None
 
 
@@ -101,5 +116,5 @@ def class_moments(
     if features.requires_grad and torch.is_grad_enabled():
         count, mean, m2 = ClassMomentsFunction.apply(features, labels, num_classes)
         return count, mean, m2
-    count, mean, m2 = _class_moments(features, labels, num_classes)
+    count, mean, m2 = class_moments_op(features, labels, num_classes)
     return count, mean, m2

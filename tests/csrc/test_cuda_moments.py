@@ -31,6 +31,10 @@ int64_t workspace(int64_t n, int64_t d) { return workspace_elements(n, d); }
 void forward(const MomentsInput* in, void* w, void* mean, void* m2) {
   class_moments(*in, w, mean, m2, nullptr);
 }
+void update(const MomentsInput* in, const int64_t* count, bool wide, void* w, void* mean,
+            void* m2) {
+  class_moments_update(*in, count, wide, w, mean, m2, nullptr);
+}
 void backward(const MomentsInput* in, const int64_t* labels, const void* grad_mean,
               const void* grad_m2, const void* mean, void* grad) {
   class_moments_backward(*in, labels, grad_mean, grad_m2, mean, grad, nullptr);
@@ -80,29 +84,38 @@ def pointer(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-@given(
-    n=st.sampled_from([0, 1, 7, 8, 255, 256, 257, 700, 2100]),
-    d=st.sampled_from([1, 3, 130]),
-    classes=st.sampled_from([1, 2, 7, 300]),
-    dtype=st.sampled_from(TYPES),
-    offset=st.sampled_from([0.0, 100.0]),
-    seed=st.integers(0, 2**31),
-)
+def describe(x: Tensor, labels: Tensor, classes: int) -> tuple[Input, list[Tensor]]:
+    """The input of the kernels, and what must live as long as it."""
+    ordered, order = torch.sort(labels, stable=True)
+    offsets = torch.searchsorted(ordered, torch.arange(classes + 1))
+    described = Input(
+        *(TYPES.index(x.dtype), pointer(x), x.shape[1], *x.shape),
+        *(pointer(order), pointer(offsets), classes),
+    )
+    return described, [x, order, offsets]
+
+
+shapes = {
+    "n": st.sampled_from([0, 1, 7, 8, 255, 256, 257, 700, 2100]),
+    "d": st.sampled_from([1, 3, 130]),
+    "classes": st.sampled_from([1, 2, 7, 300]),
+    "dtype": st.sampled_from(TYPES),
+    "offset": st.sampled_from([0.0, 100.0]),
+    "seed": st.integers(0, 2**31),
+}
+
+
+@given(**shapes)
 def test_agrees_with_the_reference(on_cpu, n, d, classes, dtype, offset, seed) -> None:
     torch.manual_seed(seed)
     x = (torch.randn(n, d) + offset).to(dtype)
     labels = (torch.rand(n).square() * classes).long()  # ragged, with empty classes
-    ordered, order = torch.sort(labels, stable=True)
-    offsets = torch.searchsorted(ordered, torch.arange(classes + 1))
-    given_input = Input(
-        *(TYPES.index(dtype), pointer(x), d, n, d),
-        *(pointer(order), pointer(offsets), classes),
-    )
+    described, _alive = describe(x, labels, classes)
     wide = reference.accumulation_dtype(dtype)
     mean = torch.full((classes, d), torch.nan, dtype=wide)
     m2 = torch.full_like(mean, torch.nan)
     workspace = torch.full((on_cpu.workspace(n, d),), torch.nan, dtype=wide)
-    on_cpu.forward(ctypes.byref(given_input), *map(pointer, (workspace, mean, m2)))
+    on_cpu.forward(ctypes.byref(described), *map(pointer, (workspace, mean, m2)))
 
     exact = reference.class_moments(x.double(), labels, classes)
     torch.testing.assert_close(mean.double(), exact[1], rtol=1e-6, atol=1e-5)
@@ -111,12 +124,37 @@ def test_agrees_with_the_reference(on_cpu, n, d, classes, dtype, offset, seed) -
     grad_mean, grad_m2 = torch.randn_like(mean), torch.randn_like(mean)
     grad = torch.full_like(x, torch.nan)
     arguments = map(pointer, (labels, grad_mean, grad_m2, mean, grad))
-    on_cpu.backward(ctypes.byref(given_input), *arguments)
+    on_cpu.backward(ctypes.byref(described), *arguments)
     leaf = x.double().requires_grad_()
     found = reference.class_moments(leaf, labels, classes)[1:]
     (want,) = torch.autograd.grad(found, leaf, (grad_mean.double(), grad_m2.double()))
     eps = torch.finfo(dtype).eps
     torch.testing.assert_close(grad.double(), want, rtol=16 * eps, atol=1e-4 + 16 * eps)
+
+
+@given(**shapes, cut=st.integers(0, 2100), table=st.sampled_from(TYPES[:2]))
+def test_update_agrees_with_the_reference(
+    on_cpu, n, d, classes, dtype, offset, seed, cut, table
+) -> None:
+    torch.manual_seed(seed)
+    x = (torch.randn(n, d) + offset).to(dtype)
+    labels = (torch.rand(n).square() * classes).long()
+    count = torch.zeros(classes, dtype=torch.int64)
+    mean, m2 = (torch.full((classes, d), torch.nan, dtype=table) for _ in range(2))
+    for rows, own in ((x[:cut], labels[:cut]), (x[cut:], labels[cut:])):
+        described, _alive = describe(rows, own, classes)
+        workspace = torch.full((on_cpu.workspace(len(rows), d),), torch.nan, dtype=torch.float64)
+        on_cpu.update(
+            *(ctypes.byref(described), pointer(count), ctypes.c_bool(table == torch.float64)),
+            *map(pointer, (workspace, mean, m2)),
+        )
+        count += own.bincount(minlength=classes)
+    exact = reference.class_moments(x.double(), labels, classes)
+    seen = count > 0
+    assert torch.equal(count, exact[0])
+    assert mean[~seen].isnan().all()  # a class in no batch is not touched
+    torch.testing.assert_close(mean.double()[seen], exact[1][seen], rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(m2.double()[seen], exact[2][seen], rtol=1e-4, atol=1e-3)
 
 
 @needs_nvcc
@@ -128,7 +166,7 @@ def test_kernels_compile_without_spills(arch: str, tmp_path: Path) -> None:
         [*command, KERNEL, "-o", tmp_path / "kernel.o"], capture_output=True, text=True, check=True
     )
     found = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
-    assert len(found) == 12  # three kernels in four types
+    assert len(found) == 28  # in four types: backward; two kernels, for three kinds of tables
     assert all(spills == ("0", "0") for spills in found)
     assert "warning" not in done.stderr
 

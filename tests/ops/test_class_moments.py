@@ -3,59 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from moment_cases import DTYPES, ISAS, assert_moments, brute_force, set_isa, with_layout
 from torch import Tensor
 
 import gencond_fast as gf
 from gencond_fast import _ext, ops, reference
 from gencond_fast.errors import InputError
-
-# without the extension the ops are the reference, and all of this must hold for them too
-ISAS = _ext.build_info().get("cpu_isas", "none").split(",")
-DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if _ext.module is None:
-        yield request.param
-        return
-    before = _ext.module.cpu_isa()
-    _ext.module.set_cpu_isa(request.param)
-    yield request.param
-    _ext.module.set_cpu_isa(before)
-
-
-def brute_force(x: Tensor, labels: Tensor, num_classes: int) -> gf.ClassMoments:
-    count = torch.zeros(num_classes, dtype=torch.int64)
-    mean = torch.zeros(num_classes, x.shape[1], dtype=torch.float64)
-    m2 = torch.zeros_like(mean)
-    for c in range(num_classes):
-        rows = x.double()[labels == c]
-        count[c] = len(rows)
-        if len(rows):
-            mean[c] = rows.mean(0)
-            m2[c] = (rows - mean[c]).square().sum(0)
-    return gf.ClassMoments(count, mean, m2)
-
-
-def assert_moments(got: gf.ClassMoments, want: gf.ClassMoments, spread: float = 5.0) -> None:
-    """Within the rounding of the result and a few roundings of what was summed.
-
-    spread bounds the distance of a sample from its class mean; half-precision inputs are exact in
-    float32, so they get no allowance of their own.
-    """
-    eps = torch.finfo(got.mean.dtype).eps
-    assert torch.equal(got.count, want.count)
-    error = (got.mean.double() - want.mean).abs()
-    assert bool((error <= eps * (want.mean.abs() + 4 * spread)).all()), error.max()
-    error = (got.m2.double() - want.m2).abs()
-    assert bool((error <= 24 * eps * want.m2 + eps * eps * spread**2).all()), error.max()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -85,18 +43,11 @@ def test_blocks_of_columns(isa: str) -> None:
 )
 def test_any_shape_and_layout(n, d, c, dtype, ragged, layout, seed) -> None:
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(2 * n, 2 * d, generator=generator).to(dtype)
-    x = {
-        "dense": x[:n, :d].contiguous(),
-        "transposed": x[:n, :d].T.contiguous().T,
-        "rows": x[::2, :d],
-        "columns": x[:n, ::2],
-    }[layout]
+    x = with_layout(torch.randn(2 * n, 2 * d, generator=generator).to(dtype), layout)
     u = torch.rand(2 * n, generator=generator)[::2]
     labels = ((u**4 if ragged else u) * c).long()
     for name in ISAS:
-        if _ext.module is not None:
-            _ext.module.set_cpu_isa(name)
+        set_isa(name)
         assert_moments(gf.class_moments(x, labels, c), brute_force(x, labels, c))
 
 
@@ -298,6 +249,13 @@ def test_label_out_of_range(label: int, impl: str) -> None:
     labels = torch.tensor([0, label, 3])
     with pytest.raises(IndexError, match=rf"label {label} .* 0 \.\.\. 3 "):
         gf.class_moments(torch.randn(3, 2), labels, 4, impl=impl)
+
+
+def test_label_out_of_range_in_the_part_of_another_thread() -> None:
+    labels = torch.zeros(30_000, dtype=torch.int64)
+    labels[-1] = 9
+    with pytest.raises(IndexError, match=r"label 9 .* 0 \.\.\. 3 "):
+        gf.class_moments(torch.randn(30_000, 1), labels, 4)
 
 
 def test_backward_op_checks_what_it_reads() -> None:
