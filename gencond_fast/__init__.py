@@ -14,6 +14,8 @@ from gencond_fast._version import __version__
 
 if TYPE_CHECKING:
     from gencond_fast.artifact import load, save
+    from gencond_fast.batchnorm import batchnorm_matching_loss
+    from gencond_fast.channels import ChannelMoments, channel_moments
     from gencond_fast.config import Config, EvaluateConfig
     from gencond_fast.dataset import CondensedDataset
     from gencond_fast.evaluation import EvaluationResult
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from gencond_fast.moments import ClassMoments, class_moments
 
 __all__ = [
+    "ChannelMoments",
     "ClassLayout",
     "ClassLosses",
     "ClassMoments",
@@ -35,6 +38,8 @@ __all__ = [
     "EvaluateConfig",
     "EvaluationResult",
     "__version__",
+    "batchnorm_matching_loss",
+    "channel_moments",
     "class_losses",
     "class_moments",
     "condense",
@@ -46,6 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ChannelMoments": "channels",
     "ClassLayout": "layout",
     "ClassLosses": "losses",
     "ClassMoments": "moments",
@@ -53,6 +59,8 @@ _HOMES = {
     "Config": "config",
     "EvaluateConfig": "config",
     "EvaluationResult": "evaluation",
+    "batchnorm_matching_loss": "batchnorm",
+    "channel_moments": "channels",
     "class_losses": "losses",
     "class_moments": "moments",
     "inter_class_loss": "losses",
