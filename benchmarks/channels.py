@@ -24,7 +24,7 @@ _DIMS = (0, 2, 3)
 _NO_GRADIENT = "its statistics have no gradient"
 
 
-def cases() -> Iterator[Case]:
+def cases(device: str = "cpu") -> Iterator[Case]:
     """Both layouts of several activations, once all providers agree.
 
     The modes are mean and biased variance ("forward"), with their gradient ("forward+backward"),
@@ -36,11 +36,15 @@ def cases() -> Iterator[Case]:
     for shape in SHAPES:
         for layout, memory in LAYOUTS.items():
             rng = torch.Generator().manual_seed(0)
-            x = torch.randn(shape, generator=rng).add(1).contiguous(memory_format=memory)
+            x = torch.randn(shape, generator=rng).add(1).to(device, memory_format=memory)
             for mode in MODES:
                 calls = providers(x, mode)
                 check({name: call() for name, call in calls.items()})
-                key = {"shape": "x".join(map(str, shape)), "layout": layout, "mode": mode}
+                key: dict[str, object] = {
+                    "shape": "x".join(map(str, shape)),
+                    "layout": layout,
+                    "mode": mode,
+                }
                 skipped = {"F.batch_norm": _NO_GRADIENT} if mode == "forward+backward" else {}
                 yield Case(key, dict(calls), skipped)
 
@@ -87,13 +91,13 @@ def _forward(statistics: Statistics, x: Tensor) -> Outputs:
 def _with_gradient(statistics: Statistics, x: Tensor) -> Outputs:
     leaf = x.detach().requires_grad_()
     outputs = statistics(leaf)
-    upstream = [torch.linspace(-1, 1, len(each)) for each in outputs]
+    upstream = [torch.linspace(-1, 1, len(each), device=x.device) for each in outputs]
     return torch.autograd.grad(outputs, leaf, upstream)
 
 
 def _matching(loss: Loss, x: Tensor) -> Outputs:
     leaf = x.detach().requires_grad_()
-    remembered = torch.linspace(0.5, 1.5, x.shape[1])
+    remembered = torch.linspace(0.5, 1.5, x.shape[1], device=x.device)
     value = loss(leaf, remembered, remembered)
     return value.detach(), *torch.autograd.grad(value, leaf)
 
@@ -114,7 +118,7 @@ def _two_pass(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _batch_norm(x: Tensor) -> tuple[Tensor, Tensor]:
-    mean, variance = torch.zeros(2, x.shape[1])
+    mean, variance = torch.zeros(2, x.shape[1], device=x.device)
     F.batch_norm(x, mean, variance, training=True, momentum=1.0)
     count = x.numel() // x.shape[1]
     return mean, variance * ((count - 1) / count)

@@ -49,9 +49,10 @@ def moments(check: bool, threads: int | None, rounds: int) -> None:
 
 @main.command()
 @_common
-def channels(check: bool, threads: int | None, rounds: int) -> None:
-    """Channel moments and batch-norm matching on a CPU."""
-    _run("channels", channel_benchmark.cases(), "cpu", check, threads, rounds)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+def channels(check: bool, threads: int | None, rounds: int, device: str) -> None:
+    """Channel moments and batch-norm matching."""
+    _run("channels", channel_benchmark.cases(device), device, check, threads, rounds)
 
 
 @main.command()

@@ -346,6 +346,23 @@ def test_fused_runs_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
         gf.channel_moments(x, impl="fused")
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_on_a_gpu(dtype: torch.dtype, layout: str) -> None:
+    for shape in SHAPES:
+        x = in_layout(torch.randn(shape).add(1).to(dtype), layout)
+        there = in_layout(x.cuda(), layout)
+        mean, m2 = moments(there)
+        assert_moments(mean.cpu(), m2.cpu(), brute_force(x))
+        assert all(map(torch.equal, (mean, m2), moments(there)))
+        backward = torch.ops.gencond.channel_moments_backward
+        grad = backward(m2, mean, there, mean)
+        assert grad.stride() == torch.empty_like(there).stride()
+        want = backward(m2.cpu(), mean.cpu(), x, mean.cpu())
+        torch.testing.assert_close(grad.cpu(), want)
+
+
 def test_reference_agrees_with_brute_force() -> None:
     x = torch.randn(20, 13, 6) + 100
     assert_moments(*reference.channel_moments(x), brute_force(x))
