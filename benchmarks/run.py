@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import channels as channel_benchmark
 from benchmarks import losses as loss_benchmark
 from benchmarks import moments as moment_benchmark
 from benchmarks.case import Case
@@ -44,6 +45,14 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 def moments(check: bool, threads: int | None, rounds: int) -> None:
     """Class moments on a CPU."""
     _run("moments", moment_benchmark.cases(), "cpu", check, threads, rounds)
+
+
+@main.command()
+@_common
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+def channels(check: bool, threads: int | None, rounds: int, device: str) -> None:
+    """Channel moments and batch-norm matching."""
+    _run("channels", channel_benchmark.cases(device), device, check, threads, rounds)
 
 
 @main.command()

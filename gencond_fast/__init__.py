@@ -14,6 +14,8 @@ from gencond_fast._version import __version__
 
 if TYPE_CHECKING:
     from gencond_fast.artifact import load, save
+    from gencond_fast.batchnorm import batchnorm_matching_loss
+    from gencond_fast.channels import ChannelMoments, channel_moments
     from gencond_fast.config import Config, EvaluateConfig
     from gencond_fast.covariance import ClassCovariances, class_covariances, frechet_distance
     from gencond_fast.dataset import CondensedDataset
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from gencond_fast.moments import ClassMoments, class_moments
 
 __all__ = [
+    "ChannelMoments",
     "ClassCovariances",
     "ClassLayout",
     "ClassLosses",
@@ -38,6 +41,8 @@ __all__ = [
     "EvaluateConfig",
     "EvaluationResult",
     "__version__",
+    "batchnorm_matching_loss",
+    "channel_moments",
     "class_covariances",
     "class_losses",
     "class_moments",
@@ -52,6 +57,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ChannelMoments": "channels",
     "ClassCovariances": "covariance",
     "ClassLayout": "layout",
     "ClassLosses": "losses",
@@ -60,6 +66,8 @@ _HOMES = {
     "Config": "config",
     "EvaluateConfig": "config",
     "EvaluationResult": "evaluation",
+    "batchnorm_matching_loss": "batchnorm",
+    "channel_moments": "channels",
     "class_covariances": "covariance",
     "class_losses": "losses",
     "class_moments": "moments",

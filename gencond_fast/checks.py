@@ -8,6 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gencond_fast import _ext
+from gencond_fast.errors import InputError
+
 Impl = Literal["auto", "reference", "fused"]
 
 IMPLS = ("auto", "reference", "fused")
@@ -71,3 +74,51 @@ def check_finite(name: str, option: str, value: float) -> None:
     """Raise ValueError unless the value is a finite number."""
     if not -math.inf < value < math.inf:
         raise ValueError(f"{name}: {option} must be a finite number, got {value}.")
+
+
+def check_channels(name: str, option: str, x: Tensor) -> None:
+    """Raise TypeError or ValueError unless x is [N, C, ...] of a supported dtype."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: {option} must be a tensor, got {type(x).__name__}.")
+    if x.dtype not in FEATURE_DTYPES:
+        raise TypeError(
+            f"{name}: {option} must be float32, float16, bfloat16 or float64, got {x.dtype}."
+        )
+    if not 2 <= x.dim() <= 5:
+        raise ValueError(
+            f"{name}: {option} must have two to five dimensions [N, C, ...], "
+            f"got shape {list(x.shape)}."
+        )
+
+
+def check_channel_table(name: str, option: str, table: Tensor, x: Tensor) -> None:
+    """Raise TypeError or ValueError unless the table has a number for each channel of x."""
+    if not isinstance(table, Tensor):
+        raise TypeError(f"{name}: {option} must be a tensor, got {type(table).__name__}.")
+    if not table.is_floating_point():
+        raise TypeError(f"{name}: {option} must be floating point, got {table.dtype}.")
+    if table.dim() != 1 or table.shape[0] != x.shape[1]:
+        raise ValueError(
+            f"{name}: {option} must have shape [{x.shape[1]}], one entry for each channel, "
+            f"got shape {list(table.shape)}."
+        )
+    if table.device != x.device:
+        raise ValueError(
+            f"{name}: {option} is on {table.device} but its activations are on {x.device}; "
+            "move them to one device."
+        )
+
+
+def check_fused(name: str, x: Tensor) -> None:
+    """Raise InputError unless the extension has kernels for statistics on x's device."""
+    if not _ext.available():
+        raise InputError(f"{name}: impl='fused' cannot run: {_ext.reason}")
+    if x.device.type == "cuda" and not _ext.cuda_available():
+        raise InputError(
+            f"{name}: impl='fused' cannot run: the C++ extension was built without CUDA; "
+            "install gencond_fast again with nvcc at hand, or use impl='auto'."
+        )
+    if x.device.type not in ("cpu", "cuda"):
+        raise InputError(
+            f"{name}: impl='fused' has no kernel for tensors on {x.device}; use impl='auto'."
+        )

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gencond_fast import _ext, ops, reference
-from gencond_fast.checks import IMPLS, Impl, check_choice, check_count, check_samples
-from gencond_fast.errors import InputError
+from gencond_fast import ops, reference
+from gencond_fast.checks import (
+    IMPLS,
+    Impl,
+    check_choice,
+    check_count,
+    check_fused,
+    check_samples,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,19 +187,3 @@ def class_moments(
     if impl == "fused":
         check_fused("class_moments", features)
     return ClassMoments(*ops.class_moments(features, labels, num_classes))
-
-
-def check_fused(name: str, features: Tensor) -> None:
-    """Raise InputError unless the extension has moments kernels for the features' device."""
-    if not _ext.available():
-        raise InputError(f"{name}: impl='fused' cannot run: {_ext.reason}")
-    if features.device.type == "cuda" and not _ext.cuda_available():
-        raise InputError(
-            f"{name}: impl='fused' cannot run: the C++ extension was built without CUDA; "
-            "install gencond_fast again with nvcc at hand, or use impl='auto'."
-        )
-    if features.device.type not in ("cpu", "cuda"):
-        raise InputError(
-            f"{name}: impl='fused' has no kernel for features on {features.device}; "
-            "use impl='auto'."
-        )

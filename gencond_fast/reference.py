@@ -7,6 +7,8 @@ C x C: they define the result and serve small batches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -272,3 +274,39 @@ def _mean_row_max(value: Tensor, pair: Tensor) -> Tensor:
 def _with_nan(loss: Tensor, x: Tensor) -> Tensor:
     # a NaN in a sample that is compared with nothing must not go unseen
     return loss + torch.where(x.isnan().any(), torch.nan, 0.0).to(loss.dtype)
+
+
+def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and sum of squared deviations of every channel, computed in float64.
+
+    Args:
+        x: [N, C, ...] of two to five dimensions and any floating dtype.
+
+    Returns:
+        mean [C] and m2 [C] in float32 (float64 for float64 x), zeros if x has no elements.
+    """
+    dtype = accumulation_dtype(x.dtype)
+    values = x.double().transpose(0, 1).flatten(1)  # [C, elements]
+    mean = values.sum(1) / max(values.shape[1], 1)
+    m2 = (values - mean.unsqueeze(1)).square().sum(1)
+    return mean.to(dtype), m2.to(dtype)
+
+
+def batchnorm_matching_loss(
+    features: Sequence[Tensor],
+    means: Sequence[Tensor],
+    variances: Sequence[Tensor],
+    weights: Sequence[float],
+) -> Tensor:
+    """Weighted distances of the statistics of every layer, see the public function."""
+    loss = features[0].new_zeros((), dtype=accumulation_dtype(features[0].dtype))
+    for x, mean, variance, weight in zip(features, means, variances, weights, strict=True):
+        if x.numel() == 0:
+            continue
+        batch_mean, m2 = channel_moments(x.double())
+        batch_variance = m2 * (x.shape[1] / x.numel())
+        # the gradient of vector_norm at 0 is 0
+        to_mean = torch.linalg.vector_norm(batch_mean - mean.detach())
+        to_variance = torch.linalg.vector_norm(batch_variance - variance.detach())
+        loss = loss + weight * (to_mean + to_variance).to(accumulation_dtype(x.dtype))
+    return loss

@@ -3,6 +3,7 @@
 // that the machine cannot run.
 #include "cpu/moments_kernel.h"
 
+#include "cpu/group_update.h"
 #include "cpu/vectors.h"
 
 namespace gencond {
@@ -11,28 +12,6 @@ namespace {
 // Rows taken together: their values stay in registers, so their mean is known before their
 // deviations are squared, and the running moments are read and written once for all of them.
 constexpr int GROUP = 8;
-
-// Weights of Chan's update when `rows` new rows join `seen` old ones.
-template <typename V>
-struct Weights {
-  Weights(int64_t seen, int rows)
-      : share(static_cast<double>(rows) / (seen + rows)),
-        between(static_cast<double>(rows) * seen / (seen + rows)) {}
-  V share, between;
-};
-
-template <typename V, int ROWS>
-inline void update(V (&x)[ROWS], const Weights<V>& weights, V& mean, V& m2) {
-  const V group_mean = tree_sum<V, ROWS>(x) * V(1.0 / ROWS);
-  V squares[2] = {V(0), V(0)};
-  for (int r = 0; r < ROWS; ++r) {
-    const V deviation = x[r] - group_mean;
-    squares[r & 1] = at::vec::fmadd(deviation, deviation, squares[r & 1]);
-  }
-  const V delta = group_mean - mean;
-  mean = at::vec::fmadd(delta, weights.share, mean);
-  m2 = m2 + at::vec::fmadd(delta * weights.between, delta, squares[0] + squares[1]);
-}
 
 // Adds row[0 ... ROWS - 1] to the running moments of `seen` rows. row[ROWS ... ROWS + GROUP - 1]
 // come next: rows lie anywhere in memory, so the hardware cannot know them.
@@ -174,11 +153,7 @@ void backward(const T* x, const accumulate_t<T>* grad_mean, const accumulate_t<T
     }
     const V out = gradient<V>(load_as<T>(x + j), V::loadu(grad_mean + j), V::loadu(grad_m2 + j),
                               V::loadu(mean + j), inverse);
-    if constexpr (std::is_same_v<T, A>) {
-      out.store(grad + j);
-    } else {
-      at::vec::convert_from_float<T>(out, out).store(grad + j, LANES);
-    }
+    store_as<T>(out, grad + j);
   }
 }
 

@@ -31,11 +31,23 @@ inline Vec<accumulate_t<T>> load_as(const T* p) {
 // The first `count` lanes, the others 0.
 template <typename T>
 inline Vec<accumulate_t<T>> load_as(const T* p, int count) {
-  constexpr int LANES = Vec<accumulate_t<T>>::size();
-  // load_to_float may read a full vector of T, twice as many lanes
-  T padded[2 * LANES] = {};
-  for (int i = 0; i < count; ++i) padded[i] = p[i];
-  return load_as<T>(padded);
+  if constexpr (std::is_same_v<T, accumulate_t<T>>) {
+    return Vec<T>::loadu(p, count);
+  } else {
+    // load_to_float may read a full vector of T, twice as many lanes
+    T padded[2 * Vec<float>::size()] = {};
+    for (int i = 0; i < count; ++i) padded[i] = p[i];
+    return load_as<T>(padded);
+  }
+}
+
+template <typename T>
+inline void store_as(Vec<accumulate_t<T>> x, T* to) {
+  if constexpr (std::is_same_v<T, accumulate_t<T>>) {
+    x.store(to);
+  } else {
+    at::vec::convert_from_float<T>(x, x).store(to, Vec<float>::size());
+  }
 }
 
 template <typename V, int ROWS>

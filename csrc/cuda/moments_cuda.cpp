@@ -9,30 +9,16 @@
 
 #include <tuple>
 
+#include "cuda/kernel_type.h"
 #include "cuda/moments_kernel.h"
 #include "ops/class_moments.h"
 
 namespace gencond {
 namespace {
 
-cuda::Type kernel_type(at::ScalarType type) {
-  switch (type) {
-    case at::kFloat:
-      return cuda::Type::F32;
-    case at::kDouble:
-      return cuda::Type::F64;
-    case at::kHalf:
-      return cuda::Type::F16;
-    case at::kBFloat16:
-      return cuda::Type::BF16;
-    default:
-      TORCH_CHECK_TYPE(false, "class_moments: features must be floating point, got ", type);
-  }
-}
-
 cuda::MomentsInput describe(const at::Tensor& rows, const at::Tensor& order,
                             const at::Tensor& offsets) {
-  return {kernel_type(rows.scalar_type()),
+  return {kernel_type("class_moments", rows.scalar_type()),
           rows.const_data_ptr(),
           rows.stride(0),
           rows.size(0),

@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
-namespace gencond::cuda {
+#include "cuda/type.h"
 
-enum class Type { F32, F64, F16, BF16 };
+namespace gencond::cuda {
 
 // Everything lies on the device; sums are kept in float, in double for F64.
 struct MomentsInput {

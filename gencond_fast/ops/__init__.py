@@ -1,5 +1,6 @@
 """Every op of the `gencond` namespace: schema, shape function, dispatch and gradient."""
 
+from gencond_fast.ops.channels import batchnorm_distance, channel_moments
 from gencond_fast.ops.library import SCHEMAS
 from gencond_fast.ops.losses import class_centres, class_order, pair_loss
 from gencond_fast.ops.matching import moment_matching
@@ -7,6 +8,8 @@ from gencond_fast.ops.moments import class_moments, class_moments_update_
 
 __all__ = [
     "SCHEMAS",
+    "batchnorm_distance",
+    "channel_moments",
     "class_centres",
     "class_moments",
     "class_moments_update_",

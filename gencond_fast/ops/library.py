@@ -44,10 +44,22 @@ SCHEMAS = {
         "Tensor[] tables, str kind, float parameter, str precision, bool need_grad) "
         "-> (Tensor loss, Tensor grad)"
     ),
+    "channel_moments": "channel_moments(Tensor x) -> (Tensor mean, Tensor m2)",
+    "channel_moments_backward": (
+        "channel_moments_backward(Tensor grad_mean, Tensor grad_m2, Tensor x, Tensor mean) "
+        "-> Tensor"
+    ),
+    "batchnorm_distance": (
+        "batchnorm_distance(Tensor x, Tensor mean, Tensor variance) "
+        "-> (Tensor distance, Tensor batch_mean, Tensor grad_mean, Tensor grad_m2)"
+    ),
 }
 
 # of an extension built with CUDA
-_CUDA_OPS = ("class_moments", "class_moments_update_", "class_moments_backward")
+_CUDA_OPS = (
+    *("class_moments", "class_moments_update_", "class_moments_backward"),
+    *("channel_moments", "channel_moments_backward"),
+)
 
 _library = torch.library.Library("gencond", "FRAGMENT")
 

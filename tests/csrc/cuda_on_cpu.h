@@ -1,15 +1,20 @@
-// Just enough of CUDA to run kernels that need no shared memory and no synchronisation, one thread
-// after the other, on a CPU.
+// Just enough of CUDA to run kernels on a CPU: one block after the other, and in it one thread after
+// the other until it waits for the block or ends.
 #pragma once
+
+#include <ucontext.h>
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <functional>
+#include <vector>
 
 #define __global__
 #define __device__
 #define __host__
+#define __shared__ static  // one block at a time
 
 using std::isfinite;
 using std::max;
@@ -35,16 +40,52 @@ struct dim3 {
 
 static dim3 gridDim, blockIdx, threadIdx;
 
+// A thread on a stack of its own.
+struct Fiber {
+  ucontext_t context;
+  std::vector<char> stack = std::vector<char>(1 << 16);
+  bool done = false;
+};
+
+static std::vector<Fiber> fibers;
+static ucontext_t scheduler;
+static std::function<void()> body;
+
+inline void __syncthreads() { swapcontext(&fibers[threadIdx.x].context, &scheduler); }
+
+inline void run_fiber() {
+  body();
+  fibers[threadIdx.x].done = true;
+}
+
+inline void start(Fiber& fiber) {
+  getcontext(&fiber.context);
+  fiber.context.uc_stack.ss_sp = fiber.stack.data();
+  fiber.context.uc_stack.ss_size = fiber.stack.size();
+  fiber.context.uc_link = &scheduler;
+  fiber.done = false;
+  makecontext(&fiber.context, run_fiber, 0);
+}
+
+inline void run_block() {
+  for (Fiber& fiber : fibers) start(fiber);
+  for (bool waiting = true; waiting;) {
+    waiting = false;
+    for (unsigned i = 0; i < fibers.size(); ++i) {
+      if (fibers[i].done) continue;
+      threadIdx = dim3(i);
+      swapcontext(&scheduler, &fibers[i].context);
+      waiting = waiting || !fibers[i].done;
+    }
+  }
+}
+
 template <typename Kernel>
 void launch(dim3 grid, int threads, const Kernel& kernel) {
   gridDim = grid;
-  for (unsigned y = 0; y < grid.y; ++y) {
-    for (unsigned x = 0; x < grid.x; ++x) {
-      blockIdx = dim3(x, y);
-      for (int i = 0; i < threads; ++i) {
-        threadIdx = dim3(i);
-        kernel();
-      }
-    }
+  body = kernel;
+  fibers.resize(threads);
+  for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y) {
+    for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) run_block();
   }
 }

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import ctypes
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from cuda_sources import (
+    CSRC,
+    assert_binding_compiles,
+    assert_compiles_without_spills,
+    load_on_cpu,
+    needs_nvcc,
+    pointer,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils.cpp_extension import include_paths
 
 from gencond_fast import reference
 
-CSRC = Path(__file__).parents[2] / "csrc"
 KERNEL = CSRC / "cuda" / "moments_kernel.cu"
 TYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-
-needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 
 EXPORTS = """
 #include "cuda/moments_kernel.h"
@@ -58,30 +59,11 @@ class Input(ctypes.Structure):
 
 @pytest.fixture(scope="session")
 def on_cpu(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The kernels as C++, launches turned into loops."""
     folder = tmp_path_factory.mktemp("cuda on cpu")
-    source = re.sub(r"#include <cuda_\w+\.h>\n", "", KERNEL.read_text())
-    source, launches = re.subn(
-        r"(\w+<T, A>)<<<(.*?), THREADS, 0, stream>>>\((.*?)\);",
-        r"launch(\2, THREADS, [&] { \1(\3); });",
-        source,
-        flags=re.DOTALL,
-    )
-    assert launches == 3
-    (folder / "kernel.cpp").write_text('#include "cuda_on_cpu.h"\n' + source + EXPORTS)
-    (folder / "cuda_runtime_api.h").write_text("using cudaStream_t = void*;\n")
-    library = folder / "kernel.so"
-    command = ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-Wno-unknown-pragmas"]
-    paths = [f"-I{path}" for path in (folder, Path(__file__).parent, CSRC)]
-    subprocess.run([*command, *paths, folder / "kernel.cpp", "-o", library], check=True)
-    loaded = ctypes.CDLL(str(library))
+    loaded = load_on_cpu(KERNEL, EXPORTS, 3, folder)
     loaded.workspace.restype = ctypes.c_int64
     loaded.workspace.argtypes = [ctypes.c_int64, ctypes.c_int64]
     return loaded
-
-
-def pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
 
 
 def describe(x: Tensor, labels: Tensor, classes: int) -> tuple[Input, list[Tensor]]:
@@ -161,27 +143,10 @@ def test_update_agrees_with_the_reference(
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_kernels_compile_without_spills(arch: str, tmp_path: Path) -> None:
-    command = ["nvcc", "-std=c++20", f"-arch={arch}", "-Xptxas", "-v", f"-I{CSRC}", "-c"]
-    done = subprocess.run(
-        [*command, KERNEL, "-o", tmp_path / "kernel.o"], capture_output=True, text=True, check=True
-    )
-    found = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
-    assert len(found) == 28  # in four types: backward; two kernels, for three kinds of tables
-    assert all(spills == ("0", "0") for spills in found)
-    assert "warning" not in done.stderr
+    # in four types: backward; two kernels, for three kinds of tables
+    assert_compiles_without_spills(KERNEL, arch, 28, tmp_path)
 
 
 @needs_nvcc
 def test_binding_compiles(tmp_path: Path) -> None:
-    """Against PyTorch's headers; a CPU build leaves out one that says how it was configured."""
-    generated = tmp_path / "c10" / "cuda" / "impl" / "cuda_cmake_macros.h"
-    generated.parent.mkdir(parents=True)
-    generated.write_text("#pragma once\n")
-    system = [f"-isystem={path}" for path in (*include_paths(), tmp_path)]
-    command = ["nvcc", "-std=c++20", "-Xcompiler=-Wall", f"-I{CSRC}", *system, "-c"]
-    source = CSRC / "cuda" / "moments_cuda.cpp"
-    done = subprocess.run(
-        [*command, source, "-o", tmp_path / "binding.o"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "warning" not in done.stderr, done.stderr
+    assert_binding_compiles(CSRC / "cuda" / "moments_cuda.cpp", tmp_path)

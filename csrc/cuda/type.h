@@ -1,0 +1,8 @@
+// The types that kernels take.
+#pragma once
+
+namespace gencond::cuda {
+
+enum class Type { F32, F64, F16, BF16 };
+
+}  // namespace gencond::cuda
