@@ -26,6 +26,32 @@ class ClassMoments:
     mean: Tensor
     m2: Tensor
 
+    # MERGE: take the other branch's zeros and update_; these two are a stand-in with the same face
+    @classmethod
+    def zeros(
+        cls,
+        num_classes: int,
+        width: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> ClassMoments:
+        """Moments of no samples, to be filled by `update_`."""
+        count = torch.zeros(num_classes, dtype=torch.int64, device=device)
+        mean = torch.zeros(num_classes, width, dtype=dtype, device=device)
+        return cls(count, mean, torch.zeros_like(mean))
+
+    def update_(self, features: Tensor, labels: Tensor) -> ClassMoments:
+        """Adds samples [B, D] of labels [B] in place; touches the classes present alone."""
+        if len(labels) == 0:
+            return self
+        classes, place = torch.unique(labels, return_inverse=True)
+        before = ClassMoments(*(getattr(self, n).index_select(0, classes) for n in vars(self)))
+        after = before.merge(class_moments(features, place, len(classes)))
+        for name, table in vars(self).items():
+            table.index_copy_(0, classes, getattr(after, name).to(table.dtype))
+        return self
+
     def merge(self, other: ClassMoments) -> ClassMoments:
         """The moments of both sets of samples together, by Chan's update carried out in float64.
 

@@ -11,11 +11,11 @@ from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import augment
-from gencond_fast.discrepancy import Generated, build_discrepancy
+from gencond_fast.discrepancy import Generated, Real, build_discrepancy
 from gencond_fast.layout import ClassLayout
 from gencond_fast.losses import class_losses
 from gencond_fast.models.store import StoredSet
-from gencond_fast.moments import ClassMoments, class_moments
+from gencond_fast.moments import class_moments
 from gencond_fast.rng import named_rng
 
 
@@ -74,7 +74,8 @@ class Match(Stage):
         self._networks.select(network)
         features = self._networks.features(images)
         labels = torch.arange(self._classes, device=device).repeat_interleave(self._each)
-        real = entry.moments(transform, classes.to(device))
+        chosen = classes.to(device)
+        real = Real(entry.moments(transform, chosen), entry.characteristic(transform, chosen))
         scaled = features / entry.scale
         terms = self._discrepancy_terms(scaled, labels, real)
         terms |= self._diversity_terms(scaled - entry.centre[transform])
@@ -92,9 +93,7 @@ class Match(Stage):
         index = classes[:, None] * self._spec.per_class + order[:, : self._each]
         return classes, index.flatten()
 
-    def _discrepancy_terms(
-        self, features: Tensor, labels: Tensor, real: ClassMoments
-    ) -> dict[str, Tensor]:
+    def _discrepancy_terms(self, features: Tensor, labels: Tensor, real: Real) -> dict[str, Tensor]:
         moments = class_moments(features, labels, self._classes)
         generated = Generated(features, labels, moments, self._spec.per_class)
         terms = {}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gencond_fast.discrepancy.base import Discrepancy, Generated
-from gencond_fast.moments import ClassMoments
+from gencond_fast.discrepancy.base import Discrepancy, Generated, Real
 
 
 class Mean(Discrepancy):
@@ -17,9 +16,9 @@ class Mean(Discrepancy):
     Leaving the second part in would pull the samples of a class together.
     """
 
-    def prepare(self, real: ClassMoments) -> None:
+    def prepare(self, real: Real) -> None:
         """See `Discrepancy.prepare`."""
-        self._real = real
+        self._real = real.moments
 
     def loss(self, generated: Generated) -> Tensor:
         """See `Discrepancy.loss`."""
