@@ -170,22 +170,21 @@ def _measure_missing(
     task: Task, networks: FeatureNetworks, bank: Bank, together: Path, ranks: Ranks
 ) -> int:
     """Measures what the first rank does not find, and returns how many tables that was."""
-    missing = set(ranks.tell([str(path) for path in bank.paths if not is_whole(path)]))
-    unknown = [place for place, path in enumerate(bank.waves) if str(path) in missing]
+    missing = set(ranks.tell([path.name for path in bank.paths if not is_whole(path)]))
     # one rank estimates, so that all of them measure at the very same frequencies
-    estimates = [estimate_spread(task, networks, p) for p in unknown] if ranks.first else []
-    spreads = dict(zip(unknown, ranks.tell(estimates), strict=True))
+    places = range(len(bank.waves)) if missing and ranks.first else ()
+    spreads = ranks.tell([estimate_spread(task, networks, place) for place in places])
     wanted: list[Wanted] = []
     for place, plan in enumerate(networks.plans):
         transforms = _draw_augmentations(task, plan.index)
-        if str(bank.moments[place]) in missing:
+        if bank.moments[place].name in missing:
             wanted.append(Wanted(bank.moments[place], place, transforms))
-        if place in spreads:
+        if bank.waves and bank.waves[place].name in missing:
             frequencies = draw_frequencies(task, networks, place, spreads[place])
             wanted.append(Wanted(bank.waves[place], place, transforms, frequencies))
     if wanted:
         share = (ranks.rank, ranks.world)
-        key = cache_key(tables=[w.path.stem for w in wanted], spreads=spreads, share=share)
+        key = cache_key(tables=together.name, spreads=spreads, share=share)
         partial = together.with_name(f"{together.name}.{key}.partial")
         measure_tables(task, networks, wanted, partial, ranks)
     ranks.meet()

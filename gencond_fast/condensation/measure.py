@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -93,7 +91,7 @@ def measure_tables(
     """
     tables = [_empty(task, networks, each) for each in wanted]
     _tell_size(task, wanted, tables, ranks)
-    _fill(task, networks, wanted, tables, partial, ranks)
+    _fill(task, networks, wanted, tables, _Partial(partial, wanted, tables), ranks)
     for each, table in zip(wanted, tables, strict=True):
         merged = [_merged(part, ranks) for part in _parts(table, task.num_classes)]
         if ranks.first:
@@ -131,12 +129,12 @@ def _fill(
     networks: FeatureNetworks,
     wanted: list[Wanted],
     tables: list[ClassMoments],
-    partial: Path,
+    partial: _Partial,
     ranks: Ranks,
 ) -> None:
     """Adds the images of this rank to its tables, in place, from where it last saved."""
     rows = ranks.share(chosen_images(task))
-    done = _load(partial, tables)
+    done = partial.load()
     batches = stream(
         task.source.train,
         channels=task.source.channels,
@@ -145,7 +143,6 @@ def _fill(
         indices=rows[done:],
         workers=_decoding_threads(),
     )
-    clock = _SaveClock()
     with (
         Interrupts() as interrupts,
         task.reporter.task("real statistics", len(rows), done) as progress,
@@ -154,14 +151,13 @@ def _fill(
         for batch in batches:
             _add(task, networks, wanted, tables, batch)
             done += len(batch.labels)
-            if interrupts.pending or clock.due():
-                with clock.saving():
-                    _save(partial, tables, done)
+            if interrupts.pending or partial.due():
+                partial.save(done)
             interrupts.raise_pending()
             ranks.look()
             progress.advance(len(batch.labels))
     if ranks.world > 1:  # the others may need long, and any of them may be killed
-        _save(partial, tables, done)
+        partial.save(done)
 
 
 def _add(
@@ -199,16 +195,22 @@ def _merged(table: ClassMoments, ranks: Ranks) -> ClassMoments:
     return merged
 
 
-def _decoding_threads() -> int | None:
+def _decoding_threads() -> int:
     """The cores of this machine are shared by its ranks."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, len(os.sched_getaffinity(0)) // here)
 
 
-class _SaveClock:
-    """Tells when it is time to save again: often, but not so that it takes much of the time."""
+class _Partial:
+    """The file that tables under way are saved to: often, but not so that it takes much time."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path, wanted: list[Wanted], tables: list[ClassMoments]) -> None:
+        self._path = path
+        self._values = {
+            f"{each.path.stem} {name}": value
+            for each, table in zip(wanted, tables, strict=True)
+            for name, value in vars(table).items()
+        }
         self._saved = time.monotonic()
         self._cost = 0.0
 
@@ -216,27 +218,20 @@ class _SaveClock:
         pause = max(_SAVE_EVERY, self._cost / _SAVE_SHARE)
         return time.monotonic() - self._saved > pause
 
-    @contextmanager
-    def saving(self) -> Iterator[None]:
+    def save(self, done: int) -> None:
         start = time.monotonic()
-        yield
+        save_tensors(self._path, {"done": torch.tensor(done), **self._values})
         self._saved = time.monotonic()
         self._cost = self._saved - start
 
+    def load(self) -> int:
+        """Fills the tables with what was saved, and returns how many images that is.
 
-def _save(partial: Path, tables: list[ClassMoments], done: int) -> None:
-    tensors: dict[str, Tensor] = {"done": torch.tensor(done)}
-    for place, table in enumerate(tables):
-        tensors |= {f"{place} {name}": value for name, value in vars(table).items()}
-    save_tensors(partial, tensors)
-
-
-def _load(partial: Path, tables: list[ClassMoments]) -> int:
-    """Fills the tables with what was saved, and returns how many images that is."""
-    tensors = load_tensors(partial)
-    if tensors is None:
-        return 0
-    for place, table in enumerate(tables):
-        for name, value in vars(table).items():
-            value.copy_(tensors[f"{place} {name}"])
-    return int(tensors["done"])
+        The file may hold more: tables that were finished before the job was killed.
+        """
+        saved = load_tensors(self._path)
+        if saved is None or not self._values.keys() <= saved.keys():
+            return 0
+        for name, value in self._values.items():
+            value.copy_(saved[name])
+        return int(saved["done"])

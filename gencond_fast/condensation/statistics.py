@@ -81,6 +81,11 @@ def build_statistics(
     image_size = choose_image_size(config, source)
     check_names(config, source, image_size)
     task = open_task(config, source, image_size, reporter or Reporter())
+    if (first := ranks.tell(task.runtime.describe())) != task.runtime.describe():
+        raise InputError(
+            f"rank {ranks.rank} runs on {task.runtime.describe()} and the first one on {first}: "
+            "give device, precision and compile with values that fit all machines"
+        )
     ranks.connect(task.runtime.device)
     networks = _networks(task, ranks)
     bank = fill_bank(task, networks, ranks)

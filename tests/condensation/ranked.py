@@ -2,12 +2,11 @@
 
     python ranked.py WHAT RANK BATCHES ARGUMENTS...
 
-WHAT is `kill`, `fail`, `full` or `none`; it befalls RANK after so many batches of its share.
+WHAT is `kill`, `fail` or `none`; it befalls RANK after so many batches of its share.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -25,8 +24,6 @@ def befall(what: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "fail":
         raise InputError("picture.png cannot be decoded: repair it")
-    if what == "full":
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/table")
 
 
 def run(what: str, rank: int, batches: int, arguments: list[str]) -> None:

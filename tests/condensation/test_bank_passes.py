@@ -107,17 +107,50 @@ def test_a_signal_costs_no_work(cache, monkeypatch, number):
     assert len(read) == len(set(read)) == 1438
 
 
-def test_large_tables_are_saved_less_often(monkeypatch):
+def test_large_tables_are_saved_less_often(monkeypatch, tmp_path):
     now = [1000.0]
+
+    def slow(path, tensors):
+        now[0] += 30
+
     monkeypatch.setattr(measure.time, "monotonic", lambda: now[0])
-    clock = measure._SaveClock()
+    monkeypatch.setattr(measure, "save_tensors", slow)
+    partial = measure._Partial(tmp_path / "partial", [], [])
     now[0] += 61
-    assert clock.due()
-    with clock.saving():
-        now[0] += 30  # half a minute to write them
+    assert partial.due()
+    partial.save(1)
     for more, due in ((61, False), (530, False), (20, True)):
         now[0] += more
-        assert clock.due() is due
+        assert partial.due() is due
+
+
+def test_killed_among_the_finished_tables_it_measures_none_again(cache, monkeypatch):
+    """The images have all been read, and one of the tables is written."""
+    save_every_batch(monkeypatch)
+    task = open_task("losses.discrepancies={cf: 1}")
+    networks = build_networks(task)
+    whole = build_bank(task, networks)
+    for path in files(cache):
+        path.unlink()
+    save, kept = measure.save_tensors, []
+
+    def interrupted(path, tensors):
+        if path.suffix == ".safetensors":
+            if kept:
+                raise Interrupted
+            kept.append(path)
+        save(path, tensors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measure, "save_tensors", interrupted)
+        with pytest.raises(Interrupted):
+            build_bank(task, networks)
+    assert files(cache) == kept
+    monkeypatch.setattr(measure, "stream", interrupting_stream(99, read := []))
+    for one, other in zip(whole, build_bank(task, networks), strict=True):
+        assert torch.equal(one.mean, other.mean)
+        assert torch.equal(one.waves.real, other.waves.real)
+    assert read == []
 
 
 def test_other_networks_do_not_go_on_with_a_partial_pass(cache, monkeypatch):
