@@ -69,6 +69,8 @@ class NetworkConfig:
         operations: the policy: what the other augmentations do, in turn, and what the batches
             are put through that the networks are trained on.
         images_per_class: real images of a class behind the statistics; None takes them all.
+        real_batch: real images of a class measured anew in every matching step, in place of the
+            statistics, which then give no more than the scale; None looks the statistics up.
         frequencies: at which the characteristic function of a class is measured for `cf`.
         frequency_scale: their standard deviation, in units of one over the within-class
             standard deviation of a network's features.
@@ -85,6 +87,7 @@ class NetworkConfig:
         tuple[Operation, ...], Field(min_length=1), AfterValidator(_without_repetition)
     ] = OPERATIONS
     images_per_class: Positive | None = 1000
+    real_batch: Positive | None = None
     frequencies: Positive = 256
     frequency_scale: PositiveFloat = 1.0
 

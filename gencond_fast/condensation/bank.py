@@ -23,7 +23,7 @@ from gencond_fast.condensation.measure import Wanted, measure_tables
 from gencond_fast.condensation.networks import FeatureNetworks, NetworkPlan, network_key
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, draw_augmentation
-from gencond_fast.discrepancy import DISCREPANCIES
+from gencond_fast.discrepancy import DISCREPANCIES, Real
 from gencond_fast.distributed import Ranks
 from gencond_fast.moments import ClassMoments
 from gencond_fast.rng import named_rng
@@ -55,6 +55,10 @@ class BankEntry:
     scale: Tensor
     centre: Tensor
     waves: Characteristic | None = None
+
+    def real(self, augmentation: int, classes: Tensor) -> Real:
+        """All that is known of the given classes [C'] under one augmentation."""
+        return Real(self.moments(augmentation, classes), self.characteristic(augmentation, classes))
 
     def moments(self, augmentation: int, classes: Tensor) -> ClassMoments:
         """Moments of the given classes [C'] under one augmentation."""
