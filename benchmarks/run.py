@@ -15,6 +15,7 @@ from rich.table import Table
 from benchmarks import channels as channel_benchmark
 from benchmarks import losses as loss_benchmark
 from benchmarks import moments as moment_benchmark
+from benchmarks import step as step_benchmark
 from benchmarks.case import Case
 from benchmarks.memory import peak_mb
 from benchmarks.results import update
@@ -45,6 +46,30 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 def moments(check: bool, threads: int | None, rounds: int) -> None:
     """Class moments on a CPU."""
     _run("moments", moment_benchmark.cases(), "cpu", check, threads, rounds)
+
+
+@main.command()
+@_common
+@click.option("--data", required=True, help="Path or name of a data set.")
+@click.option("--ipc", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option(
+    "--generated",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(10, 32),
+    show_default=True,
+    help="Generated images of a class in a step; may be given several times.",
+)
+def step(
+    check: bool,
+    threads: int | None,
+    rounds: int,
+    data: str,
+    ipc: int,
+    generated: tuple[int, ...],
+) -> None:
+    """One matching step: real statistics from the table, or from real batches."""
+    _run("step", step_benchmark.cases(data, ipc, generated), "cpu", check, threads, rounds)
 
 
 @main.command()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -46,6 +46,15 @@ def load_tensors(path: Path) -> dict[str, Tensor] | None:
         return None
 
 
+def is_whole(path: Path) -> bool:
+    """Whether there is a cache file and it is not cut short; reads no tensor."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return bool(file.keys())
+    except (OSError, SafetensorError):
+        return False
+
+
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Writes a cache file atomically, so that runs side by side never see half of one.
 
@@ -68,16 +77,41 @@ def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         path: what is to be made; the lock is a file beside it.
         waiting: called once if another process has to be waited for.
     """
-    handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    lock = path.with_suffix(".lock")
+    handle = _locked(lock, waiting)
     try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(lock: Path, waiting: Callable[[], None]) -> int:
+    """An open handle on the lock file, locked where the file system knows locks."""
+    told = False
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waiting()
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                if not told:
+                    waiting()
+                    told = True
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except BaseException:
+                os.close(handle)
+                raise
         except OSError:
-            pass
-        yield
-    finally:
-        path.with_suffix(".lock").unlink(missing_ok=True)
+            return handle
+        if _is_at(handle, lock):
+            return handle
+        # whoever was waited for has removed this file, so a lock on it keeps nobody out
         os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False

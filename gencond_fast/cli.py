@@ -16,11 +16,19 @@ import click
 from rich.console import Console
 
 from gencond_fast._version import __version__
-from gencond_fast.budget import parse_bytes
-from gencond_fast.config import PRESETS, Config, EvaluateConfig
+from gencond_fast.budget import format_bytes, parse_bytes
+from gencond_fast.config import OPERATIONS, PRESETS, Config, EvaluateConfig
+from gencond_fast.distributed import speaks, torchrun, world_size
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.interrupt import Terminated
-from gencond_fast.options import parse, parse_assignments, read_yaml, resolve, share_networks
+from gencond_fast.options import (
+    parse,
+    parse_assignments,
+    parse_discrepancies,
+    read_yaml,
+    resolve,
+    share_networks,
+)
 from gencond_fast.progress import PlainReporter, Reporter, RichReporter
 from gencond_fast.report.text import print_artifact, print_plain, print_result
 
@@ -52,6 +60,20 @@ def _condensing(command: Callable[..., None]) -> Callable[..., None]:
             "--networks", type=int, help="Feature networks, a third random (default 6; quick 4)."
         ),
         click.option(
+            "--augmentation",
+            "operations",
+            multiple=True,
+            type=click.Choice(OPERATIONS),
+            help="Of the policy, may be repeated (default: all).",
+        ),
+        click.option(
+            "--discrepancy",
+            "discrepancies",
+            multiple=True,
+            metavar="NAME[:WEIGHT]",
+            help="mean (default), moments, cf; may be repeated.",
+        ),
+        click.option(
             "--image-size", type=int, help="Side in pixels (default: the data's, at most 64)."
         ),
         click.option(
@@ -80,6 +102,8 @@ def _resolve(
     data: str,
     preset: str,
     networks: int | None,
+    operations: tuple[str, ...],
+    discrepancies: tuple[str, ...],
     file: Path | None,
     assignments: tuple[str, ...],
     **plain: Any,
@@ -87,16 +111,26 @@ def _resolve(
     """The config of the file, then the options, then the assignments."""
     given |= {"data": _absolute(data)}
     given |= {name: value for name, value in plain.items() if value is not None}
-    if networks is not None:
-        given["networks"] = share_networks(networks)
+    given["networks"] = share_networks(networks) if networks is not None else {}
+    if operations:
+        given["networks"]["operations"] = operations
+    if discrepancies:
+        given["losses"] = {"discrepancies": parse_discrepancies(discrepancies)}
     layers = (read_yaml(file) if file else {}, given, parse_assignments(assignments))
     return resolve(*layers, preset=preset)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="gencond_fast")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Condense an image dataset into one small file that trains networks from scratch."""
+    world, command = world_size(), context.invoked_subcommand
+    if world > 1 and command != "stats":
+        raise InputError(
+            f"only stats runs on several ranks, and WORLD_SIZE is {world}: start {command} "
+            "without torchrun"
+        )
 
 
 @cli.command(
@@ -131,16 +165,21 @@ def condense(data: str, out: str, steps: int | None, quiet: bool, **plain: Any) 
     **_help(
         "Train feature networks and measure the real data ahead of the runs that share them.",
         "  gencond_fast stats --data /data/cifar10\n"
-        "  gencond_fast stats --data /data/cifar10 --networks 12",
+        "  gencond_fast stats --data /data/cifar10 --networks 12 --discrepancy cf\n"
+        "  torchrun --nproc-per-node 8 -m gencond_fast stats --data /data/imagenet",
     )
 )
 @_condensing
 def stats(quiet: bool, **plain: Any) -> None:
     """Builds the statistics bank that condense finds in the cache."""
-    config = _resolve({"out": ""}, **plain)
-    from gencond_fast.condensation import build_statistics
+    with torchrun() as ranks:
+        config = _resolve({"out": ""}, **plain)
+        from gencond_fast.condensation import build_statistics
 
-    print_plain(vars(build_statistics(config, _reporter(quiet))))
+        made = build_statistics(config, _reporter(quiet or not ranks.first), ranks)
+    if ranks.first:
+        size, seconds = format_bytes(made.bytes), f"{made.seconds:.1f}"
+        print_plain(vars(made) | {"bytes": f"{made.bytes:,} ({size})", "seconds": seconds})
 
 
 @cli.command(
@@ -277,7 +316,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    if speaks():
+        print(f"error: {message}", file=sys.stderr, flush=True)
     return code
 
 

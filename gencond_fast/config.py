@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from gencond_fast.models.spec import Small
@@ -25,6 +25,14 @@ Switch = Annotated[
     Literal["auto", "on", "off"],
     BeforeValidator(lambda v: ("off", "on")[v] if isinstance(v, bool) else v),
 ]
+Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+
+
+def _without_repetition(names: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("it names an operation twice")
+    return names
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -57,8 +65,15 @@ class NetworkConfig:
         trained: networks trained on real images, each for a different number of steps.
         train_steps: steps of the longest trained one; the others are spaced down to a tenth.
         train_images: real images of a class that the training (and warm start) draws from.
-        augmentations: augmentations in the table of each network.
+        augmentations: augmentations in the table of each network, the first one the identity.
+        operations: the policy: what the other augmentations do, in turn, and what the batches
+            are put through that the networks are trained on.
         images_per_class: real images of a class behind the statistics; None takes them all.
+        real_batch: real images of a class measured anew in every matching step, in place of the
+            statistics, which then give no more than the scale; None looks the statistics up.
+        frequencies: at which the characteristic function of a class is measured for `cf`.
+        frequency_scale: their standard deviation, in units of one over the within-class
+            standard deviation of a network's features.
     """
 
     model: str = "convnet3"
@@ -68,7 +83,13 @@ class NetworkConfig:
     train_steps: Positive = 600
     train_images: Positive = 1000
     augmentations: Positive = 7
+    operations: Annotated[
+        tuple[Operation, ...], Field(min_length=1), AfterValidator(_without_repetition)
+    ] = OPERATIONS
     images_per_class: Positive | None = 1000
+    real_batch: Positive | None = None
+    frequencies: Positive = 256
+    frequency_scale: PositiveFloat = 1.0
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -75,6 +75,26 @@ def share_networks(total: int) -> dict[str, int]:
     return {"random": total // 3, "trained": total - total // 3}
 
 
+def parse_discrepancies(texts: Iterable[str]) -> dict[str, float]:
+    """Turns `NAME` or `NAME:WEIGHT` strings into weights by name; a weight left out is 1.
+
+    Raises:
+        InputError: a weight is no number, or a name comes twice.
+    """
+    weights: dict[str, float] = {}
+    for text in texts:
+        name, colon, weight = text.partition(":")
+        if name in weights:
+            raise InputError(f"--discrepancy {name} is given twice: give one weight")
+        try:
+            weights[name] = float(weight) if colon else 1.0
+        except ValueError:
+            raise InputError(
+                f"--discrepancy {text!r}: {weight!r} is no number, give NAME or NAME:WEIGHT"
+            ) from None
+    return weights
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a config file.
 

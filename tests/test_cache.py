@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_builders import full_disk
 
-from gencond_fast.cache import cache_directory, cache_key, load_tensors, save_tensors
+from gencond_fast.cache import (
+    cache_directory,
+    cache_key,
+    exclusive,
+    is_whole,
+    load_tensors,
+    save_tensors,
+)
 
 TENSORS = {"mean": torch.randn(3, 4), "count": torch.arange(3), "half": torch.randn(2).half()}
 
@@ -65,14 +73,42 @@ def test_gradients_stay_behind(tmp_path):
 def test_a_cut_file_counts_as_absent(tmp_path, share):
     path = tmp_path / "made"
     save_tensors(path, TENSORS)
+    assert is_whole(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     assert load_tensors(path) is None
+    assert not is_whole(path)
 
 
 def test_absent(tmp_path):
     assert load_tensors(tmp_path / "none") is None
     assert load_tensors(tmp_path) is None
+    assert not is_whole(tmp_path / "none")
+    assert not is_whole(tmp_path)
+
+
+def test_a_lock_that_the_one_before_has_removed_keeps_others_out(tmp_path):
+    """The second waits for the first; a third that comes when it is gone waits for the second."""
+    path, inside, most = tmp_path / "table", [], []
+    started, ended = threading.Event(), threading.Event()
+
+    def enter(hold: threading.Event) -> None:
+        with exclusive(path, lambda: started.set()):
+            inside.append(1)
+            most.append(len(inside))
+            hold.wait(0.3)
+            inside.pop()
+
+    with exclusive(path, lambda: pytest.fail("nobody to wait for")):
+        second = threading.Thread(target=enter, args=(ended,))
+        second.start()
+        assert started.wait(10)
+    third = threading.Thread(target=enter, args=(ended,))
+    third.start()
+    second.join(10)
+    third.join(10)
+    assert most == [1, 1]
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_full_disk_leaves_nothing(tmp_path):

@@ -17,6 +17,7 @@ from gencond_fast.options import (
     differences,
     parse,
     parse_assignments,
+    parse_discrepancies,
     read_yaml,
     resolve,
     to_plain,
@@ -84,6 +85,33 @@ def test_named_discrepancies_replace_the_default():
     made = resolved({"losses": {"discrepancies": {"moments": 0.5}}}, {"losses": {"intra": 0.0}})
     assert made.losses.discrepancies == {"moments": 0.5}
     assert resolved().losses.discrepancies == {"mean": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("texts", "weights"),
+    [
+        ((), {}),
+        (("cf",), {"cf": 1.0}),
+        (("mean:0.5", "cf:-2"), {"mean": 0.5, "cf": -2.0}),
+        (("cf:1e-3",), {"cf": 0.001}),
+    ],
+)
+def test_discrepancies_by_name_and_weight(texts, weights):
+    assert parse_discrepancies(texts) == weights
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (("cf:", "mean"), "'cf:': '' is no number, give NAME or NAME:WEIGHT"),
+        (("cf:much",), "'cf:much': 'much' is no number"),
+        (("cf:1:2",), "'1:2' is no number"),
+        (("cf", "mean", "cf:2"), "cf is given twice"),
+    ],
+)
+def test_discrepancies_that_are_not_understood(texts, words):
+    with pytest.raises(InputError, match=words):
+        parse_discrepancies(texts)
 
 
 def test_several_discrepancies_on_the_command_line():

@@ -46,6 +46,7 @@ void moments_of_planes(const T* x, const ChannelLayout& layout, ChannelSums& sum
   const int64_t planes = std::max<int64_t>(1, TASK / layout.size);
   const int64_t tasks = parts(layout.samples, planes) * segments;  // of a channel
   ChannelSums partial(layout.channels * tasks);
+  const auto load_shift = GENCOND_ACTIVE_TABLE(gencond_moments_table).get<T>().shift;
   const auto origin = [&](int64_t c) {
     A shift;
     load_shift(x + c * layout.channel_stride, 1, &shift);
@@ -82,25 +83,6 @@ struct ColumnMoments {
   explicit ColumnMoments(int64_t columns) : mean(new double[columns]), m2(new double[columns]) {}
 };
 
-// Merges the chunks of the columns left ... left + width - 1.
-template <typename A>
-void merge_chunks(const A* mean, const A* m2, int64_t columns, int64_t rows, int64_t chunk_rows,
-                  int64_t left, int64_t width, const A* shift, ColumnMoments& to) {
-  double *total_mean = to.mean.get() + left, *total_m2 = to.m2.get() + left;
-  std::fill_n(total_mean, width, 0.0);
-  std::fill_n(total_m2, width, 0.0);
-  for (int64_t seen = 0; seen < rows; seen += chunk_rows, mean += columns, m2 += columns) {
-    const int64_t count = std::min(chunk_rows, rows - seen);
-    const double share = static_cast<double>(count) / (seen + count);
-    for (int64_t j = 0; j < width; ++j) {
-      const double delta = mean[left + j] - total_mean[j];
-      total_mean[j] += delta * share;
-      total_m2[j] += m2[left + j] + delta * delta * share * seen;
-    }
-  }
-  for (int64_t j = 0; j < width; ++j) total_mean[j] += shift[j];
-}
-
 template <typename T>
 ColumnMoments moments_of_columns(const T* x, const ChannelRows& in) {
   using A = accumulate_t<T>;
@@ -116,7 +98,7 @@ ColumnMoments moments_of_columns(const T* x, const ChannelRows& in) {
   A *mean = partial.get(), *m2 = mean + chunks * in.columns;
   ColumnMoments out(in.columns);
   const std::unique_ptr<A[]> shift(new A[in.columns]);
-  load_shift(x, in.columns, shift.get());
+  kernels.shift(x, in.columns, shift.get());
   const auto block_of = [&](int64_t block) { return block * BLOCK_COLUMNS; };
   const auto width_of = [&](int64_t left) { return std::min(BLOCK_COLUMNS, in.columns - left); };
   at::parallel_for(
@@ -126,15 +108,16 @@ ColumnMoments moments_of_columns(const T* x, const ChannelRows& in) {
         for (int64_t task = begin; task < end; ++task) {
           const int64_t left = block_of(task % blocks), chunk = task / blocks;
           const int64_t width = width_of(left), to = chunk * in.columns + left;
-          kernels.forward(x + chunk * CHUNK * in.stride + left, in.stride, in_order.data(),
-                          std::min(CHUNK, in.rows - chunk * CHUNK), width, shift.get() + left,
-                          mean + to,
-                          m2 + to);
+          const int64_t rows = std::min(CHUNK, in.rows - chunk * CHUNK);
+          kernels.forward(x + chunk * CHUNK * in.stride + left, in.stride, in_order.data(), rows,
+                          rows, width, shift.get() + left, mean + to, m2 + to);
         }
       });
   for (int64_t block = 0; block < blocks; ++block) {
     const int64_t left = block_of(block), width = width_of(left);
-    merge_chunks(mean, m2, in.columns, in.rows, CHUNK, left, width, shift.get() + left, out);
+    kernels.template fold<double>()({mean + left, m2 + left, in.columns, in.rows, CHUNK},
+                                    shift.get() + left, 0, width, out.mean.get() + left,
+                                    out.m2.get() + left);
   }
   return out;
 }

@@ -1,23 +1,30 @@
 """The statistics bank: what the real data looks like to every feature network, as a table.
 
 For each network a finite set of augmentations is drawn once, and the class moments of the
-augmented real images are stored under (network, augmentation). The generated batch is later
-augmented with the same parameters, so the real side of a step is a look-up.
+augmented real images are stored under (network, augmentation), and where a discrepancy needs it
+their characteristic function. The generated batch is later augmented with the same parameters, so
+the real side of a step is a look-up.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from gencond_fast.cache import cache_directory, cache_key, exclusive, load_tensors, save_tensors
-from gencond_fast.condensation.measure import measure_tables
-from gencond_fast.condensation.networks import FeatureNetworks, network_key
+from gencond_fast.cache import cache_directory, cache_key, exclusive, is_whole
+from gencond_fast.characteristic import Characteristic
+from gencond_fast.condensation.frequencies import draw_frequencies, estimate_spread
+from gencond_fast.condensation.measure import Wanted, measure_tables
+from gencond_fast.condensation.networks import FeatureNetworks, NetworkPlan, network_key
 from gencond_fast.condensation.task import Task
-from gencond_fast.data.augment import OPERATIONS, Augmentation, draw_augmentation
+from gencond_fast.data.augment import Augmentation, draw_augmentation
+from gencond_fast.discrepancy import DISCREPANCIES, Real
+from gencond_fast.distributed import Ranks
 from gencond_fast.moments import ClassMoments
 from gencond_fast.rng import named_rng
 
@@ -37,6 +44,8 @@ class BankEntry:
             features, one under the identity, so that losses of all networks weigh the same.
         centre: [A, D] float32, mean of the class means: the origin for angles between features,
             which are nearly the same for all images before it is taken off.
+        waves: the characteristic function of the scaled features, its values [A, C, K] float32;
+            None where no discrepancy needs it.
     """
 
     augmentations: list[Augmentation]
@@ -45,6 +54,11 @@ class BankEntry:
     m2: Tensor
     scale: Tensor
     centre: Tensor
+    waves: Characteristic | None = None
+
+    def real(self, augmentation: int, classes: Tensor) -> Real:
+        """All that is known of the given classes [C'] under one augmentation."""
+        return Real(self.moments(augmentation, classes), self.characteristic(augmentation, classes))
 
     def moments(self, augmentation: int, classes: Tensor) -> ClassMoments:
         """Moments of the given classes [C'] under one augmentation."""
@@ -52,70 +66,142 @@ class BankEntry:
             self.count[classes], self.mean[augmentation, classes], self.m2[augmentation, classes]
         )
 
+    def characteristic(self, augmentation: int, classes: Tensor) -> Characteristic | None:
+        """The characteristic function of the given classes [C'] under one augmentation."""
+        if self.waves is None:
+            return None
+        parts = (self.waves.real, self.waves.imaginary)
+        return Characteristic(
+            self.waves.frequencies, *(part[augmentation, classes] for part in parts)
+        )
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Where the tables of all networks are.
+
+    Attributes:
+        moments: a file of each network.
+        waves: a file of each network; none where no discrepancy needs them.
+        measured: how many of the files were made by the call that gave this.
+    """
+
+    moments: list[Path]
+    waves: list[Path]
+    measured: int
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files."""
+        return self.moments + self.waves
+
 
 def build_bank(task: Task, networks: FeatureNetworks) -> list[BankEntry]:
     """One pass over the real training images for all networks, or their tables from the cache.
 
-    Memory: the tables and one batch, whatever the number of images. Of several processes that want
-    the same tables one makes them, and the others wait for it.
+    Memory: the tables and one batch, whatever the number of images.
+
+    Raises:
+        InputError: an image cannot be read.
+        OSError: the cache cannot be written or read.
+    """
+    bank = fill_bank(task, networks)
+    entries = []
+    for place, plan in enumerate(networks.plans):
+        moments = _read(bank.moments[place], task)
+        waves = _read(bank.waves[place], task) if bank.waves else None
+        entries.append(_scaled(moments, waves, _draw_augmentations(task, plan.index)))
+    return entries
+
+
+def fill_bank(task: Task, networks: FeatureNetworks, ranks: Ranks | None = None) -> Bank:
+    """Measures the tables that the cache has not got yet, in one pass for all of them.
+
+    Of several jobs that want the same tables one makes them, and the others wait for it. On
+    return the tables are in the cache, whichever rank asks.
+
+    Args:
+        task: the data and the machine.
+        networks: the feature networks.
+        ranks: those that share the work, all of which call this; None for one alone.
 
     Raises:
         InputError: an image cannot be read.
         OSError: the cache cannot be written.
     """
-    transforms = [_draw_augmentations(task, plan.index) for plan in networks.plans]
-    paths = _paths(task, networks, transforms)
-    if not all(path.exists() for path in paths):
-        together = paths[0].with_name(cache_key(kind="pass", tables=[path.stem for path in paths]))
-        with exclusive(together, lambda: task.reporter.message(_WAITING)):
-            tables = _tables(task, networks, transforms, paths)
-    else:
-        tables = _tables(task, networks, transforms, paths)
-    device = task.runtime.device
-    return [
-        _scaled({name: value.to(device) for name, value in tables[index].items()}, drawn)
-        for index, drawn in enumerate(transforms)
-    ]
+    ranks = ranks or Ranks()
+    bank = _files(task, networks)
+    measured = 0
+    if not ranks.tell(all(is_whole(path) for path in bank.paths)):
+        key = cache_key(kind="pass", tables=[path.stem for path in bank.paths])
+        together = bank.paths[0].with_name(key)
+        locked = exclusive(together, lambda: task.reporter.message(_WAITING))
+        with locked if ranks.first else nullcontext():
+            measured = _measure_missing(task, networks, bank, together, ranks)
+    return Bank(bank.moments, bank.waves, measured)
 
 
-def _paths(
-    task: Task, networks: FeatureNetworks, transforms: list[list[Augmentation]]
-) -> list[Path]:
-    """Where in the cache the table of each network is kept."""
+def _files(task: Task, networks: FeatureNetworks) -> Bank:
+    """Where the cache keeps, or will keep, the tables of each network."""
+    options = task.config.networks
     directory = cache_directory("statistics")
-    keys = [
-        cache_key(
-            kind="moments",
+    needed = any(
+        DISCREPANCIES[name].needs_characteristic
+        for name, weight in task.config.losses.discrepancies.items()
+        if weight != 0.0
+    )
+
+    def path(plan: NetworkPlan, **kind: object) -> Path:
+        key = cache_key(
             network=network_key(task, plan),
-            augmentations=[(t.operation, t.draws.tolist()) for t in drawn],
-            images_per_class=task.config.networks.images_per_class,
+            augmentations=[
+                (t.operation, t.draws.tolist()) for t in _draw_augmentations(task, plan.index)
+            ],
+            images_per_class=options.images_per_class,
+            **kind,
         )
-        for plan, drawn in zip(networks.plans, transforms, strict=True)
-    ]
-    return [directory / f"{key}.safetensors" for key in keys]
+        return directory / f"{key}.safetensors"
+
+    waves = {"kind": "waves", "number": options.frequencies, "scale": options.frequency_scale}
+    return Bank(
+        [path(plan, kind="moments") for plan in networks.plans],
+        [path(plan, **waves) for plan in networks.plans] if needed else [],
+        measured=0,
+    )
 
 
-def _tables(
-    task: Task, networks: FeatureNetworks, transforms: list[list[Augmentation]], paths: list[Path]
-) -> dict[int, dict[str, Tensor]]:
-    """Every table from the cache; those that are missing are measured and put there."""
-    found = {index: load_tensors(path) for index, path in enumerate(paths)}
-    tables = {index: table for index, table in found.items() if table is not None}
-    missing = [index for index in found if index not in tables]
-    if missing:
-        partial = cache_key(kind="partial", tables=[paths[index].stem for index in missing])
-        measured = measure_tables(
-            task, networks, transforms, missing, paths[0].with_name(f"{partial}.partial")
-        )
-        for index, table in measured.items():
-            tables[index] = dict(vars(table))
-            save_tensors(paths[index], tables[index])
-    return tables
+def _measure_missing(
+    task: Task, networks: FeatureNetworks, bank: Bank, together: Path, ranks: Ranks
+) -> int:
+    """Measures what the first rank does not find, and returns how many tables that was."""
+    missing = set(ranks.tell([path.name for path in bank.paths if not is_whole(path)]))
+    # one rank estimates, so that all of them measure at the very same frequencies
+    places = range(len(bank.waves)) if missing and ranks.first else ()
+    spreads = ranks.tell([estimate_spread(task, networks, place) for place in places])
+    wanted: list[Wanted] = []
+    for place, plan in enumerate(networks.plans):
+        transforms = _draw_augmentations(task, plan.index)
+        if bank.moments[place].name in missing:
+            wanted.append(Wanted(bank.moments[place], place, transforms))
+        if bank.waves and bank.waves[place].name in missing:
+            frequencies = draw_frequencies(task, networks, place, spreads[place])
+            wanted.append(Wanted(bank.waves[place], place, transforms, frequencies))
+    if wanted:
+        share = (ranks.rank, ranks.world)
+        key = cache_key(tables=together.name, spreads=spreads, share=share)
+        partial = together.with_name(f"{together.name}.{key}.partial")
+        measure_tables(task, networks, wanted, partial, ranks)
+    ranks.meet()
+    if ranks.first:  # also what another number of ranks has left
+        for left in together.parent.glob(f"{together.name}.*.partial"):
+            left.unlink(missing_ok=True)
+    return len(wanted)
 
 
 def _draw_augmentations(task: Task, network: int) -> list[Augmentation]:
     """The identity, then the operations in turn, each with parameters shared by the batch."""
-    names = ("identity", *OPERATIONS)
+    options = task.config.networks
+    names = ("identity", *options.operations)
     device = str(task.runtime.device)
     return [
         draw_augmentation(
@@ -123,14 +209,26 @@ def _draw_augmentations(task: Task, network: int) -> list[Augmentation]:
             named_rng(task.config.seed, "augmentation", network, place),
             device=device,
         )
-        for place in range(task.config.networks.augmentations)
+        for place in range(options.augmentations)
     ]
 
 
-def _scaled(tensors: dict[str, Tensor], augmentations: list[Augmentation]) -> BankEntry:
+def _read(path: Path, task: Task) -> dict[str, Tensor]:
+    return load_file(path, device=str(task.runtime.device))
+
+
+def _scaled(
+    tensors: dict[str, Tensor], waves: dict[str, Tensor] | None, augmentations: list[Augmentation]
+) -> BankEntry:
     count = tensors["count"]
     variance = tensors["m2"][0].sum() / count.sum().clamp(min=1)
     scale = torch.where(variance > 0, variance, 1.0).sqrt()
     mean = tensors["mean"] / scale
     centre = mean[:, count > 0].mean(1)
-    return BankEntry(augmentations, count, mean, tensors["m2"] / scale.square(), scale, centre)
+    function = None
+    if waves is not None:
+        # t.f = (scale t).(f / scale): the same values, at other frequencies of other features
+        frequencies = waves["frequencies"] * scale
+        function = Characteristic(frequencies, waves["real"], waves["imaginary"])
+    m2 = tensors["m2"] / scale.square()
+    return BankEntry(augmentations, count, mean, m2, scale, centre, function)

@@ -1,4 +1,4 @@
-"""Matching: generated classes are drawn towards the table of the real ones."""
+"""Matching: generated classes are drawn towards the real ones."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gencond_fast.condensation.bank import BankEntry
+from gencond_fast.condensation.live import LiveStatistics
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import augment
-from gencond_fast.discrepancy import Generated, build_discrepancy
+from gencond_fast.discrepancy import Generated, Real, build_discrepancy
 from gencond_fast.layout import ClassLayout
 from gencond_fast.losses import class_losses
 from gencond_fast.models.store import StoredSet
-from gencond_fast.moments import ClassMoments, class_moments
+from gencond_fast.moments import class_moments
 from gencond_fast.rng import named_rng
 
 
@@ -48,6 +49,8 @@ class Match(Stage):
         self._layout = ClassLayout.from_counts(
             [self._each] * self._classes, device=task.runtime.device
         )
+        real_batch = task.config.networks.real_batch
+        self._live = LiveStatistics(task, networks, real_batch) if real_batch else None
         self._discrepancies = [
             (name, weight, build_discrepancy(name))
             for name, weight in task.config.losses.discrepancies.items()
@@ -74,7 +77,10 @@ class Match(Stage):
         self._networks.select(network)
         features = self._networks.features(images)
         labels = torch.arange(self._classes, device=device).repeat_interleave(self._each)
-        real = entry.moments(transform, classes.to(device))
+        if self._live:
+            real = self._live.real(entry, transform, classes, rng)
+        else:
+            real = entry.real(transform, classes.to(device))
         scaled = features / entry.scale
         terms = self._discrepancy_terms(scaled, labels, real)
         terms |= self._diversity_terms(scaled - entry.centre[transform])
@@ -92,9 +98,7 @@ class Match(Stage):
         index = classes[:, None] * self._spec.per_class + order[:, : self._each]
         return classes, index.flatten()
 
-    def _discrepancy_terms(
-        self, features: Tensor, labels: Tensor, real: ClassMoments
-    ) -> dict[str, Tensor]:
+    def _discrepancy_terms(self, features: Tensor, labels: Tensor, real: Real) -> dict[str, Tensor]:
         moments = class_moments(features, labels, self._classes)
         generated = Generated(features, labels, moments, self._spec.per_class)
         terms = {}

@@ -6,71 +6,96 @@ saved, and gives the same bits as one that was not interrupted.
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gencond_fast.budget import format_bytes
 from gencond_fast.cache import load_tensors, save_tensors
+from gencond_fast.characteristic import waves
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment
 from gencond_fast.data.labels import shuffled_rank
 from gencond_fast.data.stream import Batch, stream
-from gencond_fast.moments import ClassMoments, class_moments
+from gencond_fast.distributed import Ranks
+from gencond_fast.interrupt import Interrupts
+from gencond_fast.moments import ClassMoments
 
 _BATCH = 256
-_SAVE_EVERY = 60.0  # seconds of work that an interruption may cost
+_SAVE_EVERY = 60.0  # seconds of work that being killed may cost
+_SAVE_SHARE = 0.05  # of the time of a pass that goes into saving, where tables are large
 
-Tables = dict[int, ClassMoments]
-"""Of each network: count [C], mean [A, C, D] and m2 [A, C, D] under its A augmentations."""
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """A table to measure: moments of columns made of the features of one network.
+
+    Attributes:
+        path: the file that it goes to.
+        network: the index of the network.
+        transforms: its A augmentations.
+        frequencies: [K, D]; the columns are the waves at them, or the features where it is None.
+    """
+
+    path: Path
+    network: int
+    transforms: list[Augmentation]
+    frequencies: Tensor | None = None
+
+    def columns(self, features: Tensor) -> Tensor:
+        """Columns [B, W] of features [B, D]."""
+        return features if self.frequencies is None else waves(features, self.frequencies)
+
+    def width(self, feature_dim: int) -> int:
+        """W."""
+        return feature_dim if self.frequencies is None else 2 * len(self.frequencies)
+
+    def content(self, table: list[ClassMoments]) -> dict[str, Tensor]:
+        """The tensors of the file, of the moments under each augmentation."""
+        count, mean = table[0].count, torch.stack([each.mean for each in table])
+        if self.frequencies is None:
+            return {"count": count, "mean": mean, "m2": torch.stack([each.m2 for each in table])}
+        real, imaginary = mean.chunk(2, 2)
+        return {"frequencies": self.frequencies, "real": real, "imaginary": imaginary}
 
 
 def measure_tables(
-    task: Task,
-    networks: FeatureNetworks,
-    transforms: list[list[Augmentation]],
-    wanted: list[int],
-    partial: Path,
-) -> Tables:
-    """Moments of the augmented features of the real images, under the wanted networks.
+    task: Task, networks: FeatureNetworks, wanted: list[Wanted], partial: Path, ranks: Ranks
+) -> None:
+    """Measures tables in one pass, and puts each into its file.
+
+    Images are dealt out to the ranks, their tables merged in the order of ranks: for one number
+    of ranks the result has the same bits, for another one it is the same to rounding.
 
     Memory: the tables and a few batches, whatever the number of images.
 
     Args:
         task: the data and the machine.
         networks: the feature networks.
-        transforms: of each network, its augmentations.
-        wanted: the networks to measure.
-        partial: where the pass saves what it has; removed at the end.
+        wanted: what to measure, the tables of one network side by side.
+        partial: where this rank saves what it has. It stays, for whoever has met the other ranks
+            to remove.
+        ranks: those that share the work. The first one writes the files.
 
     Raises:
         InputError: an image cannot be read.
-        OSError: the partial result cannot be written.
+        OSError: a table or a partial result cannot be written.
+        KeyboardInterrupt, Terminated: asked to stop; what was measured is saved.
     """
-    rows = chosen_images(task)
-    tables, done = _load(partial, wanted, task.runtime.device)
-    batches = stream(
-        task.source.train,
-        channels=task.source.channels,
-        image_size=task.image_size,
-        batch_size=_BATCH,
-        indices=rows[done:],
-    )
-    saved = time.monotonic()
-    with task.reporter.task("real statistics", len(rows), done) as progress, torch.no_grad():
-        for batch in batches:
-            for index, found in _measure(task, networks, transforms, wanted, batch).items():
-                tables[index] = tables[index].merge(found) if index in tables else found
-            done += len(batch.labels)
-            if time.monotonic() - saved > _SAVE_EVERY:
-                _save(partial, tables, done)
-                saved = time.monotonic()
-            progress.advance(len(batch.labels))
-    partial.unlink(missing_ok=True)
-    return tables
+    tables = [_empty(task, networks, each) for each in wanted]
+    _tell_size(task, wanted, tables, ranks)
+    _fill(task, networks, wanted, tables, _Partial(partial, wanted, tables), ranks)
+    for each, table in zip(wanted, tables, strict=True):
+        merged = [_merged(part, ranks) for part in _parts(table, task.num_classes)]
+        if ranks.first:
+            save_tensors(each.path, each.content(merged))
 
 
 def chosen_images(task: Task) -> np.ndarray:
@@ -82,41 +107,131 @@ def chosen_images(task: Task) -> np.ndarray:
     return np.flatnonzero(shuffled_rank(labels, task.config.seed) < limit)
 
 
-def _measure(
+def _empty(task: Task, networks: FeatureNetworks, wanted: Wanted) -> ClassMoments:
+    """A table of A * C rows: class c under augmentation a is row a * C + c."""
+    rows = len(wanted.transforms) * task.num_classes
+    width = wanted.width(networks.feature_dim)
+    return ClassMoments.zeros(rows, width, device=task.runtime.device)
+
+
+def _tell_size(task: Task, wanted: list[Wanted], tables: list[ClassMoments], ranks: Ranks) -> None:
+    size = sum(value.nbytes for table in tables for value in vars(table).values())
+    shared = f", on {ranks.world} ranks" if ranks.world > 1 else ""
+    task.reporter.message(
+        f"measuring {len(chosen_images(task)):,} images under "
+        f"{len({each.network for each in wanted})} networks x {len(wanted[0].transforms)} "
+        f"augmentations: tables of {format_bytes(size)}{shared}"
+    )
+
+
+def _fill(
     task: Task,
     networks: FeatureNetworks,
-    transforms: list[list[Augmentation]],
-    wanted: list[int],
+    wanted: list[Wanted],
+    tables: list[ClassMoments],
+    partial: _Partial,
+    ranks: Ranks,
+) -> None:
+    """Adds the images of this rank to its tables, in place, from where it last saved."""
+    rows = ranks.share(chosen_images(task))
+    done = partial.load()
+    batches = stream(
+        task.source.train,
+        channels=task.source.channels,
+        image_size=task.image_size,
+        batch_size=_BATCH,
+        indices=rows[done:],
+        workers=_decoding_threads(),
+    )
+    with (
+        Interrupts() as interrupts,
+        task.reporter.task("real statistics", len(rows), done) as progress,
+        torch.no_grad(),
+    ):
+        for batch in batches:
+            _add(task, networks, wanted, tables, batch)
+            done += len(batch.labels)
+            if interrupts.pending or partial.due():
+                partial.save(done)
+            interrupts.raise_pending()
+            ranks.look()
+            progress.advance(len(batch.labels))
+    if ranks.world > 1:  # the others may need long, and any of them may be killed
+        partial.save(done)
+
+
+def _add(
+    task: Task,
+    networks: FeatureNetworks,
+    wanted: list[Wanted],
+    tables: list[ClassMoments],
     batch: Batch,
-) -> Tables:
+) -> None:
     images = task.normalisation(batch.images.to(task.runtime.device))
     labels = batch.labels.to(task.runtime.device)
-    tables = {}
-    for index in wanted:
-        networks.select(index)
-        found = [
-            class_moments(networks.features(augment(images, transform)), labels, task.num_classes)
-            for transform in transforms[index]
-        ]
-        mean, m2 = (torch.stack([getattr(m, name) for m in found]) for name in ("mean", "m2"))
-        tables[index] = ClassMoments(found[0].count, mean, m2)
-    return tables
+    pairs = zip(wanted, tables, strict=True)
+    for network, group in groupby(pairs, key=lambda pair: pair[0].network):
+        networks.select(network)
+        same = list(group)
+        for place, transform in enumerate(same[0][0].transforms):
+            features = networks.features(augment(images, transform))
+            rows = labels + place * task.num_classes
+            for each, table in same:
+                table.update_(each.columns(features), rows)
 
 
-def _save(partial: Path, tables: Tables, done: int) -> None:
-    tensors: dict[str, Tensor] = {"done": torch.tensor(done)}
-    for index, table in tables.items():
-        tensors |= {f"{index} {name}": value for name, value in vars(table).items()}
-    save_tensors(partial, tensors)
+def _parts(table: ClassMoments, num_classes: int) -> list[ClassMoments]:
+    """The table under each augmentation."""
+    parts = (value.split(num_classes) for value in vars(table).values())
+    return [ClassMoments(*part) for part in zip(*parts, strict=True)]
 
 
-def _load(partial: Path, wanted: list[int], device: torch.device) -> tuple[Tables, int]:
-    tensors = load_tensors(partial)
-    if tensors is None:
-        return {}, 0
-    names = ("count", "mean", "m2")
-    tables = {
-        index: ClassMoments(*(tensors[f"{index} {name}"].to(device) for name in names))
-        for index in wanted
-    }
-    return tables, int(tensors["done"])
+def _merged(table: ClassMoments, ranks: Ranks) -> ClassMoments:
+    """The tables of all ranks together, in their order; meaningful on the first one."""
+    columns = [ranks.gather(value) for value in vars(table).values()]
+    merged, *rest = [ClassMoments(*each) for each in zip(*columns, strict=True)] or [table]
+    for other in rest:
+        merged = merged.merge(other)
+    return merged
+
+
+def _decoding_threads() -> int:
+    """The cores of this machine are shared by its ranks."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, len(os.sched_getaffinity(0)) // here)
+
+
+class _Partial:
+    """The file that tables under way are saved to: often, but not so that it takes much time."""
+
+    def __init__(self, path: Path, wanted: list[Wanted], tables: list[ClassMoments]) -> None:
+        self._path = path
+        self._values = {
+            f"{each.path.stem} {name}": value
+            for each, table in zip(wanted, tables, strict=True)
+            for name, value in vars(table).items()
+        }
+        self._saved = time.monotonic()
+        self._cost = 0.0
+
+    def due(self) -> bool:
+        pause = max(_SAVE_EVERY, self._cost / _SAVE_SHARE)
+        return time.monotonic() - self._saved > pause
+
+    def save(self, done: int) -> None:
+        start = time.monotonic()
+        save_tensors(self._path, {"done": torch.tensor(done), **self._values})
+        self._saved = time.monotonic()
+        self._cost = self._saved - start
+
+    def load(self) -> int:
+        """Fills the tables with what was saved, and returns how many images that is.
+
+        The file may hold more: tables that were finished before the job was killed.
+        """
+        saved = load_tensors(self._path)
+        if saved is None or not self._values.keys() <= saved.keys():
+            return 0
+        for name, value in self._values.items():
+            value.copy_(saved[name])
+        return int(saved["done"])

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gencond_fast.cache import cache_directory, cache_key, load_tensors, save_tensors
+from gencond_fast.cache import (
+    cache_directory,
+    cache_key,
+    exclusive,
+    is_whole,
+    load_tensors,
+    save_tensors,
+)
 from gencond_fast.condensation.task import Task
-from gencond_fast.data.augment import OPERATIONS, augment, draw_augmentation
+from gencond_fast.data.augment import augment, draw_augmentation
+from gencond_fast.errors import InputError
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.rng import derive_seed, named_rng
@@ -19,6 +28,7 @@ from gencond_fast.rng import derive_seed, named_rng
 _BATCH = 128
 _RATE = 2e-3
 _DECAY = 1e-2
+_WAITING = "another process trains the same feature networks: waiting for it"
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,7 @@ def network_key(task: Task, plan: NetworkPlan) -> str:
         width=options.width,
         index=plan.index,
         steps=plan.steps,
+        operations=options.operations,
         recipe=(_BATCH, _RATE, _DECAY),
         layout=[tuple(p.shape) for p in _build(task, plan.index).parameters()],
     )
@@ -97,13 +108,47 @@ def network_key(task: Task, plan: NetworkPlan) -> str:
 def build_networks(task: Task) -> FeatureNetworks:
     """Trains the networks of a run, or takes them from the cache.
 
+    Of several processes that want the same networks one trains them, and the others wait for it.
+
     Raises:
         InputError: the model is unknown.
         OSError: the cache cannot be written.
     """
     plans = plan_networks(task)
+    paths = _paths(task, plans)
+    if all(is_whole(path) for path in paths):
+        weights = _trained(task, plans, paths)
+    else:
+        together = paths[0].with_name(cache_key(kind="training", networks=[p.stem for p in paths]))
+        with exclusive(together, lambda: task.reporter.message(_WAITING)):
+            weights = _trained(task, plans, paths)
+    return FeatureNetworks(task, plans, weights)
+
+
+def find_networks(task: Task) -> FeatureNetworks:
+    """The networks that the first of several ranks has put into the cache.
+
+    Raises:
+        InputError: they are not there.
+    """
+    plans = plan_networks(task)
+    paths = _paths(task, plans)
+    if not all(is_whole(path) for path in paths):
+        raise InputError(
+            f"the feature networks that the first rank has made are not in {paths[0].parent}: "
+            "set GENCOND_FAST_CACHE to a folder that all ranks share"
+        )
+    return FeatureNetworks(task, plans, _trained(task, plans, paths))
+
+
+def _paths(task: Task, plans: list[NetworkPlan]) -> list[Path]:
+    """Where in the cache the weights of each network are kept."""
     directory = cache_directory("networks")
-    paths = [directory / f"{network_key(task, plan)}.safetensors" for plan in plans]
+    return [directory / f"{network_key(task, plan)}.safetensors" for plan in plans]
+
+
+def _trained(task: Task, plans: list[NetworkPlan], paths: list[Path]) -> list[dict[str, Tensor]]:
+    """The weights of every network from the cache; those that are missing are put there."""
     cached = [load_tensors(path) for path in paths]
     missing = sum(p.steps for p, found in zip(plans, cached, strict=True) if found is None)
     weights = []
@@ -113,7 +158,7 @@ def build_networks(task: Task) -> FeatureNetworks:
                 found = _train(task, plan, progress.advance)
                 save_tensors(path, found)
             weights.append(found)
-    return FeatureNetworks(task, plans, weights)
+    return weights
 
 
 def _build(task: Task, index: int) -> Classifier:
@@ -137,10 +182,11 @@ def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dic
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
     forward = task.runtime.compile(network.forward)
     images, labels = task.sample.images, task.sample.labels
+    operations = task.config.networks.operations
     for step in range(plan.steps):
         rng = named_rng(task.config.seed, "train", plan.index, step)
         index = torch.randint(len(labels), (_BATCH,), generator=rng)
-        operation = OPERATIONS[int(torch.randint(len(OPERATIONS), (), generator=rng))]
+        operation = operations[int(torch.randint(len(operations), (), generator=rng))]
         transform = draw_augmentation(operation, rng, batch_size=_BATCH, device=device)
         batch = task.normalisation(images[index].to(device))
         batch = task.runtime.arrange(augment(batch, transform))

@@ -51,7 +51,7 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     # everything that can be refused is refused before anything is written
     check_names(config, source, image_size)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
-    _size(config, source, image_size, blank)
+    sized_metadata(config, source, image_size, blank)
     directory = run_directory.find(config)
     path = directory / artifact.FILE_NAME
     if run_directory.finished(directory):
@@ -66,7 +66,7 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
 
 def _run(task: Task, directory: Path) -> None:
     config, source, reporter = task.config, task.source, task.reporter
-    metadata = _size(config, source, task.image_size, task.normalisation)
+    metadata = sized_metadata(config, source, task.image_size, task.normalisation)
     reporter.message(
         f"{len(source.train):,} images of {task.num_classes} classes at {task.image_size} px; "
         f"{metadata.store.per_class} samples a class in {format_bytes(metadata.budget)}; "
@@ -98,7 +98,7 @@ def _refuse_changed_data(source: Source, directory: Path) -> None:
         )
 
 
-def _size(
+def sized_metadata(
     config: Config, source: Source, image_size: int, normalisation: Normalisation
 ) -> Metadata:
     """What the file will say about itself, its stored set sized to the budget."""

@@ -2,56 +2,109 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from gencond_fast.cache import cache_directory
-from gencond_fast.condensation.bank import build_bank
-from gencond_fast.condensation.networks import build_networks
-from gencond_fast.condensation.task import check_names, choose_image_size, open_task
+from gencond_fast.condensation.bank import fill_bank
+from gencond_fast.condensation.measure import chosen_images
+from gencond_fast.condensation.networks import FeatureNetworks, build_networks, find_networks
+from gencond_fast.condensation.task import Task, check_names, choose_image_size, open_task
 from gencond_fast.config import Config
 from gencond_fast.data.source import open_source
+from gencond_fast.distributed import Ranks
+from gencond_fast.errors import InputError
 from gencond_fast.progress import Reporter
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a statistics bank holds: moments of real images under networks and augmentations."""
+    """What a statistics bank holds, and what it took.
+
+    Attributes:
+        networks: feature networks, each with a table.
+        augmentations: under which each table has its moments.
+        images: real images behind the tables.
+        classes: C.
+        features: D, columns of the moments.
+        frequencies: K of the characteristic function; None where no discrepancy needs it.
+        image_size: side in pixels.
+        measured: tables that this call made; the others were in the cache.
+        ranks: processes that shared the work.
+        bytes: of all tables on the disk.
+        seconds: that the call took.
+        cache: the folder of the tables.
+    """
 
     networks: int
     augmentations: int
     images: int
     classes: int
     features: int
+    frequencies: int | None
     image_size: int
+    measured: int
+    ranks: int
+    bytes: int
+    seconds: float
     cache: Path
 
 
-def build_statistics(config: Config, reporter: Reporter | None = None) -> Statistics:
+def build_statistics(
+    config: Config, reporter: Reporter | None = None, ranks: Ranks | None = None
+) -> Statistics:
     """Trains the feature networks and measures the real data ahead of runs that share options.
 
     A `condense` with the same data, image size, seed, precision and `networks` options finds both
-    in the cache. Called again after an interruption it continues.
+    in the cache, and the characteristic function if it was asked for here. Called again after an
+    interruption it continues.
 
     Args:
-        config: all options; `out`, the budget, losses and training do not matter.
+        config: all options; `out`, the budget and training do not matter, and of the losses only
+            whether a discrepancy needs the characteristic function.
         reporter: told of progress; silent when None.
+        ranks: those that share the work, all of which call this; None for one alone.
 
     Raises:
         InputError: the data or an option cannot be used.
+        OSError: the cache cannot be written.
     """
+    start = time.monotonic()
+    ranks = ranks or Ranks()
     source = open_source(config.data, val_fraction=config.val_fraction, seed=config.seed)
+    if ranks.tell(source.fingerprint) != source.fingerprint:
+        raise InputError(
+            f"{config.data} is not the same on rank {ranks.rank} as on the first one: give all "
+            "ranks the same data, with its times of modification"
+        )
     image_size = choose_image_size(config, source)
     check_names(config, source, image_size)
     task = open_task(config, source, image_size, reporter or Reporter())
-    networks = build_networks(task)
-    bank = build_bank(task, networks)
+    if (first := ranks.tell(task.runtime.describe())) != task.runtime.describe():
+        raise InputError(
+            f"rank {ranks.rank} runs on {task.runtime.describe()} and the first one on {first}: "
+            "give device, precision and compile with values that fit all machines"
+        )
+    ranks.connect(task.runtime.device)
+    networks = _networks(task, ranks)
+    bank = fill_bank(task, networks, ranks)
     return Statistics(
-        networks=len(bank),
-        augmentations=len(bank[0].augmentations),
-        images=int(bank[0].count.sum()),
+        networks=len(networks),
+        augmentations=config.networks.augmentations,
+        images=len(chosen_images(task)),
         classes=task.num_classes,
         features=networks.feature_dim,
+        frequencies=config.networks.frequencies if bank.waves else None,
         image_size=image_size,
+        measured=bank.measured,
+        ranks=ranks.world,
+        bytes=sum(path.stat().st_size for path in bank.paths),
+        seconds=time.monotonic() - start,
         cache=cache_directory("statistics"),
     )
+
+
+def _networks(task: Task, ranks: Ranks) -> FeatureNetworks:
+    with ranks.first_before_others():
+        return build_networks(task) if ranks.first else find_networks(task)

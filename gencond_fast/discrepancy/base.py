@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
+from gencond_fast.characteristic import Characteristic
 from gencond_fast.moments import ClassMoments
+
+
+@dataclass(frozen=True, eq=False)
+class Real:
+    """What is known of the real classes under one network and augmentation.
+
+    Attributes:
+        moments: over the C classes of the coming batches.
+        characteristic: of the same classes; None unless a discrepancy of the run needs it.
+    """
+
+    moments: ClassMoments
+    characteristic: Characteristic | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +48,20 @@ class Discrepancy(ABC):
     `prepare` takes what the statistics bank knows of the real classes under one network and
     augmentation; `loss` compares a generated batch of the same classes with it. Adding the
     losses of several discrepancies gives another.
+
+    Attributes:
+        needs_characteristic: whether the real side must have a characteristic function.
     """
 
+    needs_characteristic: ClassVar[bool] = False
+
     @abstractmethod
-    def prepare(self, real: ClassMoments) -> None:
-        """Remembers the real side: moments over the C classes of the coming batches."""
+    def prepare(self, real: Real) -> None:
+        """Remembers the real side of the coming batches.
+
+        Raises:
+            ValueError: it has no characteristic function and this discrepancy needs one.
+        """
 
     @abstractmethod
     def loss(self, generated: Generated) -> Tensor:

@@ -7,8 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from gencond_fast import reference
-from gencond_fast.discrepancy.base import Discrepancy, Generated
-from gencond_fast.moments import ClassMoments
+from gencond_fast.discrepancy.base import Discrepancy, Generated, Real
 
 
 class Mean(Discrepancy):
@@ -21,9 +20,9 @@ class Mean(Discrepancy):
 
     _std_weight: ClassVar[float] = 0.0
 
-    def prepare(self, real: ClassMoments) -> None:
+    def prepare(self, real: Real) -> None:
         """See `Discrepancy.prepare`."""
-        self._real = real
+        self._real = real.moments
 
     def loss(self, generated: Generated) -> Tensor:
         """See `Discrepancy.loss`."""

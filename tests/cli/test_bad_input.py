@@ -106,6 +106,12 @@ CONDENSE = {
         lambda t: (*EXAMPLE, _, "losses.discrepancies.mmd3=1"),
         "unknown discrepancy 'mmd3' in losses.discrepancies: choose from mean, moments",
     ),
+    "unknown discrepancy by its flag": (
+        lambda t: (*EXAMPLE, "--discrepancy", "mmd3:2"),
+        "unknown discrepancy 'mmd3' in losses.discrepancies: choose from mean, moments, cf",
+    ),
+    "no weight": (lambda t: (*EXAMPLE, "--discrepancy", "cf:x"), "'x' is no number, give NAME"),
+    "endless weight": (lambda t: (*EXAMPLE, "--discrepancy", "cf:inf"), "discrepancies.cf"),
     "nothing to minimise": (
         lambda t: (
             *(*EXAMPLE, _, "losses.discrepancies={}", _, "losses.intra=0"),

@@ -85,6 +85,19 @@ def test_every_form_of_the_objective_runs(tmp_path, assignments, terms):
     assert len(gf.CondensedDataset(tmp_path / "run")) % 10 == 0
 
 
+def test_flags_of_discrepancies_replace_those_of_the_file(tmp_path):
+    file = tmp_path / "options.yaml"
+    file.write_text("losses: {discrepancies: {mean: 3}, intra: 0.5}\n")
+    flags = ("--discrepancy", "moments", "--discrepancy", "cf:0.5", "--augmentation", "scale")
+    done = condense(tmp_path / "run", *SHORT, "--config", file, *flags)
+    assert done.code == 0, done.err
+    options = options_of(tmp_path / "run")
+    assert options["losses"]["discrepancies"] == {"moments": 1.0, "cf": 0.5}
+    assert options["losses"]["intra"] == 0.5
+    assert options["networks"]["operations"] == ["scale"]
+    assert {"moments", "cf"} <= metrics(tmp_path / "run")[-1].keys()
+
+
 def test_two_assignments_name_two_discrepancies(tmp_path):
     both = ("--set", "losses.discrepancies.mean=1", "--set", "losses.discrepancies.moments=2")
     assert condense(tmp_path / "run", *SHORT, *both).code == 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import gencond_fast as gf
-from gencond_fast.discrepancy import DISCREPANCIES, Generated, build_discrepancy
+from gencond_fast.discrepancy import DISCREPANCIES, Generated, Real, build_discrepancy
 from gencond_fast.errors import InputError
 
 CLASSES, DIM = 3, 4
@@ -35,7 +35,7 @@ def loss(
     name: str, features: Tensor, labels: Tensor, stored: int, real: tuple[Tensor, Tensor]
 ) -> Tensor:
     discrepancy = build_discrepancy(name)
-    discrepancy.prepare(gf.class_moments(*real, CLASSES))
+    discrepancy.prepare(Real(gf.class_moments(*real, CLASSES)))
     moments = gf.class_moments(features, labels, CLASSES)
     return discrepancy.loss(Generated(features, labels, moments, stored))
 
@@ -219,14 +219,14 @@ def test_a_real_class_of_equal_images(name):
 def test_prepare_replaces_what_was_prepared(name):
     features, real, other = torch.randn(9, DIM).double(), real_features(1), real_features(2)
     discrepancy = build_discrepancy(name)
-    discrepancy.prepare(gf.class_moments(*other, CLASSES))
-    discrepancy.prepare(gf.class_moments(*real, CLASSES))
+    discrepancy.prepare(Real(gf.class_moments(*other, CLASSES)))
+    discrepancy.prepare(Real(gf.class_moments(*real, CLASSES)))
     moments = gf.class_moments(features, LABELS, CLASSES)
     got = discrepancy.loss(Generated(features, LABELS, moments, 4))
     assert float(got) == float(loss(name, features, LABELS, 4, real))
 
 
 def test_names():
-    assert set(DISCREPANCIES) >= {"mean", "moments"}
+    assert set(DISCREPANCIES) >= {"mean", "moments", "cf"}
     with pytest.raises(InputError, match="unknown discrepancy 'mmmd' in losses.discrepancies"):
         build_discrepancy("mmmd")

@@ -1,0 +1,78 @@
+"""Real statistics measured in every step from a fresh batch of real images, as DM does.
+
+It is what the statistics bank replaces: the same quantities, noisier and dearer. It stays as an
+option so that the difference in time and accuracy can be measured.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gencond_fast.characteristic import Characteristic, waves
+from gencond_fast.condensation.bank import BankEntry
+from gencond_fast.condensation.networks import FeatureNetworks
+from gencond_fast.condensation.task import Task
+from gencond_fast.data.augment import augment
+from gencond_fast.discrepancy import Real
+from gencond_fast.moments import class_moments
+
+_BATCH = 512  # bounds the memory of activations
+
+
+class LiveStatistics:
+    """Draws real images of the classes of a step and measures them under its network.
+
+    The images come from the sample in memory, so decoding is not part of the cost.
+
+    Args:
+        task: the data and the machine.
+        networks: the feature networks; the one of the step must be in place.
+        per_class: images of a class, or all that are in memory.
+    """
+
+    def __init__(self, task: Task, networks: FeatureNetworks, per_class: int) -> None:
+        self._task = task
+        self._networks = networks
+        self._per_class = per_class
+        self._counts = torch.bincount(task.sample.labels, minlength=task.num_classes)
+        self._first = self._counts.cumsum(0) - self._counts
+
+    def real(
+        self, entry: BankEntry, augmentation: int, classes: Tensor, rng: torch.Generator
+    ) -> Real:
+        """Moments of the scaled features, and their characteristic function if the bank has it.
+
+        Args:
+            entry: of the network in place: its augmentations, scale and frequencies.
+            augmentation: which of them the images get.
+            classes: [C'] int64 on the CPU.
+            rng: draws the images.
+        """
+        rows, labels = self._draw(classes, rng)
+        labels = labels.to(self._task.runtime.device)
+        features = self._features(entry, augmentation, rows) / entry.scale
+        moments = class_moments(features, labels, len(classes))
+        if entry.waves is None:
+            return Real(moments)
+        frequencies = entry.waves.frequencies
+        values = class_moments(waves(features, frequencies), labels, len(classes)).mean
+        return Real(moments, Characteristic(frequencies, *values.chunk(2, 1)))
+
+    def _draw(self, classes: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Rows of the sample, without repetition, and their places in `classes`."""
+        counts = self._counts[classes].unsqueeze(1)
+        order = torch.rand(len(classes), int(counts.max()), generator=rng)
+        order[torch.arange(order.shape[1]) >= counts] = 2.0  # behind all that are there
+        place = order.argsort(1)[:, : self._per_class]
+        labels, column = torch.nonzero(place < counts, as_tuple=True)
+        return self._first[classes][labels] + place[labels, column], labels
+
+    @torch.no_grad()
+    def _features(self, entry: BankEntry, augmentation: int, rows: Tensor) -> Tensor:
+        task, transform = self._task, entry.augmentations[augmentation]
+        parts = []
+        for part in rows.split(_BATCH):
+            images = task.normalisation(task.sample.images[part].to(task.runtime.device))
+            parts.append(self._networks.features(augment(images, transform)))
+        return torch.cat(parts)

@@ -1,0 +1,77 @@
+"""Real statistics measured in every step, against the table they are an alternative to."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from command_line import TINY, call, metrics
+
+from gencond_fast.condensation.bank import build_bank
+from gencond_fast.condensation.live import LiveStatistics
+from gencond_fast.condensation.networks import build_networks
+from gencond_fast.condensation.task import open_task
+from gencond_fast.data.source import open_source
+from gencond_fast.options import resolve
+from gencond_fast.progress import Reporter
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """A task whose sample holds all images, its networks and their tables."""
+    networks = {"width": 8, "random": 1, "trained": 0, "augmentations": 3, "frequencies": 5}
+    config = resolve(
+        {"data": "digits", "out": "", "networks": networks | {"images_per_class": None}},
+        {"losses": {"discrepancies": {"mean": 1.0, "cf": 1.0}}},
+    )
+    source = open_source(config.data, val_fraction=None, seed=0)
+    task = open_task(config, source, source.native_size, Reporter())
+    networks = build_networks(task)
+    return task, networks, build_bank(task, networks)[0]
+
+
+@pytest.mark.parametrize("augmentation", [0, 1, 2])
+def test_of_all_images_it_is_the_table(parts, augmentation):
+    task, networks, entry = parts
+    live = LiveStatistics(task, networks, per_class=10**6)
+    networks.select(0)
+    classes = torch.tensor([7, 2, 9])
+    real = live.real(entry, augmentation, classes, torch.Generator().manual_seed(0))
+    table = entry.real(augmentation, classes)
+    assert torch.equal(real.moments.count, table.moments.count)
+    # sums of about 150 float32 numbers of a size of at most 1, in another order
+    torch.testing.assert_close(real.moments.mean, table.moments.mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(real.moments.m2, table.moments.m2, rtol=1e-4, atol=1e-5)
+    for name in ("real", "imaginary"):
+        found, wanted = getattr(real.characteristic, name), getattr(table.characteristic, name)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_draws_without_repetition_and_of_the_right_classes(parts):
+    task, networks, _ = parts
+    live = LiveStatistics(task, networks, per_class=20)
+    classes = torch.tensor([3, 0])
+    rng = torch.Generator().manual_seed(1)
+    seen = [live._draw(classes, rng) for _ in range(2)]
+    for rows, labels in seen:
+        assert len(set(rows.tolist())) == 40
+        assert torch.equal(task.sample.labels[rows], classes[labels])
+        assert torch.equal(torch.bincount(labels), torch.tensor([20, 20]))
+    assert not torch.equal(seen[0][0], seen[1][0])
+
+
+def test_smaller_classes_give_what_they_have(parts):
+    task, networks, entry = parts
+    networks.select(0)
+    counts = torch.bincount(task.sample.labels)
+    between = int(counts.sort().values[4])
+    live = LiveStatistics(task, networks, per_class=between)
+    real = live.real(entry, 0, torch.arange(10), torch.Generator().manual_seed(2))
+    assert torch.equal(real.moments.count, counts.clamp(max=between))
+    assert len(set(counts.clamp(max=between).tolist())) > 1
+
+
+def test_from_the_command_line(tmp_path):
+    out = tmp_path / "run"
+    more = ("--set", "networks.real_batch=5")
+    assert call("condense", "--data", "digits", "--out", out, *TINY, *more).code == 0
+    assert all(line["mean"] > 0 for line in metrics(out) if line["stage"] == "match")
