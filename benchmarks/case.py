@@ -16,6 +16,8 @@ class Case:
         skipped: why a provider is not called, by name.
         floor_ms: the least time that any provider could take, if that is known.
         columns: further columns, that do not tell cases apart.
+        yardsticks: columns that say which share of a provider's time another one would take, by
+            the name of the column: that of the other one, and by what its time is multiplied.
     """
 
     key: dict[str, object]
@@ -23,3 +25,4 @@ class Case:
     skipped: dict[str, str] = field(default_factory=dict)
     floor_ms: float | None = None
     columns: dict[str, object] = field(default_factory=dict)
+    yardsticks: dict[str, tuple[str, float]] = field(default_factory=dict)

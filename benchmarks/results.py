@@ -18,6 +18,8 @@ MEASURED = (
     "peak_mb",
     "floor_ms",
     "of_floor",
+    "of_read",
+    "of_copy",
     "skipped",
     "checked_N",
     "gflops",

@@ -43,9 +43,27 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @_common
-def moments(check: bool, threads: int | None, rounds: int) -> None:
-    """Class moments on a CPU."""
-    _run("moments", moment_benchmark.cases(), "cpu", check, threads, rounds)
+@click.option(
+    "--grid", type=click.Choice(list(moment_benchmark.GRIDS)), default="quick", show_default=True
+)
+@click.option("--width", type=int, multiple=True, help="Only these D of the grid.")
+@click.option("--time-limit", type=float, default=20.0, show_default=True, help="Seconds a call.")
+def moments(
+    check: bool,
+    threads: int | None,
+    rounds: int,
+    grid: str,
+    width: tuple[int, ...],
+    time_limit: float,
+) -> None:
+    """Class moments on a CPU, forward and with their gradients."""
+    settings = [
+        (shape, ordered)
+        for shape, ordered in moment_benchmark.GRIDS[grid]
+        if shape.width in (width or (shape.width,))
+    ]
+    cases = moment_benchmark.cases(settings, time_limit)
+    _run("moments", cases, "cpu", check, threads, rounds)
 
 
 @main.command()
@@ -143,7 +161,8 @@ def _title(case: Case) -> str:
 
 def _print(case: Case, timings: dict[str, Timing], peaks: dict[str, float | None]) -> None:
     table = Table(title=_title(case))
-    for column in ("provider", "ms (median)", "quartiles", "times ours", "of floor", "peak MB"):
+    columns = ["provider", "ms (median)", "quartiles", "times ours", "of floor", "peak MB"]
+    for column in [*columns, *case.yardsticks]:
         table.add_column(column, justify="left" if column == "provider" else "right")
     ours = next(iter(timings.values())).median if timings else None
     for provider, t in timings.items():
@@ -154,10 +173,21 @@ def _print(case: Case, timings: dict[str, Timing], peaks: dict[str, float | None
             f"{t.median / ours:.2f}" if ours else "",
             f"{case.floor_ms / t.median:.0%}" if case.floor_ms else "",
             _number(peaks[provider], 1),
+            *(f"{share:.0%}" for share in _shares(case, timings, t).values()),
         )
     for provider, reason in case.skipped.items():
         table.add_row(provider, "", reason)
     Console().print(table)
+
+
+def _shares(case: Case, timings: dict[str, Timing], timing: Timing | None) -> dict[str, float]:
+    """The columns of the yardsticks; none for a provider that was not called."""
+    if timing is None:
+        return {}
+    return {
+        column: times * timings[other].median / timing.median
+        for column, (other, times) in case.yardsticks.items()
+    }
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -183,6 +213,7 @@ def _rows(
     return [
         {"benchmark": name, **case.key, "provider": provider}
         | _measured(timings.get(provider), peaks.get(provider), case.floor_ms)
+        | {n: _number(v, 4) for n, v in _shares(case, timings, timings.get(provider)).items()}
         | {"skipped": case.skipped.get(provider, "")}
         | same
         for provider in [*timings, *case.skipped]

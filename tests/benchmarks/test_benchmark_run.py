@@ -71,18 +71,39 @@ def test_grids_have_something_to_compare() -> None:
 def test_moments_go_through_the_same_runner(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(moments, "SHAPES", [(50, 4, 3)])
+    monkeypatch.setitem(moments.GRIDS, "quick", [(Shape(50, 4, 3, "ragged"), False)])
+    monkeypatch.setattr(moments, "_GRADIENT_WIDTH", 4)
+    make = moments.make_providers
     monkeypatch.setattr(
         moments,
-        "providers",
-        lambda x, y, c: {
-            "loop": lambda: moments._loop(x, y, c),
-            "index_add (two passes)": lambda: moments._two_pass(x, y, c),
-        },
+        "make_providers",
+        lambda problem: {n: p for n, p in make(problem).items() if not p.compiled},
     )
-    done = call(monkeypatch, tmp_path, "moments", "--rounds", "3")
+    done = call(monkeypatch, tmp_path, "moments", "--rounds", "3", "--time-limit", "0")
     assert done.exit_code == 0, done.output
     with (tmp_path / "moments.csv").open(newline="", encoding="utf-8") as file:
-        first, second = csv.DictReader(file)
-    assert (first["provider"], first["samples"], first["rounds"]) == ("loop", "50", "3")
-    assert float(second["median_ms"]) > 0
+        rows = {(row["mode"], row["provider"]): row for row in csv.DictReader(file)}
+    assert {mode for mode, _ in rows} == set(moments.PASSES)
+    ours = rows["forward", "gencond_fast"]
+    assert (ours["N"], ours["classes"], ours["rows"], ours["rounds"]) == (
+        *("50", "ragged", "unsorted", "3"),
+    )
+    for (mode, _), row in rows.items():
+        if row["skipped"]:
+            continue
+        copied, read = (rows[mode, f"{name} the features"] for name in ("copying", "reading"))
+        took, passes = float(row["median_ms"]), moments.PASSES[mode]
+        # the columns are rounded to four digits behind the point
+        assert float(row["of_read"]) == pytest.approx(
+            passes * float(read["median_ms"]) / took, rel=0.1, abs=1e-4
+        )
+        assert float(row["of_copy"]) == pytest.approx(
+            passes / 2 * float(copied["median_ms"]) / took, rel=0.1, abs=1e-4
+        )
+    assert rows["forward", "SciPy ndimage"]["skipped"].startswith("would take about")
+    assert ("backward", "NumPy add.at") not in rows
+
+
+def test_grids_of_moments_hold_every_setting() -> None:
+    assert {name: len(grid) for name, grid in moments.GRIDS.items()} == {"quick": 4, "full": 24}
+    assert set(moments.GRIDS["quick"]) < set(moments.GRIDS["full"])
