@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import index as index_benchmark
 from benchmarks import losses as loss_benchmark
 from benchmarks import moments as moment_benchmark
 from benchmarks.case import Case
@@ -44,6 +45,13 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
 def moments(check: bool, threads: int | None, rounds: int) -> None:
     """Class moments on a CPU."""
     _run("moments", moment_benchmark.cases(), "cpu", check, threads, rounds)
+
+
+@main.command()
+@_common
+def index(check: bool, threads: int | None, rounds: int) -> None:
+    """The index of a tree of image files."""
+    _run("index", index_benchmark.cases(), "cpu", check, threads, rounds)
 
 
 @main.command()

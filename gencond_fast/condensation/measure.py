@@ -18,6 +18,7 @@ from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment
 from gencond_fast.data.labels import shuffled_rank
+from gencond_fast.data.source import refuse_empty_class
 from gencond_fast.data.stream import Batch, stream
 from gencond_fast.moments import ClassMoments, class_moments
 
@@ -47,28 +48,31 @@ def measure_tables(
         partial: where the pass saves what it has; removed at the end.
 
     Raises:
-        InputError: an image cannot be read.
+        InputError: an image cannot be read, or no measured image of a class can be decoded.
         OSError: the partial result cannot be written.
     """
     rows = chosen_images(task)
-    tables, done = _load(partial, wanted, task.runtime.device)
+    tables, start = _load(partial, wanted, task.runtime.device)
+    done = start
     batches = stream(
         task.source.train,
         channels=task.source.channels,
         image_size=task.image_size,
         batch_size=_BATCH,
-        indices=rows[done:],
+        indices=rows[start:],
     )
     saved = time.monotonic()
-    with task.reporter.task("real statistics", len(rows), done) as progress, torch.no_grad():
+    with task.reporter.task("real statistics", len(rows), start) as progress, torch.no_grad():
         for batch in batches:
             for index, found in _measure(task, networks, transforms, wanted, batch).items():
                 tables[index] = tables[index].merge(found) if index in tables else found
-            done += len(batch.labels)
+            step = start + batch.done - done
+            done += step
             if time.monotonic() - saved > _SAVE_EVERY:
                 _save(partial, tables, done)
                 saved = time.monotonic()
-            progress.advance(len(batch.labels))
+            progress.advance(step)
+    refuse_empty_class(_counts(tables, task), task.source.class_names, task.source.location)
     partial.unlink(missing_ok=True)
     return tables
 
@@ -80,6 +84,13 @@ def chosen_images(task: Task) -> np.ndarray:
     if limit is None:
         return np.arange(len(labels))
     return np.flatnonzero(shuffled_rank(labels, task.config.seed) < limit)
+
+
+def _counts(tables: Tables, task: Task) -> np.ndarray:
+    """Images of each class that were measured, [C]; fewer than chosen where some are left out."""
+    for table in tables.values():
+        return table.count.cpu().numpy()
+    return np.zeros(task.num_classes, dtype=np.int64)
 
 
 def _measure(

@@ -8,9 +8,13 @@ from pathlib import Path
 from gencond_fast.cache import cache_directory
 from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.networks import build_networks
-from gencond_fast.condensation.task import check_names, choose_image_size, open_task
+from gencond_fast.condensation.task import (
+    check_names,
+    choose_image_size,
+    open_config,
+    open_task,
+)
 from gencond_fast.config import Config
-from gencond_fast.data.source import open_source
 from gencond_fast.progress import Reporter
 
 
@@ -40,12 +44,14 @@ def build_statistics(config: Config, reporter: Reporter | None = None) -> Statis
     Raises:
         InputError: the data or an option cannot be used.
     """
-    source = open_source(config.data, val_fraction=config.val_fraction, seed=config.seed)
+    reporter = reporter or Reporter()
+    source = open_config(config, reporter)
     image_size = choose_image_size(config, source)
     check_names(config, source, image_size)
-    task = open_task(config, source, image_size, reporter or Reporter())
+    task = open_task(config, source, image_size, reporter)
     networks = build_networks(task)
     bank = build_bank(task, networks)
+    source.tell_left_out(reporter.message)
     return Statistics(
         networks=len(bank),
         augmentations=len(bank[0].augmentations),
