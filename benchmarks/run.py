@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import channels as channel_benchmark
+from benchmarks import index as index_benchmark
 from benchmarks import losses as loss_benchmark
 from benchmarks import moments as moment_benchmark
 from benchmarks import step as step_benchmark
@@ -96,6 +97,13 @@ def step(
 def channels(check: bool, threads: int | None, rounds: int, device: str) -> None:
     """Channel moments and batch-norm matching."""
     _run("channels", channel_benchmark.cases(device), device, check, threads, rounds)
+
+
+@main.command()
+@_common
+def index(check: bool, threads: int | None, rounds: int) -> None:
+    """The index of a tree of image files."""
+    _run("index", index_benchmark.cases(), "cpu", check, threads, rounds)
 
 
 @main.command()

@@ -15,9 +15,8 @@ from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.run import sized_metadata
-from gencond_fast.condensation.task import Task, choose_image_size, open_task
+from gencond_fast.condensation.task import Task, choose_image_size, open_config, open_task
 from gencond_fast.config import Config
-from gencond_fast.data.source import open_source
 from gencond_fast.models.store import StoredSet
 from gencond_fast.models.stores import build_store
 from gencond_fast.options import resolve
@@ -72,8 +71,9 @@ def _step(data: str, ipc: int, batch: int, real_batch: int | None) -> Callable[[
 
 
 def _open(config: Config) -> tuple[Task, StoredSet]:
-    source = open_source(config.data, val_fraction=config.val_fraction, seed=config.seed)
-    task = open_task(config, source, choose_image_size(config, source), PlainReporter())
+    reporter = PlainReporter()
+    source = open_config(config, reporter)
+    task = open_task(config, source, choose_image_size(config, source), reporter)
     metadata = sized_metadata(config, source, task.image_size, task.normalisation)
     store = build_store(metadata.store, seed=derive_seed(config.seed, "store"))
     return task, store.to(task.runtime.device)

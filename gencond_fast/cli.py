@@ -13,10 +13,18 @@ from types import FrameType
 from typing import Any
 
 import click
-from rich.console import Console
 
 from gencond_fast._version import __version__
 from gencond_fast.budget import format_bytes, parse_bytes
+from gencond_fast.cli_data import data as data_commands
+from gencond_fast.cli_shared import (
+    absolute,
+    bad_image_option,
+    check_json,
+    classes_option,
+    explained,
+    make_reporter,
+)
 from gencond_fast.config import OPERATIONS, PRESETS, Config, EvaluateConfig
 from gencond_fast.distributed import speaks, torchrun, world_size
 from gencond_fast.errors import InputError, RunError
@@ -29,7 +37,6 @@ from gencond_fast.options import (
     resolve,
     share_networks,
 )
-from gencond_fast.progress import PlainReporter, Reporter, RichReporter
 from gencond_fast.report.text import print_artifact, print_plain, print_result
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -41,10 +48,6 @@ class _Bytes(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Reads 40KB and the like."""
         return parse_bytes(str(value))
-
-
-def _help(text: str, example: str) -> dict[str, str]:
-    return {"help": text, "epilog": "\b\nExamples:\n" + example}
 
 
 def _condensing(command: Callable[..., None]) -> Callable[..., None]:
@@ -79,6 +82,8 @@ def _condensing(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--val-fraction", type=float, help="Share held out, for data without a val split."
         ),
+        classes_option,
+        bad_image_option,
         click.option("--seed", type=int, help="Of everything random (default 0)."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto."),
         click.option("--config", "file", type=Path, help="YAML file of options."),
@@ -109,7 +114,7 @@ def _resolve(
     **plain: Any,
 ) -> Config:
     """The config of the file, then the options, then the assignments."""
-    given |= {"data": _absolute(data)}
+    given |= {"data": absolute(data)}
     given |= {name: value for name, value in plain.items() if value is not None}
     given["networks"] = share_networks(networks) if networks is not None else {}
     if operations:
@@ -134,7 +139,7 @@ def cli(context: click.Context) -> None:
 
 
 @cli.command(
-    **_help(
+    **explained(
         "Condense a data set. Run the same command again to continue after an interruption.",
         "  gencond_fast condense --data digits --out runs/digits --preset quick\n"
         "  gencond_fast condense --data /data/cifar10 --out runs/c10 --ipc 1\n"
@@ -156,13 +161,13 @@ def condense(data: str, out: str, steps: int | None, quiet: bool, **plain: Any) 
     from gencond_fast.artifact import load
     from gencond_fast.condensation import condense as run
 
-    path = run(config, _reporter(quiet))
+    path = run(config, make_reporter(quiet))
     print_artifact(load(path), path)
     print(f"next: gencond_fast evaluate {out} --data {data} --control random")
 
 
 @cli.command(
-    **_help(
+    **explained(
         "Train feature networks and measure the real data ahead of the runs that share them.",
         "  gencond_fast stats --data /data/cifar10\n"
         "  gencond_fast stats --data /data/cifar10 --networks 12 --discrepancy cf\n"
@@ -176,14 +181,14 @@ def stats(quiet: bool, **plain: Any) -> None:
         config = _resolve({"out": ""}, **plain)
         from gencond_fast.condensation import build_statistics
 
-        made = build_statistics(config, _reporter(quiet or not ranks.first), ranks)
+        made = build_statistics(config, make_reporter(quiet or not ranks.first), ranks)
     if ranks.first:
         size, seconds = format_bytes(made.bytes), f"{made.seconds:.1f}"
         print_plain(vars(made) | {"bytes": f"{made.bytes:,} ({size})", "seconds": seconds})
 
 
 @cli.command(
-    **_help(
+    **explained(
         "Train networks from scratch on a condensed set and test them on the real one.",
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control random\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
@@ -204,6 +209,8 @@ def stats(quiet: bool, **plain: Any) -> None:
     type=click.Choice(["random"]),
     help="As many random real images a class as the budget is in IPC.",
 )
+@classes_option
+@bad_image_option
 @click.option("--split", type=click.Choice(["stored", "stream"]), help="Default: stored.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto.")
 @click.option("--json", "file", type=Path, help="Write the result to this file.")
@@ -215,21 +222,21 @@ def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **pla
     """Parses the options of one evaluation and runs it."""
     given = {name: value for name, value in plain.items() if value not in (None, ())}
     config = parse(EvaluateConfig, given | parse_assignments(assignments))
-    if file is not None and not file.absolute().parent.is_dir():
-        raise InputError(f"--json {file}: the folder {file.parent} does not exist")
-    if file is not None and file.is_dir():
-        raise InputError(f"--json {file} is a folder: give the name of a file")
+    check_json(file)
     from gencond_fast.evaluation import evaluate as run
     from gencond_fast.files import write_json
 
-    result = run(config, _reporter(quiet))
+    result = run(config, make_reporter(quiet))
     print_result(result)  # first, so that a full disk costs the file alone
     if file is not None:
         write_json(file, result.to_plain())
 
 
+cli.add_command(data_commands)
+
+
 @cli.command(
-    **_help(
+    **explained(
         "Write the stored samples as images.",
         "  gencond_fast sample runs/c10 --out pictures --per-class 8\n"
         "  gencond_fast sample runs/c10 --out exported --format npz",
@@ -254,7 +261,7 @@ def sample(run: str, out: str, per_class: int | None, format: str) -> None:
 
 
 @cli.command(
-    **_help(
+    **explained(
         "Describe this installation, or a condensed file.",
         "  gencond_fast info\n  gencond_fast info runs/c10",
     )
@@ -319,17 +326,3 @@ def _complain(message: str, code: int) -> int:
     if speaks():
         print(f"error: {message}", file=sys.stderr, flush=True)
     return code
-
-
-def _absolute(data: str) -> str:
-    from gencond_fast.data.source import KNOWN_NAMES
-
-    path = Path(data).expanduser()
-    return str(path.absolute()) if data not in KNOWN_NAMES and path.exists() else data
-
-
-def _reporter(quiet: bool) -> Reporter:
-    if quiet:
-        return Reporter()
-    console = Console(stderr=True)
-    return RichReporter(console) if console.is_terminal else PlainReporter()

@@ -19,6 +19,7 @@ Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 Device = Literal["auto", "cpu", "cuda"]
+OnBadImage = Literal["error", "skip"]
 Precision = Literal["auto", "float32", "bfloat16"]
 # YAML reads a bare on or off as true or false
 Switch = Annotated[
@@ -154,6 +155,10 @@ class Config:
         data: path or name of the data set.
         out: run directory.
         val_fraction: share of each class held out, for data without a validation split.
+        classes: names of the classes to condense, at least two, which keep the order they have in
+            the data; None takes all.
+        on_bad_image: whether an image that cannot be decoded is an `error` or is left out
+            (`skip`); see `gencond_fast.data.open_source`.
         image_size: side in pixels; None keeps the data's own side up to 64.
         ipc: budget in images per class (float32 pixels). Ten when `bytes` is not given.
         bytes: budget in bytes of the file; excludes `ipc`.
@@ -167,6 +172,8 @@ class Config:
     data: str
     out: str
     val_fraction: Fraction | None = None
+    classes: tuple[str, ...] | None = None
+    on_bad_image: OnBadImage = "error"
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     ipc: Positive | None = None
     bytes: Positive | None = None
@@ -207,6 +214,8 @@ class EvaluateConfig:
         epochs: passes over the training set; 1000 in the published protocol.
         controls: other training sets beside the condensed one; `random` is as many real
             images a class as the budget is in IPC.
+        classes: names of the file's classes to train and test on, at least two; None takes all.
+        on_bad_image: as in `Config`.
         split: `stored` (a finite list) or `stream` (fresh codes every epoch).
         device, precision, compile: as in `Config`.
     """
@@ -217,6 +226,8 @@ class EvaluateConfig:
     seeds: Positive = 3
     epochs: Positive = 1000
     controls: tuple[Literal["random"], ...] = ()
+    classes: tuple[str, ...] | None = None
+    on_bad_image: OnBadImage = "error"
     split: Literal["stored", "stream"] = "stored"
     device: Device = "auto"
     precision: Precision = "auto"

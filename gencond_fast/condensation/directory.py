@@ -121,7 +121,9 @@ def _untouched(directory: Path) -> bool:
 
 def _refuse_other_options(config: Config, path: Path) -> None:
     try:
-        before = parse(Config, read_yaml(path) | {"out": config.out})
+        # whoever meets a bad image half-way may go on without it
+        same = {"out": config.out, "on_bad_image": config.on_bad_image}
+        before = parse(Config, read_yaml(path) | same)
     except InputError as error:
         raise InputError(f"{path} is damaged ({error}): give another --out") from None
     changed = differences(config, before)

@@ -23,6 +23,7 @@ from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment
 from gencond_fast.data.labels import shuffled_rank
+from gencond_fast.data.source import refuse_empty_class
 from gencond_fast.data.stream import Batch, stream
 from gencond_fast.distributed import Ranks
 from gencond_fast.interrupt import Interrupts
@@ -85,7 +86,7 @@ def measure_tables(
         ranks: those that share the work. The first one writes the files.
 
     Raises:
-        InputError: an image cannot be read.
+        InputError: an image cannot be read, or no measured image of a class can be decoded.
         OSError: a table or a partial result cannot be written.
         KeyboardInterrupt, Terminated: asked to stop; what was measured is saved.
     """
@@ -95,6 +96,8 @@ def measure_tables(
     for each, table in zip(wanted, tables, strict=True):
         merged = [_merged(part, ranks) for part in _parts(table, task.num_classes)]
         if ranks.first:
+            count = merged[0].count.cpu().numpy()  # fewer than chosen where some are left out
+            refuse_empty_class(count, task.source.class_names, task.source.location)
             save_tensors(each.path, each.content(merged))
 
 
@@ -134,28 +137,29 @@ def _fill(
 ) -> None:
     """Adds the images of this rank to its tables, in place, from where it last saved."""
     rows = ranks.share(chosen_images(task))
-    done = partial.load()
+    start = done = partial.load()
     batches = stream(
         task.source.train,
         channels=task.source.channels,
         image_size=task.image_size,
         batch_size=_BATCH,
-        indices=rows[done:],
+        indices=rows[start:],
         workers=_decoding_threads(),
     )
     with (
         Interrupts() as interrupts,
-        task.reporter.task("real statistics", len(rows), done) as progress,
+        task.reporter.task("real statistics", len(rows), start) as progress,
         torch.no_grad(),
     ):
         for batch in batches:
             _add(task, networks, wanted, tables, batch)
-            done += len(batch.labels)
+            step = start + batch.done - done  # with the images that were left out
+            done += step
             if interrupts.pending or partial.due():
                 partial.save(done)
             interrupts.raise_pending()
             ranks.look()
-            progress.advance(len(batch.labels))
+            progress.advance(step)
     if ranks.world > 1:  # the others may need long, and any of them may be killed
         partial.save(done)
 

@@ -14,11 +14,17 @@ from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.stage import Stage
-from gencond_fast.condensation.task import Task, check_names, choose_image_size, open_task
+from gencond_fast.condensation.task import (
+    Task,
+    check_names,
+    choose_image_size,
+    open_config,
+    open_task,
+)
 from gencond_fast.condensation.warm_start import WarmStart
 from gencond_fast.config import Config
 from gencond_fast.data.normalise import Normalisation
-from gencond_fast.data.source import Source, open_source
+from gencond_fast.data.source import Source
 from gencond_fast.environment import versions
 from gencond_fast.errors import InputError
 from gencond_fast.models.spec import StoreSpec
@@ -46,7 +52,7 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
         RunError: the optimisation diverged.
     """
     reporter = reporter or Reporter()
-    source = open_source(config.data, val_fraction=config.val_fraction, seed=config.seed)
+    source = open_config(config, reporter)
     image_size = choose_image_size(config, source)
     # everything that can be refused is refused before anything is written
     check_names(config, source, image_size)
@@ -61,6 +67,7 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     task = open_task(config, source, image_size, reporter)
     with run_directory.claimed(config, directory):
         _run(task, directory)
+    source.tell_left_out(reporter.message)
     return path
 
 
@@ -83,7 +90,7 @@ def _run(task: Task, directory: Path) -> None:
             "another number of samples: install those of its environment.json or give another --out"
         )
     Loop(task, store, _stages(task, store), directory, saved).run()
-    names = source.class_names
+    names = source.titles
     save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
     save_png(sample_grid(store, names), directory / "samples.png")
     artifact.save(directory / artifact.FILE_NAME, store, metadata)
@@ -104,8 +111,9 @@ def sized_metadata(
     """What the file will say about itself, its stored set sized to the budget."""
     shape = (len(source.class_names), source.channels, image_size)
     budget = config.bytes or ipc_to_bytes(config.ipc or 1, *shape)
-    # where things lie on the maker's machine is nobody else's business
-    options = {k: v for k, v in changed_options(config).items() if k not in ("data", "out")}
+    # where things lie on the maker's machine is nobody else's business; classes stand beside
+    told = ("data", "out", "classes")
+    options = {k: v for k, v in changed_options(config).items() if k not in told}
     made = {"options": options, "data": source.fingerprint, "versions": versions()}
 
     def describe(spec: StoreSpec) -> Metadata:

@@ -6,13 +6,19 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import safe_open
+
 from gencond_fast.cache import cache_directory
-from gencond_fast.condensation.bank import fill_bank
-from gencond_fast.condensation.measure import chosen_images
+from gencond_fast.condensation.bank import Bank, fill_bank
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks, find_networks
-from gencond_fast.condensation.task import Task, check_names, choose_image_size, open_task
+from gencond_fast.condensation.task import (
+    Task,
+    check_names,
+    choose_image_size,
+    open_config,
+    open_task,
+)
 from gencond_fast.config import Config
-from gencond_fast.data.source import open_source
 from gencond_fast.distributed import Ranks
 from gencond_fast.errors import InputError
 from gencond_fast.progress import Reporter
@@ -71,8 +77,8 @@ def build_statistics(
         OSError: the cache cannot be written.
     """
     start = time.monotonic()
-    ranks = ranks or Ranks()
-    source = open_source(config.data, val_fraction=config.val_fraction, seed=config.seed)
+    ranks, reporter = ranks or Ranks(), reporter or Reporter()
+    source = open_config(config, reporter)
     if ranks.tell(source.fingerprint) != source.fingerprint:
         raise InputError(
             f"{config.data} is not the same on rank {ranks.rank} as on the first one: give all "
@@ -80,7 +86,7 @@ def build_statistics(
         )
     image_size = choose_image_size(config, source)
     check_names(config, source, image_size)
-    task = open_task(config, source, image_size, reporter or Reporter())
+    task = open_task(config, source, image_size, reporter)
     if (first := ranks.tell(task.runtime.describe())) != task.runtime.describe():
         raise InputError(
             f"rank {ranks.rank} runs on {task.runtime.describe()} and the first one on {first}: "
@@ -89,10 +95,11 @@ def build_statistics(
     ranks.connect(task.runtime.device)
     networks = _networks(task, ranks)
     bank = fill_bank(task, networks, ranks)
+    source.tell_left_out(reporter.message)
     return Statistics(
         networks=len(networks),
         augmentations=config.networks.augmentations,
-        images=len(chosen_images(task)),
+        images=_measured_images(bank),
         classes=task.num_classes,
         features=networks.feature_dim,
         frequencies=config.networks.frequencies if bank.waves else None,
@@ -103,6 +110,12 @@ def build_statistics(
         seconds=time.monotonic() - start,
         cache=cache_directory("statistics"),
     )
+
+
+def _measured_images(bank: Bank) -> int:
+    """Images behind the tables, without those that were left out."""
+    with safe_open(bank.moments[0], framework="pt") as file:
+        return int(file.get_tensor("count").sum())
 
 
 def _networks(task: Task, ranks: Ranks) -> FeatureNetworks:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gencond_fast.config import Config
 from gencond_fast.data.normalise import Normalisation, measure
 from gencond_fast.data.sample import Sample, draw_sample
-from gencond_fast.data.source import Source
+from gencond_fast.data.source import Source, open_source
 from gencond_fast.discrepancy import build_discrepancy
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.progress import Reporter
@@ -47,13 +47,31 @@ class Task:
     @property
     def identity(self) -> dict[str, object]:
         """What anything computed from the real images depends on, for cache keys."""
+        left_out = self.source.left_out
         return {
+            **({} if left_out is None else {"left_out": left_out}),
             "fingerprint": self.source.fingerprint,
             "image_size": self.image_size,
             "seed": self.config.seed,
             "train_images": self.config.networks.train_images,
             "precision": self.runtime.describe(),
         }
+
+
+def open_config(config: Config, reporter: Reporter) -> Source:
+    """Opens the data of a config, split and restricted as it says.
+
+    Raises:
+        InputError: the data cannot be used.
+    """
+    return open_source(
+        config.data,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        classes=config.classes,
+        on_bad_image=config.on_bad_image,
+        tell=reporter.message,
+    )
 
 
 def choose_image_size(config: Config, source: Source) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gencond_fast.data.contract import Block, Opened, Split, Subset, files_digest
+from gencond_fast.data.contract import Block, Opened, Split, Subset, files_bytes, files_digest
 from gencond_fast.data.labels import number_classes, stratified_split
 from gencond_fast.data.npz import NpzSplit, read_npz
 from gencond_fast.errors import InputError
@@ -52,7 +52,7 @@ def open_digits() -> Opened:
     kept, apart = stratified_split(labels, DIGITS_VAL_FRACTION, seed=0)
     digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     names = tuple(str(name) for name in digits.target_names)
-    return Opened(names, Subset(both, kept), Subset(both, apart), digest)
+    return Opened(names, Subset(both, kept), Subset(both, apart), digest, images.nbytes)
 
 
 def open_npz(train: Path, val: Path | None, root: Path) -> Opened:
@@ -84,4 +84,5 @@ def open_npz(train: Path, val: Path | None, root: Path) -> Opened:
     if other is not None and val_labels is not None:
         val_split = NpzSplit(other, val_labels)
     files = [train] if val is None else [train, val]
-    return Opened(names, NpzSplit(table, labels), val_split, files_digest(files, root))
+    digest = files_digest(files, root)
+    return Opened(names, NpzSplit(table, labels), val_split, digest, files_bytes(files))

@@ -9,12 +9,14 @@ from PIL import Image
 
 from gencond_fast.data.contract import Load
 from gencond_fast.data.resize import fit
+from gencond_fast.data.skipping import BadImage
 from gencond_fast.errors import InputError
 
 # Only these parsers ever see the bytes, whatever a file is called.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 89_478_485  # from here on Pillow itself warns of a decompression bomb
 
+_SHRINK = "make it smaller or remove it"
 _GRAY_MODES = ("1", "L", "LA")
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -44,9 +46,9 @@ def decode(data: bytes, *, channels: int, where: str, image_size: int | None = N
         uint8 [H, W, channels].
 
     Raises:
-        InputError: the bytes are no image, are cut short, or hold too many pixels.
+        BadImage: the bytes are no image, are cut short, or hold too many pixels.
     """
-    image = _open(data, where)
+    image = open_image(data, where)
     try:
         if image_size is not None:
             _draft(image, image_size)
@@ -55,6 +57,8 @@ def decode(data: bytes, *, channels: int, where: str, image_size: int | None = N
         image = _convert(image, channels)
         if image_size is not None:
             image = fit(image, image_size)
+    except MemoryError:  # says nothing about the image
+        raise
     except Exception as error:  # parsers raise nearly anything on hostile bytes
         raise _undecodable(where, error) from error
     pixels = np.asarray(image)
@@ -70,47 +74,65 @@ def fetch(item: Load, where: str) -> bytes:
     except PermissionError as error:
         raise InputError(f"{where} may not be read; give yourself permission.") from error
     except OSError as error:
-        raise InputError(f"{where} cannot be read ({error}); replace or remove it.") from error
+        raise InputError(
+            f"{where} cannot be read ({error}); replace or remove it, or let `gencond_fast data "
+            "check` list it and leave it out with --on-bad-image skip."
+        ) from error
 
 
 def header(data: bytes, where: str) -> tuple[bool, int]:
     """Returns (whether the image is gray, its shorter side), without decoding pixels.
 
     Raises:
-        InputError: as `decode`, as far as the header shows.
+        BadImage: as `decode`, as far as the header shows.
     """
-    image = _open(data, where)
-    gray = image.mode in _GRAY_MODES or image.mode.startswith("I")
-    return gray, min(image.size)
+    image = open_image(data, where)
+    return is_gray(image.mode), min(image.size)
 
 
-def _open(data: bytes, where: str) -> Image.Image:
+def is_gray(mode: str) -> bool:
+    """Whether images of this Pillow mode are gray."""
+    return mode in _GRAY_MODES or mode.startswith("I")
+
+
+def open_image(data: bytes, where: str) -> Image.Image:
+    """Opens an image as far as its header; the pixels are not decoded.
+
+    Raises:
+        BadImage: the bytes are no image, or claim too many pixels.
+    """
     if not data:
-        raise InputError(f"{where} is empty (0 bytes); replace or remove it.")
+        raise BadImage(where, "is empty (0 bytes)")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError as error:
-        raise InputError(
-            f"{where} is no image in a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM); "
-            "replace or remove it."
+        raise BadImage(
+            where, "is no image in a known format (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM)"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(
-            f"{where} has more than {MAX_PIXELS:,} pixels; make it smaller or remove it."
-        ) from error
+        raise BadImage(where, f"has more than {MAX_PIXELS:,} pixels", _SHRINK) from error
+    except MemoryError:
+        raise
     except Exception as error:  # parsers raise nearly anything on hostile bytes
         raise _undecodable(where, error) from error
     if image.width * image.height > MAX_PIXELS:
-        raise InputError(
-            f"{where} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; "
-            "make it smaller or remove it."
-        )
+        size = f"{image.width}x{image.height}"
+        raise BadImage(where, f"has {size} pixels, more than {MAX_PIXELS:,}", _SHRINK)
     return image
 
 
-def _undecodable(where: str, error: Exception) -> InputError:
-    reason = str(error) or type(error).__name__
-    return InputError(f"{where} cannot be decoded ({reason}); replace or remove it.")
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation 1 … 8 of an image; 1, upright, where the tag is absent or damaged."""
+    try:
+        found = image.getexif().get(_ORIENTATION)
+    except Exception:  # a damaged tag says nothing about the pixels
+        return 1
+    return found if isinstance(found, int) and found in _UPRIGHT else 1
+
+
+def _undecodable(where: str, error: Exception) -> BadImage:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return BadImage(where, f"cannot be decoded ({reason})")
 
 
 def _draft(image: Image.Image, image_size: int) -> None:
@@ -123,11 +145,7 @@ def _draft(image: Image.Image, image_size: int) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # a damaged tag says nothing about the pixels
-        return image
-    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    method = _UPRIGHT.get(orientation(image))
     return image if method is None else image.transpose(method)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Generator
 from functools import partial
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from gencond_fast.data.contract import Block, Opened, Split
-from gencond_fast.data.tree import Listing, arrange, is_hidden, is_image
+from gencond_fast.data.index import read_index
+from gencond_fast.data.tree import Listing, arrange, digest_of
 from gencond_fast.errors import InputError
 
 
@@ -34,6 +34,10 @@ class FolderSplit(Split):
         """See `Split.where`."""
         return f"{self._root}/{self._listing.path(self._rows[index])}"
 
+    def file_name(self, index: int) -> str:
+        """See `Split.file_name`."""
+        return os.fsdecode(self._listing.name(self._rows[index]))
+
 
 def open_folder(root: Path) -> Opened:
     """Opens a tree of class folders, see `tree.arrange`; links to folders are followed.
@@ -41,42 +45,25 @@ def open_folder(root: Path) -> Opened:
     Raises:
         InputError: a folder cannot be read, links to one around it, or `arrange` finds fault.
     """
-    listing = Listing()
-    digest = hashlib.sha256()
-    _scan(root, (), frozenset(), listing, digest)
-    layout = arrange(listing, str(root))
-    train = FolderSplit(root, listing, *layout.train)
-    val = None if layout.val is None else FolderSplit(root, listing, *layout.val)
-    return Opened(layout.class_names, train, val, digest.hexdigest())
+    index = read_index(root)
+    layout = arrange(index.listing, str(root), partial(_note, root))
+    train = FolderSplit(root, index.listing, *layout.train)
+    val = None if layout.val is None else FolderSplit(root, index.listing, *layout.val)
+    size = sum(int(index.sizes[rows].sum()) for rows, _ in (layout.train, layout.val or _NONE))
+    return Opened(
+        layout.class_names, train, val, digest_of(index.digest, layout), size, layout.titles
+    )
 
 
-def _scan(
-    folder: Path,
-    parts: tuple[str, ...],
-    around: frozenset[tuple[int, int]],
-    listing: Listing,
-    digest: hashlib._Hash,
-) -> None:
+_NONE = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+
+def _note(root: Path, path: str) -> str | None:
+    file = root / path
     try:
-        status = folder.stat()
-        with os.scandir(folder) as found:
-            shown = [(entry.name, entry.is_dir()) for entry in found if not is_hidden(entry.name)]
-        if (status.st_dev, status.st_ino) in around:
-            raise InputError(f"{folder} links to a folder around it; remove the link.")
-        around |= {(status.st_dev, status.st_ino)}
-        place = listing.add_folder(parts) if parts else None
-        for name in sorted(name for name, is_folder in shown if not is_folder and is_image(name)):
-            place = listing.add_folder(parts) if place is None else place
-            listing.add_image(place, name)
-            file = os.stat(f"{folder}/{name}")
-            line = f"{'/'.join(parts)}/{name}\0{file.st_size}\0{file.st_mtime_ns}\n"
-            digest.update(os.fsencode(line))
-        for name in sorted(name for name, is_folder in shown if is_folder):
-            _scan(folder / name, (*parts, name), around, listing, digest)
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
     except OSError as error:
-        reason = error.strerror or error
-        blamed = error.filename or folder
-        raise InputError(f"{blamed} cannot be read ({reason}); repair or remove it.") from error
+        raise InputError(f"{file} cannot be read ({error.strerror}); repair it.") from error
 
 
 def _contents(path: str) -> bytes:

@@ -64,6 +64,10 @@ class NpzSplit(Split):
                     self._fill(held.stream, target, pixels[start:stop])
                 yield pixels
 
+    def pieces(self) -> np.ndarray:
+        """See `Split.pieces`: what is compressed can only be read from its start."""
+        return np.array([0, len(self)])
+
     def where(self, index: int) -> str:
         """See `Split.where`."""
         return f"image {index} of {self._path}"

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gencond_fast.data.contract import Block, Load, Opened, Split, files_digest
+from gencond_fast.data.contract import Block, Load, Opened, Split, files_bytes, files_digest
 from gencond_fast.data.labels import number_classes
+from gencond_fast.data.skipping import BadImage
 from gencond_fast.errors import InputError
 
 IMAGE_COLUMNS = ("img", "image")
@@ -52,6 +53,10 @@ class ParquetSplit(Split):
         shard = self._shards[int(np.searchsorted(self._firsts, index, side="right")) - 1]
         return f"row {index - shard.first} of {shard.path}"
 
+    def pieces(self) -> np.ndarray:
+        """See `Split.pieces`: a row group is read from its start."""
+        return np.unique(np.concatenate([shard.first + shard.groups for shard in self._shards]))
+
     def _loads(self, indices: np.ndarray) -> Iterator[Load]:
         edges = np.searchsorted(indices, [*self._firsts, len(self)])
         for shard, start, stop in zip(self._shards, edges[:-1], edges[1:], strict=True):
@@ -77,11 +82,13 @@ class ParquetSplit(Split):
                     for row in wanted[start:stop].tolist():
                         yield partial(self._bytes, cells[row - first], shard.first + row)
                     first += batch.num_rows
+                    if first > wanted[-1]:
+                        break
 
     def _bytes(self, cell: pa.Scalar, index: int) -> bytes:
         data = cell.as_py()
         if data is None:
-            raise InputError(f"{self.where(index)} has no image; fill it in or drop the row.")
+            raise BadImage(self.where(index), "has no image", "fill it in or drop the row")
         return data
 
 
@@ -109,8 +116,9 @@ def open_parquet(train: list[Path], val: list[Path], root: Path) -> Opened:
     location = str(train[0] if len(train) == 1 and not val else root)
     names, labels, val_labels = number_classes(labels, val_labels, names, location)
     val_split = None if val_labels is None else ParquetSplit(val_shards, val_labels)
-    digest = files_digest([*train, *val], root)
-    return Opened(names, ParquetSplit(shards, labels), val_split, digest)
+    files = [*train, *val]
+    digest = files_digest(files, root)
+    return Opened(names, ParquetSplit(shards, labels), val_split, digest, files_bytes(files))
 
 
 def _scan(files: list[Path]) -> tuple[list[_Shard], np.ndarray, tuple[str, ...] | None]:

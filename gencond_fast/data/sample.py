@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from gencond_fast.data.contract import Split
 from gencond_fast.data.labels import shuffled_rank
-from gencond_fast.data.source import Source
+from gencond_fast.data.source import Source, refuse_empty_class
 from gencond_fast.data.stream import stream
 from gencond_fast.errors import InputError
 
@@ -40,7 +41,8 @@ def draw_sample(
     """Draws the same number of training images of every class, decoded, without repetition.
 
     The same source, sizes and seed give the same sample. A class with fewer images gives all it
-    has. A smaller `per_class` or `max_bytes` keeps the first images of each class.
+    has. A smaller `per_class` or `max_bytes` keeps the first images of each class. Where the source
+    skips bad images, the next ones in the random order of their class stand in for them.
 
     Args:
         source: where the images come from.
@@ -51,7 +53,8 @@ def draw_sample(
         workers: decoding threads, as for `stream`.
 
     Raises:
-        InputError: an image cannot be read, or one image of each class exceeds `max_bytes`.
+        InputError: an image cannot be read, one image of each class exceeds `max_bytes`, or no
+            image of a class can be decoded.
         ValueError: `per_class` is below 1.
     """
     if per_class < 1:
@@ -65,25 +68,42 @@ def draw_sample(
             f"{len(source.class_names) * image_bytes:,} bytes and {max_bytes:,} are allowed; "
             "allow more memory or choose a smaller image size."
         )
-    rank = shuffled_rank(labels, seed)
-    chosen = np.flatnonzero(rank < share)
-    place = np.empty(len(chosen), dtype=np.int64)
-    place[np.lexsort((rank[chosen], labels[chosen]))] = np.arange(len(chosen))
-
+    order = np.lexsort((shuffled_rank(labels, seed), labels))
+    chosen = wanted = _first(order, share, source.train)
     images = torch.empty((len(chosen), source.channels, image_size, image_size), dtype=torch.uint8)
-    places = torch.from_numpy(place)
-    done = 0
-    for batch in stream(
-        source.train,
-        channels=source.channels,
-        image_size=image_size,
-        batch_size=_BATCH,
-        indices=chosen,
-        workers=workers,
-    ):
-        images[places[done : done + len(batch.images)]] = batch.images
-        done += len(batch.images)
-    return Sample(images, torch.from_numpy(np.sort(labels[chosen])))
+    held = np.full(len(chosen), -1, dtype=np.int64)  # the row of the image at each place
+    while len(wanted):  # once, unless some of them turn out to be bad
+        places = np.flatnonzero(held < 0)[np.argsort(wanted)]
+        rows = np.sort(wanted)
+        for batch in stream(
+            source.train,
+            channels=source.channels,
+            image_size=image_size,
+            batch_size=_BATCH,
+            indices=rows,
+            workers=workers,
+        ):
+            found = batch.indices.numpy()
+            place = places[np.searchsorted(rows, found)]
+            images[torch.from_numpy(place)] = batch.images
+            held[place] = found
+        chosen = _first(order, share, source.train)
+        wanted = np.setdiff1d(chosen, held)
+    counts = np.bincount(labels[chosen], minlength=len(source.class_names))
+    refuse_empty_class(counts, source.class_names, source.location)
+    if not np.array_equal(held, chosen):
+        by_row = np.argsort(held)
+        images = images[torch.from_numpy(by_row[np.searchsorted(held, chosen, sorter=by_row)])]
+    return Sample(images, torch.from_numpy(labels[chosen]))
+
+
+def _first(order: np.ndarray, share: int, split: Split) -> np.ndarray:
+    """The first rows of each class in an order of classes, but for those that are left out."""
+    if split.skipping is not None:
+        order = order[~split.skipping(order)]
+    counts = np.bincount(split.labels[order])
+    within = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return order[within < share]
 
 
 def _affordable(counts: np.ndarray, per_class: int, limit: int) -> int:

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable
-from contextlib import closing
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from gencond_fast.data.arrays import open_digits, open_npz
+from gencond_fast.data.badlist import read_bad_list
+from gencond_fast.data.classes import find_classes, select
 from gencond_fast.data.contract import Opened, Split, Subset
-from gencond_fast.data.decode import fetch, header
-from gencond_fast.data.folder import open_folder
+from gencond_fast.data.inspection import inspect
 from gencond_fast.data.labels import stratified_split
-from gencond_fast.data.parquet import open_parquet
-from gencond_fast.data.tar import open_tar
-from gencond_fast.data.tree import VAL_NAMES
+from gencond_fast.data.opening import KNOWN_NAMES, open_data
+from gencond_fast.data.skipping import Skipping
 from gencond_fast.errors import InputError
 
 __all__ = ["KNOWN_NAMES", "Source", "Split", "open_source"]
 
-KNOWN_NAMES: dict[str, Callable[[], Opened]] = {"digits": open_digits}
-
-_KINDS = (
-    "give a folder of class folders, a .tar of one, .parquet files, a .npz file, or a known "
-    f"name ({', '.join(KNOWN_NAMES)})"
-)
-_COMPRESSED = (".tgz", ".gz", ".bz2", ".xz", ".zst", ".zip", ".7z")
-_HEADERS_AT_ONCE = 64
 _FINGERPRINT_DIGITS = 32
 
 
@@ -42,31 +31,69 @@ class Source:
     Attributes:
         location: what the user called it.
         class_names: the name of label k at place k.
+        titles: readable names, in the same order; the class names where there are none.
         channels: 1 if every image is gray, else 3.
         train: the training split.
         val: the validation split, or None.
         fingerprint: 32 hex digits that change with the data (files by name, size and time of
-            modification, arrays by content) and with the split.
+            modification, arrays by content), with the split and with the choice of classes.
         native_size: shorter side of the first training image.
     """
 
     location: str
     class_names: tuple[str, ...]
+    titles: tuple[str, ...]
     channels: int
     train: Split
     val: Split | None
     fingerprint: str
     native_size: int
 
+    @property
+    def left_out(self) -> dict[str, object] | None:
+        """What names the images that are left out from the start, None if all must be decoded.
 
-def open_source(data: str, *, val_fraction: float | None = None, seed: int = 0) -> Source:
+        Part of the key of everything computed from the images and kept.
+        """
+        if self.train.skipping is None:
+            return None
+        known = hashlib.sha256(self.train.skipping.known.tobytes()).hexdigest()
+        return {"on_bad_image": "skip", "known": known}
+
+    def tell_left_out(self, tell: Callable[[str], None]) -> None:
+        """Counts the images left out so far in a line, if there were any: a job's last word."""
+        splits = [split for split in (self.train, self.val) if split is not None]
+        skipped = [split.skipping for split in splits if split.skipping is not None]
+        count, known = sum(map(len, skipped)), sum(len(each.known) for each in skipped)
+        if count:
+            tell(
+                f"left out {count:,} of {sum(map(len, splits)):,} images, which cannot be decoded: "
+                f"{known:,} known from `gencond_fast data check`, {count - known:,} met on the way"
+            )
+
+
+def open_source(
+    data: str,
+    *,
+    val_fraction: float | None = None,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    in_given_order: bool = False,
+    on_bad_image: Literal["error", "skip"] = "error",
+    tell: Callable[[str], None] = lambda line: None,
+) -> Source:
     """Opens a data set by path or name, reading labels and as few image headers as it can.
 
     Kinds: a folder `train/CLASS/*` with `val`, `validation` or `test` beside it, or just
     `CLASS/*`; an uncompressed `.tar` of such a folder; a folder or file of parquet in the hub's
     layout; a `.npz` file or a folder with `train.npz`; a known name (`digits`, while `./digits`
-    is a folder). Where a source
-    has more than one validation split, `val` goes before `validation` and `test`.
+    is a folder). Where a source has more than one validation split, `val` goes before
+    `validation` and `test`.
+
+    With `on_bad_image="skip"`, images whose content cannot be decoded take part in nothing. Those
+    that `gencond_fast data check` has listed are not touched; the others are named when they are
+    met, and which of the two an image is changes no result. An image that is gone or may not be
+    read is an error unless it is listed.
 
     Memory: 8 bytes an image for labels and 16 to 70 for finding it (file names are the most of
     it), none for pixels.
@@ -74,8 +101,13 @@ def open_source(data: str, *, val_fraction: float | None = None, seed: int = 0) 
     Args:
         data: path or known name.
         val_fraction: share of every class to set apart for validation, 0 < share < 1, for a
-            source that has no validation split of its own.
+            source that has no validation split of its own. The same images of a class are set
+            apart whichever classes are chosen.
         seed: chooses which images are set apart.
+        classes: names of the classes to keep, at least two; None keeps all.
+        in_given_order: label k is `classes[k]`; else the classes keep the order of the data.
+        on_bad_image: `error` or `skip`, see above.
+        tell: called with a line for each bad image that is met.
 
     Raises:
         InputError: one sentence that names what is wrong and what to do.
@@ -84,7 +116,7 @@ def open_source(data: str, *, val_fraction: float | None = None, seed: int = 0) 
         raise InputError(
             f"val_fraction is {val_fraction}; choose a share between 0 and 1, such as 0.1."
         )
-    opened = KNOWN_NAMES[data]() if data in KNOWN_NAMES else _open_path(data)
+    opened = open_data(data)
     if len(opened.class_names) < 2:
         raise InputError(
             f"{data} has only one class, {opened.class_names[0]!r}; add images of another."
@@ -93,84 +125,32 @@ def open_source(data: str, *, val_fraction: float | None = None, seed: int = 0) 
     if val_fraction is not None:
         train, val = _set_apart(opened, data, val_fraction, seed)
         digest = hashlib.sha256(f"{digest} {val_fraction!r} {seed}".encode()).hexdigest()
-    channels, native_size = _inspect(opened)
+    names, titles = opened.class_names, opened.titles or opened.class_names
+    if classes is not None:
+        kept = find_classes(classes, names, opened.titles, data)
+        kept = kept if in_given_order else sorted(kept)
+        if kept != list(range(len(names))):
+            train = select(train, kept, len(names))
+            val = None if val is None else select(val, kept, len(names))
+            names, titles = (tuple(each[label] for label in kept) for each in (names, titles))
+            digest = hashlib.sha256(f"{digest} {json.dumps(names)}".encode()).hexdigest()
+    if on_bad_image == "skip":
+        _skip(opened, (train, val), names, data, tell)
+    channels, native_size = inspect((train, val), f"{digest} {on_bad_image}")
+    if not native_size:
+        raise InputError(
+            f"{data} holds no image that can be decoded; see `gencond_fast data check`."
+        )
     return Source(
         location=data,
-        class_names=opened.class_names,
+        class_names=names,
+        titles=titles,
         channels=channels,
         train=train,
         val=val,
         fingerprint=digest[:_FINGERPRINT_DIGITS],
         native_size=native_size,
     )
-
-
-def _open_path(data: str) -> Opened:
-    path = Path(data).expanduser()
-    try:
-        if path.is_dir():
-            return _open_directory(path)
-        if not path.exists():
-            raise InputError(f"{data} does not exist; {_KINDS}.")
-    except OSError as error:
-        raise InputError(f"{data} cannot be read ({error.strerror}); repair it.") from error
-    suffix = path.suffix.lower()
-    if suffix == ".tar":
-        return open_tar(path)
-    if suffix == ".parquet":
-        return open_parquet([path], [], path.parent)
-    if suffix == ".npz":
-        return open_npz(path, None, path.parent)
-    if suffix in _COMPRESSED:
-        raise InputError(
-            f"{data} is compressed and cannot be read image by image; extract it, or make it an "
-            "uncompressed .tar."
-        )
-    raise InputError(f"{data} is no known kind of data; {_KINDS}.")
-
-
-def _open_directory(path: Path) -> Opened:
-    for folder in (path, path / "data"):  # the hub keeps its parquet files in data/
-        files = _visible(folder, ".parquet")
-        if files:
-            train, val = _by_split(files, folder)
-            return open_parquet(train, val, folder)
-    arrays = _visible(path, ".npz")
-    if arrays:
-        train, val = _by_split(arrays, path)
-        if len(train) > 1 or len(val) > 1:
-            raise InputError(
-                f"{path} holds several .npz files for one split; keep one train.npz and one "
-                "val.npz or test.npz."
-            )
-        return open_npz(train[0], val[0] if val else None, path)
-    return open_folder(path)
-
-
-def _visible(folder: Path, suffix: str) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() == suffix and not file.name.startswith(".")
-    )
-
-
-def _by_split(files: list[Path], folder: Path) -> tuple[list[Path], list[Path]]:
-    """Sorts files into train and validation by the first word of their names."""
-    named: dict[str, list[Path]] = {}
-    for file in files:
-        named.setdefault(re.split(r"[-_.]", file.name)[0], []).append(file)
-    val = next((named[name] for name in VAL_NAMES if name in named), [])
-    if "train" in named:
-        return named["train"], val
-    if val:
-        raise InputError(
-            f"{folder} holds {val[0].name} but no training file; add train{val[0].suffix} or "
-            "give that file itself as the data."
-        )
-    return files, []
 
 
 def _set_apart(opened: Opened, data: str, fraction: float, seed: int) -> tuple[Split, Split]:
@@ -187,23 +167,32 @@ def _set_apart(opened: Opened, data: str, fraction: float, seed: int) -> tuple[S
     return Subset(opened.train, kept), Subset(opened.train, apart)
 
 
-def _inspect(opened: Opened) -> tuple[int, int]:
-    """Returns (channels, shorter side of the first image), reading up to the first colour image."""
-    native_size = 0
-    for split in (opened.train, opened.val):
+def _skip(
+    opened: Opened,
+    splits: tuple[Split, Split | None],
+    names: tuple[str, ...],
+    data: str,
+    tell: Callable[[str], None],
+) -> None:
+    """Lets the splits leave out what cannot be decoded, beginning with what a check has listed."""
+    listed = read_bad_list(opened.digest, names)
+    for split, part in zip(splits, ("train", "val" if opened.val else "train"), strict=True):
         if split is None:
             continue
-        if split.shape is not None:
-            native_size = native_size or min(split.shape[:2])
-            if split.shape[2] == 3:
-                return 3, native_size
-            continue
-        order = np.arange(len(split))
-        with closing(split.read(order, _HEADERS_AT_ONCE)) as blocks:
-            for index, item in enumerate(chain.from_iterable(blocks)):
-                where = split.where(index)
-                gray, short = header(fetch(item, where), where)
-                native_size = native_size or short
-                if not gray:
-                    return 3, native_size
-    return 1, native_size
+        rows = np.zeros(0, dtype=np.int64) if listed is None else listed.rows(part)
+        places = split.origin(np.arange(len(split))) if len(rows) else rows
+        split.skipping = Skipping(np.flatnonzero(np.isin(places, rows)), tell)
+    train = splits[0]
+    assert train.skipping is not None
+    good = np.delete(train.labels, train.skipping.known)
+    refuse_empty_class(np.bincount(good, minlength=len(names)), names, data)
+
+
+def refuse_empty_class(counts: np.ndarray, names: Sequence[str], data: str) -> None:
+    """Raises InputError naming the first class whose images were all left out, if there is one."""
+    if not counts.all():
+        raise InputError(
+            f"{data} has no image of the class {names[int(np.argmin(counts))]!r} that can be "
+            "decoded; replace its images (`gencond_fast data check` lists them) or leave the class "
+            "out with --classes."
+        )

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gencond_fast.data.contract import Block, Split
+from gencond_fast.data.contract import Block, Load, Split
 from gencond_fast.data.decode import decode, fetch
 from gencond_fast.data.resize import fit_array, with_channels
+from gencond_fast.data.skipping import BadImage
 
 _BATCHES_AHEAD = 2
 _TASKS_PER_WORKER = 2
@@ -28,11 +29,14 @@ class Batch:
         images: uint8 [B, channels, S, S], contiguous.
         labels: int64 [B].
         indices: int64 [B], ascending.
+        done: how many of the images wanted are behind the reader once this batch is used, those
+            left out included: where to go on after an interruption.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     indices: torch.Tensor
+    done: int
 
 
 def stream(
@@ -50,6 +54,10 @@ def stream(
     The images are the same for any `workers` and `batch_size`. Threads end with the iterator,
     also when it is closed or dropped early.
 
+    Where the split skips bad images, a batch is what is left of its `batch_size` images: shorter,
+    and not filled up, so that the others are in the same batches whether an image is bad or not.
+    A batch of which nothing is left does not appear.
+
     Args:
         split: the images.
         channels: 1 or 3.
@@ -62,7 +70,8 @@ def stream(
         An iterator of `Batch`.
 
     Raises:
-        InputError: while iterating, when an image or its container cannot be read.
+        InputError: while iterating, when an image or its container cannot be read; `BadImage`
+            for an image that cannot be decoded, unless the split skips those.
         ValueError: at once, when an argument is out of range.
     """
     if channels not in (1, 3):
@@ -106,9 +115,11 @@ def _batches(
         # Never asks for more than there is: at its end a read closes the files of its loads.
         pairs = ((part, next(blocks)) for part in parts)
         if _ready(split.shape, target.size):
+            done = 0
             for part, block in pairs:
                 assert isinstance(block, np.ndarray)
-                yield _batch(split, part, _crop(block, target))
+                done += len(part)
+                yield _batch(split, part, _crop(block, target), done)
         else:
             yield from _decoded(split, target, pairs, workers)
 
@@ -118,13 +129,15 @@ def _decoded(
 ) -> Iterator[Batch]:
     pool = ThreadPoolExecutor(workers, thread_name_prefix="gencond-decode")
     pending: deque[_Pending] = deque()
+    done = 0
     try:
         for part, block in pairs:
-            pending.append(_Pending(pool, split, target, part, block, workers))
+            done += len(part)
+            pending.append(_Pending(pool, split, target, part, block, workers, done))
             if len(pending) > _BATCHES_AHEAD:
-                yield pending.popleft().wait()
+                yield from pending.popleft().wait()
         while pending:
-            yield pending.popleft().wait()
+            yield from pending.popleft().wait()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -140,35 +153,57 @@ class _Pending:
         part: np.ndarray,
         block: Block,
         workers: int,
+        done: int,
     ) -> None:
         self._split = split
         self._part = part
+        self._done = done
         self._images = target.empty(len(part))
+        skipping = split.skipping
+        self._bad = np.zeros(len(part), dtype=bool) if skipping is None else skipping(part)
         step = -(-len(part) // (_TASKS_PER_WORKER * workers))
-        self._tasks: list[Future[None]] = [
-            pool.submit(
-                _fill, self._images[at : at + step], block[at : at + step], part[at:], split, target
-            )
+        self._tasks: list[Future[list[tuple[int, BadImage]]]] = [
+            pool.submit(self._fill, block[at : at + step], at, target)
             for at in range(0, len(part), step)
         ]
 
-    def wait(self) -> Batch:
+    def _fill(self, block: Block, start: int, target: _Target) -> list[tuple[int, BadImage]]:
+        """Decodes some of the images, and gives back the places of those it could not."""
+        met = []
+        for place, item in enumerate(block, start):
+            if self._bad[place]:
+                continue
+            try:
+                self._images[place] = _pixels(item, self._split, int(self._part[place]), target)
+            except BadImage as error:
+                if self._split.skipping is None:
+                    raise
+                met.append((place, error))
+        return met
+
+    def wait(self) -> Iterator[Batch]:
+        """The batch, or nothing where all of it is left out."""
         for task in self._tasks:
-            task.result()
-        return _batch(self._split, self._part, self._images)
+            for place, error in task.result():
+                assert self._split.skipping is not None
+                self._split.skipping.meet(int(self._part[place]), error)
+                self._bad[place] = True
+        part, images = self._part, self._images
+        if self._bad.any():
+            part, images = part[~self._bad], images[~self._bad]
+        if len(part):
+            yield _batch(self._split, part, images, self._done)
 
 
-def _fill(
-    out: np.ndarray, block: Block, indices: np.ndarray, split: Split, target: _Target
-) -> None:
-    for image, item, index in zip(out, block, indices, strict=False):
-        if isinstance(item, np.ndarray):
-            pixels = fit_array(with_channels(item, target.channels), target.size)
-        else:
-            where = split.where(int(index))
-            data = fetch(item, where)
-            pixels = decode(data, channels=target.channels, where=where, image_size=target.size)
-        image[...] = pixels.transpose(2, 0, 1)
+def _pixels(item: Load | np.ndarray, split: Split, index: int, target: _Target) -> np.ndarray:
+    """One image in its final form, uint8 [channels, S, S]."""
+    if isinstance(item, np.ndarray):
+        pixels = fit_array(with_channels(item, target.channels), target.size)
+    else:
+        where = split.where(index)
+        data = fetch(item, where)
+        pixels = decode(data, channels=target.channels, where=where, image_size=target.size)
+    return pixels.transpose(2, 0, 1)
 
 
 def _ready(shape: tuple[int, int, int] | None, size: int) -> bool:
@@ -185,9 +220,10 @@ def _crop(block: np.ndarray, target: _Target) -> np.ndarray:
     return out
 
 
-def _batch(split: Split, part: np.ndarray, images: np.ndarray) -> Batch:
+def _batch(split: Split, part: np.ndarray, images: np.ndarray, done: int) -> Batch:
     return Batch(
         images=torch.from_numpy(images),
         labels=torch.from_numpy(split.labels[part]),
         indices=torch.from_numpy(part.copy()),
+        done=done,
     )

@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from gencond_fast.data.annotations import NOTES
 from gencond_fast.data.contract import Block, Opened, Split, files_digest
-from gencond_fast.data.tree import Listing, arrange, is_hidden, is_image
+from gencond_fast.data.tree import Lister, Listing, arrange, is_hidden, is_image
 from gencond_fast.errors import InputError
 
 
@@ -46,6 +47,10 @@ class TarSplit(Split):
         """See `Split.where`."""
         return f"{self._listing.path(self._rows[index])} in {self._path}"
 
+    def file_name(self, index: int) -> str:
+        """See `Split.file_name`."""
+        return os.fsdecode(self._listing.name(self._rows[index]))
+
 
 def open_tar(path: Path) -> Opened:
     """Opens an uncompressed archive of class folders, see `tree.arrange`.
@@ -54,28 +59,41 @@ def open_tar(path: Path) -> Opened:
         InputError: the archive is damaged or cut short, an image in it is a link or has a path
             that leaves the archive, or `arrange` finds fault.
     """
-    listing = Listing()
+    lister = Lister()
     offsets, sizes = array("q"), array("q")
+    notes: dict[str, tuple[int, int]] = {}
     for member in _members(path):
         parts = _parts(member, path)
         if not parts or any(is_hidden(part) for part in parts):
             continue
         if member.isdir():
-            listing.add_folder(parts)
+            lister.add_folder(parts)
         elif is_image(parts[-1]):
             if not member.isreg() or member.issparse():
                 raise InputError(
                     f"{member.name} in {path} is a link or no plain file; write the archive again "
                     "with tar --dereference --hard-dereference."
                 )
-            listing.add_image(listing.add_folder(parts[:-1]), parts[-1])
+            lister.add_image(lister.add_folder(parts[:-1]), parts[-1])
             offsets.append(member.offset_data)
             sizes.append(member.size)
-    layout = arrange(listing, str(path))
+        elif parts[-1] in NOTES and member.isreg() and not member.issparse():
+            notes["/".join(parts)] = (member.size, member.offset_data)
+    listing = lister.listing()
+    layout = arrange(listing, str(path), partial(_note, path, notes))
     spans = (np.frombuffer(offsets, dtype=np.int64), np.frombuffer(sizes, dtype=np.int64))
     train = TarSplit(path, listing, spans, *layout.train)
     val = None if layout.val is None else TarSplit(path, listing, spans, *layout.val)
-    return Opened(layout.class_names, train, val, files_digest([path], path.parent))
+    digest = files_digest([path], path.parent)  # labels inside the archive included
+    size = path.stat().st_size
+    return Opened(layout.class_names, train, val, digest, size, layout.titles)
+
+
+def _note(path: Path, notes: dict[str, tuple[int, int]], name: str) -> str | None:
+    if name not in notes:
+        return None
+    with _open_file(path) as file:
+        return _contents(file.fileno(), *notes[name]).decode(errors="replace")
 
 
 def _members(path: Path) -> Iterator[tarfile.TarInfo]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from pydantic import ConfigDict
@@ -14,6 +14,7 @@ from torch import Tensor
 from gencond_fast.artifact import Artifact, load
 from gencond_fast.budget import bits_per_class, bytes_to_ipc
 from gencond_fast.config import Count, EvaluateConfig, Fraction
+from gencond_fast.data.classes import MissingClass, find_classes
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import Source, open_source
@@ -62,8 +63,9 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     """
     reporter = reporter or Reporter()
     artifact = load(config.run)
-    source = _open_test(config, artifact)
-    if source.fingerprint != artifact.metadata.made.get("data"):
+    source = _open_test(config, artifact, reporter)
+    # the choice of classes is part of the fingerprint
+    if config.classes is None and source.fingerprint != artifact.metadata.made.get("data"):
         # times of modification count, so a copy of the same files may differ too
         reporter.message(
             f"note: {config.data} is not, file for file, the data of the condensation; a part that "
@@ -76,6 +78,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     total = len(sets) * len(config.models) * config.seeds * config.epochs
     with reporter.task("students", total) as progress:
         rows = tuple(bench.row(each, model, progress) for each in sets for model in config.models)
+    source.tell_left_out(reporter.message)
     shape = (spec.num_classes, spec.channels, spec.image_size)
     ipc = bytes_to_ipc(artifact.size, *shape)
     return EvaluationResult(
@@ -86,7 +89,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         ipc=ipc,
         ipc_uint8=4 * ipc,
         bits_per_class=bits_per_class(artifact.size, spec.num_classes),
-        test_images=len(source.val or ()),
+        test_images=_tested(source),
         environment=describe() | {"runtime": runtime.describe()},
     )
 
@@ -117,6 +120,7 @@ class _Bench:
         self._source = source
         self._runtime = runtime
         self._protocol = protocol
+        self._index, self._labels = _chosen_samples(artifact, source.class_names, runtime.device)
         self._normalisation = Normalisation(artifact.metadata.mean, artifact.metadata.std)
         for model in config.models:
             self._student(model, seed=0)
@@ -149,10 +153,9 @@ class _Bench:
 
     def condensed(self) -> TrainingSet:
         """The file's own images: always the same, or fresh ones every epoch."""
-        index = torch.arange(self._spec.samples, device=self._runtime.device)
+        index, labels = self._index, self._labels
 
         def draw(seed: int) -> tuple[Tensor, Callable[[int], Tensor]]:
-            labels = self._store.labels(index)
             if self._config.split == "stream":
                 return labels, lambda epoch: self._decode(index, named_rng(seed, "fresh", epoch))
             stored = self._decode(index, None)
@@ -187,30 +190,68 @@ class _Bench:
         return torch.cat(parts)
 
     def _student(self, model: str, seed: int) -> Classifier:
-        spec = self._spec
-        return build_classifier(model, spec.channels, spec.num_classes, spec.image_size, seed=seed)
+        spec, classes = self._spec, len(self._source.class_names)
+        return build_classifier(model, spec.channels, classes, spec.image_size, seed=seed)
 
 
-def _open_test(config: EvaluateConfig, artifact: Artifact) -> Source:
-    """The data set, split as it was for the condensation, with the same classes."""
+def _chosen_samples(
+    artifact: Artifact, class_names: tuple[str, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The stored samples of the classes, and their labels among them: int64 [n] each."""
+    number = {name: label for label, name in enumerate(class_names)}
+    new = torch.tensor([number.get(name, -1) for name in artifact.metadata.class_names])
+    index = torch.arange(artifact.metadata.store.samples, device=device)
+    labels = new.to(device)[artifact.store.labels(index)]
+    return index[labels >= 0], labels[labels >= 0]
+
+
+def _tested(source: Source) -> int:
+    """Images of the validation split, less those that are left out."""
+    assert source.val is not None
+    return len(source.val) - len(source.val.skipping or ())
+
+
+def _open_test(config: EvaluateConfig, artifact: Artifact, reporter: Reporter) -> Source:
+    """The data set, split as it was for the condensation, with the classes of the file."""
     options = artifact.metadata.made.get("options", {})
     split = parse(_Split, options if isinstance(options, dict) else {})
-    source = open_source(config.data, val_fraction=split.val_fraction, seed=split.seed)
+    classes = _chosen_classes(config, artifact)
+    try:
+        source = open_source(
+            config.data,
+            val_fraction=split.val_fraction,
+            seed=split.seed,
+            classes=classes,
+            in_given_order=True,
+            on_bad_image=config.on_bad_image,
+            tell=reporter.message,
+        )
+    except MissingClass as error:
+        raise InputError(
+            f"{config.data} has other classes than {config.run}, which has {error.name!r}: "
+            "give the data that it was condensed from"
+        ) from None
     if source.val is None:
         raise InputError(
             f"{config.data} has no validation split to test on: condense with --val-fraction 0.1, "
             "which sets a part of the data apart for it"
         )
-    if source.class_names != artifact.metadata.class_names:
-        strange = set(source.class_names) ^ set(artifact.metadata.class_names)
-        example = f", such as {sorted(strange)[0]!r}" if strange else " in another order"
-        raise InputError(
-            f"{config.data} has other classes than {config.run}{example}: "
-            "give the data that it was condensed from"
-        )
+    if not len(source.val):
+        raise InputError(f"{config.data} has no test image of any class of {config.run}")
+    if config.classes is not None and source.channels == 1:
+        # some classes of a colour set may well be gray
+        source = replace(source, channels=artifact.metadata.store.channels)
     if source.channels != artifact.metadata.store.channels:
         raise InputError(
             f"{config.data} has images of {source.channels} channel(s), {config.run} has "
             f"{artifact.metadata.store.channels}: give the data that it was condensed from"
         )
     return source
+
+
+def _chosen_classes(config: EvaluateConfig, artifact: Artifact) -> list[str]:
+    """The classes of the file, or those of them that are asked for, in the order of the file."""
+    names = artifact.metadata.class_names
+    if config.classes is None:
+        return list(names)
+    return [names[label] for label in sorted(find_classes(config.classes, names, None, config.run))]

@@ -13,8 +13,8 @@ from torch import Tensor
 from gencond_fast.files import write_atomic
 from gencond_fast.models.store import StoredSet
 
-_ROWS = 20
-_COLUMNS = 12
+GRID_ROWS = 20
+GRID_COLUMNS = 12
 _SIDE = 48  # pixels of a cell, at least
 _GAP = 2
 _FONT_SIZE = 13
@@ -27,11 +27,11 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def sample_grid(
-    store: StoredSet, class_names: Sequence[str], *, columns: int = _COLUMNS
+    store: StoredSet, class_names: Sequence[str], *, columns: int = GRID_COLUMNS
 ) -> Image.Image:
     """Stored samples, one row a class: the first 20 classes and up to 12 samples of each."""
     spec = store.spec
-    rows, columns = min(spec.num_classes, _ROWS), min(spec.per_class, _COLUMNS, columns)
+    rows, columns = min(spec.num_classes, GRID_ROWS), min(spec.per_class, GRID_COLUMNS, columns)
     index = (torch.arange(rows)[:, None] * spec.per_class + torch.arange(columns)).flatten()
     index = index.to(next(store.parameters()).device)
     pictures = np.concatenate([to_uint8(store(part)) for part in index.split(columns)])
@@ -41,8 +41,8 @@ def sample_grid(
 def real_grid(images: Tensor, labels: Tensor, class_names: Sequence[str]) -> Image.Image:
     """Real images in the same layout: uint8 [N, channels, S, S] with labels int64 [N]."""
     pictures = images.permute(0, 2, 3, 1)
-    rows = range(min(len(class_names), _ROWS))
-    return _sheet([pictures[labels == row][:_COLUMNS].numpy() for row in rows], class_names)
+    rows = range(min(len(class_names), GRID_ROWS))
+    return _sheet([pictures[labels == row][:GRID_COLUMNS].numpy() for row in rows], class_names)
 
 
 def _sheet(rows: Sequence[np.ndarray], class_names: Sequence[str]) -> Image.Image:

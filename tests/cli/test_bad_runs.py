@@ -60,7 +60,7 @@ EVALUATE = {
         "d.txt is no usable condensed file",
     ),
     "no val split": (
-        lambda r, t: (r, "--data", write_tree(t / "set", MADE)),
+        lambda r, t: (r, "--data", write_tree(t / "set", pictures(2, tuple("0123456789")))),
         "has no validation split to test on: condense with --val-fraction 0.1",
     ),
     "other classes": (

@@ -9,8 +9,7 @@ from command_line import TINY, call, metrics
 from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.live import LiveStatistics
 from gencond_fast.condensation.networks import build_networks
-from gencond_fast.condensation.task import open_task
-from gencond_fast.data.source import open_source
+from gencond_fast.condensation.task import open_config, open_task
 from gencond_fast.options import resolve
 from gencond_fast.progress import Reporter
 
@@ -23,7 +22,7 @@ def parts():
         {"data": "digits", "out": "", "networks": networks | {"images_per_class": None}},
         {"losses": {"discrepancies": {"mean": 1.0, "cf": 1.0}}},
     )
-    source = open_source(config.data, val_fraction=None, seed=0)
+    source = open_config(config, Reporter())
     task = open_task(config, source, source.native_size, Reporter())
     networks = build_networks(task)
     return task, networks, build_bank(task, networks)[0]

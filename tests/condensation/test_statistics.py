@@ -33,7 +33,7 @@ SMALL = (
 
 def open_task(*assignments, data="digits"):
     config = resolve({"data": data, "out": "."}, parse_assignments([*SMALL, *assignments]))
-    source = open_source(data, seed=config.seed)
+    source = open_source(data, seed=config.seed, on_bad_image=config.on_bad_image)
     side = source.native_size
     sample = draw_sample(
         source,

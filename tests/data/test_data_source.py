@@ -22,7 +22,8 @@ from image_builders import (
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from gencond_fast.data import open_source, stream
+from gencond_fast.data import inspection, open_source, stream
+from gencond_fast.data.decode import header
 from gencond_fast.errors import InputError
 
 CLASSES = ("ant", "bee", "cow")
@@ -267,3 +268,23 @@ def test_fingerprint_follows_the_files(tmp_path, container):
     status = some_file.stat()
     os.utime(some_file, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
     assert open_source(str(data)).fingerprint != first
+
+
+def test_that_a_set_is_gray_is_found_once(tmp_path, monkeypatch):
+    """To find no colour every header is read, which nobody wants at each start."""
+    root = write_tree(tmp_path / "tree", pictures(4, shape=(9, 8)))
+    monkeypatch.setattr(inspection, "_WORTH_KEEPING", 10)
+    reads = []
+
+    def noted(data, where):
+        reads.append(where)
+        return header(data, where)
+
+    monkeypatch.setattr(inspection, "header", noted)
+    for _ in range(2):
+        source = open_source(str(root))
+        assert (source.channels, source.native_size) == (1, 8)
+        assert len(reads) == 12
+    (root / "cow" / "9.png").write_bytes(pictures(1)[0].png)
+    assert open_source(str(root)).channels == 3
+    assert len(reads) == 12 + 13

@@ -1,0 +1,63 @@
+"""What several commands of the command line share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from gencond_fast.errors import InputError
+from gencond_fast.progress import PlainReporter, Reporter, RichReporter
+
+
+class Classes(click.ParamType):
+    """Class names between commas, or a file that holds one a line."""
+
+    name = "NAMES|FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads the names."""
+        from gencond_fast.data.classes import parse_classes
+
+        return parse_classes(value) if isinstance(value, str) else value
+
+
+classes_option = click.option(
+    "--classes", type=Classes(), help="Only these: a,b,c or a file of one a line."
+)
+bad_image_option = click.option(
+    "--on-bad-image",
+    type=click.Choice(["error", "skip"]),
+    help="Stop at an image that cannot be decoded (default), or leave it out.",
+)
+
+
+def explained(text: str, example: str) -> dict[str, str]:
+    """The help of a command, with examples."""
+    return {"help": text, "epilog": "\b\nExamples:\n" + example}
+
+
+def absolute(data: str) -> str:
+    """A path made absolute, so that a run is recognised from any folder; names stay."""
+    from gencond_fast.data.source import KNOWN_NAMES
+
+    path = Path(data).expanduser()
+    return str(path.absolute()) if data not in KNOWN_NAMES and path.exists() else data
+
+
+def check_json(file: Path | None) -> None:
+    """Refuses a --json that could not be written, before the work is done."""
+    if file is not None and not file.absolute().parent.is_dir():
+        raise InputError(f"--json {file}: the folder {file.parent} does not exist")
+    if file is not None and file.is_dir():
+        raise InputError(f"--json {file} is a folder: give the name of a file")
+
+
+def make_reporter(quiet: bool) -> Reporter:
+    """A progress bar on a terminal, lines elsewhere, nothing where that is asked for."""
+    if quiet:
+        return Reporter()
+    console = Console(stderr=True)
+    return RichReporter(console) if console.is_terminal else PlainReporter()

@@ -1,0 +1,84 @@
+"""A part of the classes of a data set, chosen by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gencond_fast.data.contract import Split, Subset
+from gencond_fast.errors import InputError
+
+
+class MissingClass(InputError):
+    """A class that was asked for is not in the data; `name` says which."""
+
+    def __init__(self, name: str, message: str) -> None:
+        self.name = name
+        super().__init__(message)
+
+
+def parse_classes(text: str) -> tuple[str, ...]:
+    """Class names as a user writes them: a file with one a line, or names between commas.
+
+    Raises:
+        InputError: there is no name in it, or the file cannot be read.
+    """
+    path = Path(text).expanduser()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--classes {text} cannot be read as text ({error}).") from None
+    names = (name.strip() for name in (text.split(",") if lines is None else lines))
+    kept = tuple(dict.fromkeys(name for name in names if name))
+    if not kept:
+        raise InputError(f"--classes {text!r} names no class; give names between commas or a file.")
+    return kept
+
+
+def find_classes(
+    wanted: Sequence[str], names: Sequence[str], titles: Sequence[str] | None, location: str
+) -> list[int]:
+    """The labels of the wanted classes, in the order they are wanted in.
+
+    Args:
+        wanted: names of classes.
+        names: those of the data set, in label order.
+        titles: their readable names, in the same order, to make out what was meant.
+        location: the data set, for messages.
+
+    Raises:
+        MissingClass: a class is not in the data set.
+        InputError: fewer than two are wanted.
+    """
+    number = {name: label for label, name in enumerate(names)}
+    for name in wanted:
+        if name not in number:
+            hint = _hint(name, names, titles)
+            raise MissingClass(name, f"{location} has no class {name!r}{hint}")
+    if len(set(wanted)) < 2:
+        raise InputError(f"only the class {wanted[0]!r} is chosen; choose at least two.")
+    return [number[name] for name in dict.fromkeys(wanted)]
+
+
+def select(split: Split, labels: Sequence[int], num_classes: int) -> Split:
+    """The images of some classes, which are numbered anew in the order given."""
+    renumbered = np.full(num_classes, -1, dtype=np.int64)
+    renumbered[list(labels)] = np.arange(len(labels))
+    new = renumbered[split.labels]
+    rows = np.flatnonzero(new >= 0)
+    return Subset(split, rows, new[rows])
+
+
+def _hint(name: str, names: Sequence[str], titles: Sequence[str] | None) -> str:
+    """The rest of the sentence: what may have been meant."""
+    meant: dict[str, str] = {}
+    for each, title in zip(names, titles or names, strict=True):
+        shown = each if titles is None else f"{each} ({title})"
+        meant |= {word.strip().lower(): shown for word in (each, *title.split(","))}
+    close = difflib.get_close_matches(name.lower(), meant, n=3, cutoff=0.6)
+    if not close:
+        return f"; it has {len(names)}, such as {', '.join(names[:3])}."
+    return f"; did you mean {' or '.join(dict.fromkeys(meant[word] for word in close))}?"

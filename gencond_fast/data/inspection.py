@@ -1,0 +1,96 @@
+"""What an opened data set needs to know of its images: whether any has colour, and their size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from gencond_fast.cache import cache_directory, cache_key
+from gencond_fast.data.contract import Load, Split
+from gencond_fast.data.decode import decode, fetch, header
+from gencond_fast.data.skipping import BadImage
+from gencond_fast.files import write_text
+
+_HEADERS_AT_ONCE = 64
+_WORTH_KEEPING = 1000  # headers; to find no colour all of them are read
+
+
+def inspect(splits: Sequence[Split | None], digest: str) -> tuple[int, int]:
+    """Finds the channels and the size of images, reading headers up to the first colour image.
+
+    Args:
+        splits: training and validation images.
+        digest: names the data, to remember the answer where many headers were read for it.
+
+    Returns:
+        (3 if any image has colour, else 1; shorter side of the first image that can be decoded,
+        0 where none can).
+
+    Raises:
+        InputError: a header cannot be read.
+    """
+    kept = _kept(digest)
+    if kept is not None and kept.exists():
+        with suppress(OSError, ValueError):
+            channels, native_size = map(int, json.loads(kept.read_text(encoding="utf-8")))
+            return channels, native_size
+    channels, native_size, read = _look(splits)
+    if kept is not None and read > _WORTH_KEEPING:
+        with suppress(OSError):  # it would only have saved time
+            write_text(kept, json.dumps([channels, native_size]))
+    return channels, native_size
+
+
+def _kept(digest: str) -> Path | None:
+    try:
+        return cache_directory("index") / f"{cache_key(kind='inspection', data=digest)}.json"
+    except OSError:
+        return None
+
+
+def _look(splits: Sequence[Split | None]) -> tuple[int, int, int]:
+    """(channels, shorter side of the first image, headers read)."""
+    native_size = read = 0
+    for split in splits:
+        if split is None:
+            continue
+        if split.shape is not None:
+            native_size = native_size or min(split.shape[:2])
+            if split.shape[2] == 3:
+                return 3, native_size, read
+            continue
+        with closing(split.read(np.arange(len(split)), _HEADERS_AT_ONCE)) as blocks:
+            for index, item in enumerate(chain.from_iterable(blocks)):
+                found = _header(split, index, item, first=not native_size)
+                read += 1
+                if found is None:
+                    continue
+                gray, short = found
+                native_size = native_size or short
+                if not gray:
+                    return 3, native_size, read
+    return 1, native_size, read
+
+
+def _header(split: Split, index: int, item: Load, *, first: bool) -> tuple[bool, int] | None:
+    """As `decode.header`, None for an image that is left out."""
+    if split.skipping is None:
+        where = split.where(index)
+        return header(fetch(item, where), where)
+    if index in split.skipping:
+        return None
+    where = split.where(index)
+    data = fetch(item, where)
+    try:
+        gray, short = header(data, where)
+        if first or not gray:  # what decides must not be an image that is left out later
+            decode(data, channels=3, where=where)
+    except BadImage as error:
+        split.skipping.meet(index, error)
+        return None
+    return gray, short
