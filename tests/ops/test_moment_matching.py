@@ -210,13 +210,13 @@ def test_threads_do_not_change_a_bit(isa: str) -> None:
 
 
 def test_is_the_discrepancy_of_that_name() -> None:
-    from gencond_fast.discrepancy import Generated, build_discrepancy
+    from gencond_fast.discrepancy import Generated, Real, build_discrepancy
 
     x, labels, target = torch.randn(50, 12), torch.arange(50) % 5, targets(5, 12)
     generated = Generated(x, labels, gf.class_moments(x, labels, 5), 20)
     for name, std_weight in (("mean", 0.0), ("moments", 1.0)):
         discrepancy = build_discrepancy(name)
-        discrepancy.prepare(target)
+        discrepancy.prepare(Real(target))
         loss = gf.moment_matching_loss(x, labels, target, std_weight=std_weight, stored=20)
         torch.testing.assert_close(discrepancy.loss(generated), loss)
 
