@@ -52,10 +52,15 @@ def facts(out):
 
 
 def on_one(cache):
-    """The program in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GENCOND_FAST_CACHE", str(cache))
-        done = call(*OPTIONS, "--quiet")
+    """The program in this process, with one thread as the ranks, so that networks are the same."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GENCOND_FAST_CACHE", str(cache))
+            done = call(*OPTIONS, "--quiet")
+    finally:
+        torch.set_num_threads(threads)
     assert done.code == 0, done.err
     return facts(done.out)
 
