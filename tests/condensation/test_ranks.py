@@ -14,6 +14,8 @@ import torch
 from command_line import call
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow  # every start of torchrun imports PyTorch three times
+
 OPTIONS = (
     *("stats", "--data", "digits", "--device", "cpu", "--discrepancy", "cf"),
     *("--set", "networks.width=8", "--set", "networks.train_steps=5"),
