@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
 import torch
-from command_line import TINY, call, refused
+from command_line import TINY, call, command, refused
 from image_builders import pictures, write_tree
 from test_statistics import files, open_task
 
@@ -238,6 +239,23 @@ def test_stats_says_what_it_made(cache):
     more = said(call("stats", "--data", "digits", *options, "--discrepancy", "cf", "--quiet").out)
     assert (more["measured"], more["frequencies"]) == ("2", "256")
     assert call("stats", "--data", "digits", "--networks", "0").code == 2
+
+
+def test_two_at_once_share_the_work_of_one(cache):
+    """Whoever comes second, to the networks or to the tables, waits and finds them."""
+    sets = TINY[TINY.index("--set") :]
+    line = command("stats", "--data", "digits", *sets, "--quiet")
+    both = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(int(said(out)["measured"]) for out in outs) == 3
+    made = {path.name: path.read_bytes() for path in files(cache)}
+    left = [path for kind in ("statistics", "networks") for path in (cache / kind).iterdir()]
+    assert all(path.suffix == ".safetensors" for path in left)
+    for path in left:
+        path.unlink()
+    subprocess.run(line, check=True, stdout=subprocess.PIPE)
+    assert made == {path.name: path.read_bytes() for path in files(cache)}
 
 
 SMALL = (

@@ -14,6 +14,8 @@ import torch
 from command_line import call
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow  # every start of torchrun imports PyTorch three times
+
 OPTIONS = (
     *("stats", "--data", "digits", "--device", "cpu", "--discrepancy", "cf"),
     *("--set", "networks.width=8", "--set", "networks.train_steps=5"),
@@ -52,10 +54,15 @@ def facts(out):
 
 
 def on_one(cache):
-    """The program in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GENCOND_FAST_CACHE", str(cache))
-        done = call(*OPTIONS, "--quiet")
+    """The program in this process, with one thread as the ranks, so that networks are the same."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GENCOND_FAST_CACHE", str(cache))
+            done = call(*OPTIONS, "--quiet")
+    finally:
+        torch.set_num_threads(threads)
     assert done.code == 0, done.err
     return facts(done.out)
 
