@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,114 +15,23 @@ from typing import Any
 import click
 
 from gencond_fast._version import __version__
-from gencond_fast.budget import format_bytes, parse_bytes
+from gencond_fast.cli_condense import condense, stats
 from gencond_fast.cli_data import data as data_commands
 from gencond_fast.cli_shared import (
-    absolute,
     bad_image_option,
     check_json,
     classes_option,
     explained,
     make_reporter,
 )
-from gencond_fast.config import OPERATIONS, PRESETS, Config, EvaluateConfig
-from gencond_fast.distributed import speaks, torchrun, world_size
+from gencond_fast.config import EvaluateConfig
+from gencond_fast.distributed import speaks, world_size
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.interrupt import Terminated
-from gencond_fast.options import (
-    parse,
-    parse_assignments,
-    parse_discrepancies,
-    read_yaml,
-    resolve,
-    share_networks,
-)
+from gencond_fast.options import parse, parse_assignments
 from gencond_fast.report.text import print_artifact, print_plain, print_result
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
-class _Bytes(click.ParamType):
-    name = "BYTES"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Reads 40KB and the like."""
-        return parse_bytes(str(value))
-
-
-def _condensing(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options that decide on the data, the networks and the statistics."""
-    options = (
-        click.option(
-            "--data", required=True, help="Image folder, .tar, parquet, .npz or 'digits'."
-        ),
-        click.option(
-            "--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True
-        ),
-        click.option(
-            "--networks", type=int, help="Feature networks, a third random (default 6; quick 4)."
-        ),
-        click.option(
-            "--augmentation",
-            "operations",
-            multiple=True,
-            type=click.Choice(OPERATIONS),
-            help="Of the policy, may be repeated (default: all).",
-        ),
-        click.option(
-            "--discrepancy",
-            "discrepancies",
-            multiple=True,
-            metavar="NAME[:WEIGHT]",
-            help="mean (default), moments, cf; may be repeated.",
-        ),
-        click.option(
-            "--image-size", type=int, help="Side in pixels (default: the data's, at most 64)."
-        ),
-        click.option(
-            "--val-fraction", type=float, help="Share held out, for data without a val split."
-        ),
-        classes_option,
-        bad_image_option,
-        click.option("--seed", type=int, help="Of everything random (default 0)."),
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto."),
-        click.option("--config", "file", type=Path, help="YAML file of options."),
-        click.option(
-            "--set",
-            "assignments",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Any other option; the config.yaml of a run lists all of them.",
-        ),
-        click.option("--quiet", is_flag=True, help="Print the result only."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _resolve(
-    given: dict[str, Any],
-    *,
-    data: str,
-    preset: str,
-    networks: int | None,
-    operations: tuple[str, ...],
-    discrepancies: tuple[str, ...],
-    file: Path | None,
-    assignments: tuple[str, ...],
-    **plain: Any,
-) -> Config:
-    """The config of the file, then the options, then the assignments."""
-    given |= {"data": absolute(data)}
-    given |= {name: value for name, value in plain.items() if value is not None}
-    given["networks"] = share_networks(networks) if networks is not None else {}
-    if operations:
-        given["networks"]["operations"] = operations
-    if discrepancies:
-        given["losses"] = {"discrepancies": parse_discrepancies(discrepancies)}
-    layers = (read_yaml(file) if file else {}, given, parse_assignments(assignments))
-    return resolve(*layers, preset=preset)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -136,55 +45,6 @@ def cli(context: click.Context) -> None:
             f"only stats runs on several ranks, and WORLD_SIZE is {world}: start {command} "
             "without torchrun"
         )
-
-
-@cli.command(
-    **explained(
-        "Condense a data set. Run the same command again to continue after an interruption.",
-        "  gencond_fast condense --data digits --out runs/digits --preset quick\n"
-        "  gencond_fast condense --data /data/cifar10 --out runs/c10 --ipc 1\n"
-        "  gencond_fast condense --data photos.tar --out runs/p --bytes 400KB --image-size 64\n"
-        "  gencond_fast condense --data set.npz --out runs/n --set losses.intra=0.05",
-    )
-)
-@click.option("--out", required=True, help="Run directory, made if missing.")
-@click.option("--ipc", type=int, help="Budget in float32 images a class (default 10).")
-@click.option("--bytes", type=_Bytes(), help="Budget in bytes of the file: 40KB, 1.5MiB.")
-@click.option("--steps", type=int, help="Optimiser steps, warm start included.")
-@_condensing
-def condense(data: str, out: str, steps: int | None, quiet: bool, **plain: Any) -> None:
-    """Parses the options of one condensation and runs it."""
-    # paths are made absolute so that the same run is recognised from any folder
-    given = {"out": str(Path(out).expanduser().absolute())}
-    training = {"training": {"steps": steps}} if steps is not None else {}
-    config = _resolve(given | training, data=data, **plain)
-    from gencond_fast.artifact import load
-    from gencond_fast.condensation import condense as run
-
-    path = run(config, make_reporter(quiet))
-    print_artifact(load(path), path)
-    print(f"next: gencond_fast evaluate {out} --data {data} --control random")
-
-
-@cli.command(
-    **explained(
-        "Train feature networks and measure the real data ahead of the runs that share them.",
-        "  gencond_fast stats --data /data/cifar10\n"
-        "  gencond_fast stats --data /data/cifar10 --networks 12 --discrepancy cf\n"
-        "  torchrun --nproc-per-node 8 -m gencond_fast stats --data /data/imagenet",
-    )
-)
-@_condensing
-def stats(quiet: bool, **plain: Any) -> None:
-    """Builds the statistics bank that condense finds in the cache."""
-    with torchrun() as ranks:
-        config = _resolve({"out": ""}, **plain)
-        from gencond_fast.condensation import build_statistics
-
-        made = build_statistics(config, make_reporter(quiet or not ranks.first), ranks)
-    if ranks.first:
-        size, seconds = format_bytes(made.bytes), f"{made.seconds:.1f}"
-        print_plain(vars(made) | {"bytes": f"{made.bytes:,} ({size})", "seconds": seconds})
 
 
 @cli.command(
@@ -232,7 +92,8 @@ def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **pla
         write_json(file, result.to_plain())
 
 
-cli.add_command(data_commands)
+for _command in (condense, stats, data_commands):
+    cli.add_command(_command)
 
 
 @cli.command(

@@ -34,7 +34,7 @@ bad_image_option = click.option(
 )
 
 
-def explained(text: str, example: str) -> dict[str, str]:
+def explained(text: str, example: str) -> dict[str, Any]:
     """The help of a command, with examples."""
     return {"help": text, "epilog": "\b\nExamples:\n" + example}
 

@@ -14,7 +14,7 @@ import sys
 from contextlib import contextmanager
 from unittest import mock
 
-from gencond_fast import cli, files
+from gencond_fast import cli, cli_condense, files
 from gencond_fast.progress import Reporter
 
 
@@ -54,7 +54,7 @@ def run(number: int, place: str, arguments: list[str]) -> None:
     reporter = StoppingReporter(number, part, 0 if part == "write" else int(at))
     with (
         mock.patch.object(files, "_sync", sync_and_stop),
-        mock.patch.object(cli, "_reporter", return_value=reporter),
+        mock.patch.object(cli_condense, "make_reporter", return_value=reporter),
     ):
         cli.main(arguments)
 

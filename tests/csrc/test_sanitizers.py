@@ -13,6 +13,7 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 SANITIZERS = "address,undefined"
+PROGRAMS = ("class_moments", "class_updates", "channel_moments", "class_centres", "pair_loss")
 COMPILER = os.environ.get("CXX", "c++")
 
 # cmake, ctest and ninja come with the development environment, which need not be activated
@@ -67,5 +68,5 @@ def test_no_sanitizer_reports(folder: Path) -> None:
     shown = succeed(
         *("ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error", "-j", jobs)
     )
-    for name in ("class_moments", "class_centres", "pair_loss", "sees_overrun", "sees_overflow"):
+    for name in (*PROGRAMS, "sees_overrun", "sees_overflow"):
         assert f" {name} ." in shown, shown
