@@ -7,6 +7,8 @@ step. All classes are one batch here, which favours it over their loops over cla
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
 
 import torch
 
@@ -29,29 +31,35 @@ _NETWORKS = {"random": 1, "trained": 0, "augmentations": 1, "images_per_class": 
 
 
 def cases(data: str, ipc: int, batches: tuple[int, ...]) -> Iterator[Case]:
-    """A step of each number of generated images a class, at the default network and precision.
+    """A step of either format and each number of generated images a class.
+
+    The network and its precision are the defaults.
 
     Args:
         data: path or name of the data set.
         ipc: the budget.
         batches: generated images of a class in a step.
     """
-    for batch in batches:
+    for kind, batch in product(("generator", "pixels"), batches):
         rivals = {
             "gencond_fast (table)": None,
             f"real batches of {REAL_BATCH} a class": REAL_BATCH,
         }
-        calls = {name: _step(data, ipc, batch, real) for name, real in rivals.items()}
-        yield Case({"data": data, "ipc": ipc, "generated": batch}, calls)
+        options = {
+            "data": data,
+            "out": "",
+            "ipc": ipc,
+            "store": {"format": kind},
+            "training": {"batch_per_class": batch},
+        }
+        calls = {name: _step(options, real) for name, real in rivals.items()}
+        name = Path(data).name
+        yield Case({"data": name, "ipc": ipc, "format": kind, "generated": batch}, calls)
 
 
-def _step(data: str, ipc: int, batch: int, real_batch: int | None) -> Callable[[], object]:
+def _step(options: dict[str, object], real_batch: int | None) -> Callable[[], object]:
     """One optimiser step, ready to be called again and again."""
-    training = {"batch_per_class": batch}
-    networks = {**_NETWORKS, "real_batch": real_batch}
-    config = resolve(
-        {"data": data, "out": "", "ipc": ipc, "networks": networks, "training": training}
-    )
+    config = resolve(options | {"networks": {**_NETWORKS, "real_batch": real_batch}})
     task, store = _open(config)
     networks_in_place = build_networks(task)
     match = Match(task, store, networks_in_place, build_bank(task, networks_in_place), steps=1000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from gencond_fast.config import Device, Precision, Switch
 from gencond_fast.errors import InputError
+from gencond_fast.memory import keep_freed_memory
 
 M = TypeVar("M", bound=torch.nn.Module)
 F = TypeVar("F", bound=Callable[..., object])
@@ -87,7 +87,7 @@ def choose_runtime(
         compile_switch == "auto" and heavy and compiler is not None
     )
     if not on_gpu:
-        _keep_memory()
+        keep_freed_memory()
     return Runtime(torch.device("cuda" if on_gpu else "cpu"), low, compiled)
 
 
@@ -97,17 +97,3 @@ def _native_bfloat16(on_gpu: bool) -> bool:
     # PyTorch 2.11 cannot be asked yet
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _keep_memory() -> None:
-    """Stops glibc from returning large blocks to the system after every step.
-
-    Activations are tens of megabytes; mapping and clearing them anew each step costs a
-    quarter of it.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return
-    trim_threshold, mmap_max = -1, -4
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)

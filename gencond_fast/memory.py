@@ -1,0 +1,31 @@
+"""What this process does with memory that it has freed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+# names of <malloc.h>
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_STEP = 64 * 2**20  # bytes that the heap grows by at least
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep freed memory for the next tensors, instead of handing it back at once.
+
+    By default every tensor above 32 MB is mapped anew and its pages are faulted in one by one,
+    which takes longer than most operations on it. The price is that the process stays as large as
+    it once was. Where the user has set glibc's own variables (`MALLOC_...`, `GLIBC_TUNABLES`),
+    these stand.
+
+    Returns:
+        Whether anything was changed: false with another C library.
+    """
+    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    wanted = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _STEP))
+    return all(mallopt(option, value) == 1 for option, value in wanted)
