@@ -28,13 +28,16 @@ _RESULTS = Path(__file__).parent / "results"
 
 
 @click.group()
-def main() -> None:
-    """Run a benchmark; the first provider is ours, ratios are against it.
-
-    Freed memory is kept for the next tensors, as condensing and evaluating do: else all large
-    results would be measured by the page faults of new memory.
-    """
-    keep_freed_memory()
+@click.option(
+    "--keep-memory",
+    is_flag=True,
+    help="Keep freed memory for the next tensors, as condense and evaluate do; without it large "
+    "results are measured with the page faults of new memory, as PyTorch has them by default.",
+)
+def main(keep_memory: bool) -> None:
+    """Run a benchmark; the first provider is ours, ratios are against it."""
+    if keep_memory and not keep_freed_memory():
+        raise click.ClickException("this C library cannot be told to keep freed memory")
 
 
 def _common(command: Callable[..., None]) -> Callable[..., None]:
@@ -217,8 +220,10 @@ def _rows(
 ) -> list[dict[str, object]]:
     environment = describe()
     machine, versions = environment["machine"], environment["versions"]
+    kept = click.get_current_context().find_root().params["keep_memory"]
     same = {
         **case.columns,
+        "freed_memory": "kept" if kept else "",
         "device": machine["gpu"] if device == "cuda" else f"CPU {machine['cpu']}",
         "threads": machine["threads"],
         "versions": " ".join(f"{key}={value}" for key, value in versions.items()),

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")
 PROGRAM = """
 import resource, sys, torch
 from gencond_fast.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-def faults():
+def faults(times):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.empty(16 * 2**20).fill_(1.0)  # 64 MB
+    for _ in range(times):
+        torch.empty(16 * 2**20).fill_(1.0)  # 64 MB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print([faults() for _ in range(4)][-1])  # the first ones find their place
+faults(3)
+print(faults(20))
 """
 
 
@@ -30,12 +34,16 @@ def faults(how: str) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc")
-def test_a_tensor_takes_the_memory_of_the_one_before():
-    pages = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")
-    kept = faults("keep")
-    assert kept < pages / 16
-    # unless the system has large pages for everything, it would have been otherwise
-    assert faults("leave") > kept
+def test_tensors_take_the_memory_of_those_before():
+    # a small object that lands behind a freed tensor can keep the next one from its place
+    assert faults("keep") < 20 * PAGES / 2
+    assert faults("leave") >= 20 * PAGES or large_pages()
+
+
+def large_pages() -> bool:
+    """Whether the system gives large pages to everybody, so that there are few faults anyway."""
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return not setting.exists() or "[always]" in setting.read_text()
 
 
 def test_what_the_user_has_set_stands(monkeypatch):
