@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+from gencond_fast.config import OPERATIONS
 
 _BRIGHTNESS = 1.0  # the ranges are those of the DSA paper, appendix
 _SATURATION = 2.0
@@ -29,7 +29,7 @@ class Augmentation:
     """One operation and the random numbers behind it.
 
     Attributes:
-        operation: one of `OPERATIONS`, or `identity`.
+        operation: one of `config.OPERATIONS`, or `identity`.
         draws: [b, 3] float32 uniform in [0, 1), with b = 1 (siamese) or the batch size.
     """
 

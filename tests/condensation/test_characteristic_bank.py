@@ -14,22 +14,9 @@ from gencond_fast.condensation.frequencies import draw_frequencies, estimate_spr
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.data.augment import augment
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 CF = "losses.discrepancies={cf: 1}"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GENCOND_FAST_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture(scope="module")
-def ragged(tmp_path_factory):
-    """Colour images in classes of 5, 9 and 1."""
-    root = tmp_path_factory.mktemp("ragged")
-    for name, count in (("ant", 5), ("bee", 9), ("cow", 1)):
-        write_tree(root, pictures(count, (name,), seed=count))
-    return str(root)
 
 
 def test_the_table_is_the_mean_of_complex_exponentials(ragged):

@@ -25,6 +25,8 @@ from gencond_fast.options import parse_assignments, resolve
 from gencond_fast.progress import Reporter
 from gencond_fast.runtime import choose_runtime
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 SMALL = (
     *("networks.width=8", "networks.train_steps=6", "networks.random=1", "networks.trained=2"),
     *("precision=float32", "compile=off", "device=cpu"),
@@ -44,21 +46,6 @@ def open_task(*assignments, data="digits"):
     )
     runtime = choose_runtime(config.device, config.precision, config.compile, side)
     return Task(config, source, side, sample, measure(sample.images), runtime, Reporter())
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GENCOND_FAST_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture(scope="module")
-def ragged(tmp_path_factory):
-    """Colour images in classes of 5, 9 and 1."""
-    root = tmp_path_factory.mktemp("ragged")
-    for name, count in (("ant", 5), ("bee", 9), ("cow", 1)):
-        write_tree(root, pictures(count, (name,), seed=count))
-    return str(root)
 
 
 def files(cache, kind="statistics"):

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gencond_fast.data.augment import OPERATIONS, Augmentation, augment, draw_augmentation
+from gencond_fast.config import OPERATIONS
+from gencond_fast.data.augment import Augmentation, augment, draw_augmentation
 
 SHAPES = [(3, 8, 8), (1, 7, 7), (3, 32, 32), (2, 9, 12)]
 each = pytest.mark.parametrize("operation", OPERATIONS)
