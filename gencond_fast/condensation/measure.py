@@ -22,9 +22,10 @@ from gencond_fast.characteristic import waves
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment
+from gencond_fast.data.batch import Batch
 from gencond_fast.data.labels import shuffled_rank
 from gencond_fast.data.source import refuse_empty_class
-from gencond_fast.data.stream import Batch, stream
+from gencond_fast.data.stream import stream
 from gencond_fast.distributed import Ranks
 from gencond_fast.interrupt import Interrupts
 from gencond_fast.moments import ClassMoments

@@ -1,0 +1,69 @@
+"""Random windows of images, the same ones for an image however and by whomever it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gencond_fast.rng import derive_seed
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_DRAWS = 4
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """A window of random area and aspect ratio for each image (1409.4842), in one epoch.
+
+    The area is uniform, the ratio log-uniform and the place uniform. A side that exceeds the image
+    is cut to it, where the usual implementation draws again up to ten times and then takes the
+    centre.
+
+    Attributes:
+        seed: of the run.
+        epoch: pass over the images.
+        area: share of the image's area, smallest and largest.
+        ratio: width over height, smallest and largest.
+    """
+
+    seed: int
+    epoch: int
+    area: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def draws(self, rows: np.ndarray) -> np.ndarray:
+        """Uniform numbers in [0, 1) behind the windows of the images at `rows`: float64 [n, 4]."""
+        start = np.uint64(derive_seed(self.seed, "crop", self.epoch))
+        count = np.arange(_DRAWS, dtype=np.uint64) + np.uint64(1)
+        with np.errstate(over="ignore"):
+            state = start + (rows.astype(np.uint64)[:, None] * np.uint64(_DRAWS) + count) * _GOLDEN
+        return (_mixed(state) >> np.uint64(11)) * 2.0**-53
+
+    def windows(self, draws: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
+        """The windows in images of these sizes.
+
+        Args:
+            draws: float64 [n, 4].
+            width: [n], pixels.
+            height: [n], pixels.
+
+        Returns:
+            float64 [n, 4]: left, top, right and bottom in pixels, within the image.
+        """
+        least, most = self.area
+        area = width * height * (least + draws[:, 0] * (most - least))
+        low, high = np.log(self.ratio)
+        ratio = np.exp(low + draws[:, 1] * (high - low))
+        across = np.minimum(np.sqrt(area * ratio), width)
+        down = np.minimum(np.sqrt(area / ratio), height)
+        left, top = draws[:, 2] * (width - across), draws[:, 3] * (height - down)
+        return np.stack((left, top, left + across, top + down), axis=1)
+
+
+def _mixed(state: np.ndarray) -> np.ndarray:
+    """The output function of SplitMix64 (Steele, Lea and Flood 2014), uint64 to uint64."""
+    with np.errstate(over="ignore"):
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
