@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
 from gencond_fast.data.contract import Load
+from gencond_fast.data.crop import Window
 from gencond_fast.data.resize import fit
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.errors import InputError
@@ -28,9 +30,17 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = (5, 6, 7, 8)
 
 
-def decode(data: bytes, *, channels: int, where: str, image_size: int | None = None) -> np.ndarray:
+def decode(
+    data: bytes,
+    *,
+    channels: int,
+    where: str,
+    image_size: int | None = None,
+    window: Callable[[int, int], Window] | None = None,
+) -> np.ndarray:
     """Decodes one image: upright by its EXIF tag, the first frame, transparency dropped.
 
     16-bit gray is scaled by 255/65535 and rounded. 16-bit colour keeps its high byte, which is at
@@ -40,7 +50,9 @@ def decode(data: bytes, *, channels: int, where: str, image_size: int | None = N
         data: the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file.
         channels: 1 for gray or 3 for RGB.
         where: names the image in messages.
-        image_size: shorter side to resize to, then a square centre crop; None keeps all pixels.
+        image_size: side of the square that the window is resized to; None keeps all pixels.
+        window: gives the window for the width and height of the upright image; None takes the
+            largest centred square.
 
     Returns:
         uint8 [H, W, channels].
@@ -50,13 +62,10 @@ def decode(data: bytes, *, channels: int, where: str, image_size: int | None = N
     """
     image = open_image(data, where)
     try:
-        if image_size is not None:
-            _draft(image, image_size)
-        image.load()
-        image = _upright(image)
-        image = _convert(image, channels)
-        if image_size is not None:
-            image = fit(image, image_size)
+        if image_size is None:
+            image = _convert(_upright(image), channels)
+        else:
+            image = _fitted(image, channels, image_size, window)
     except MemoryError:  # says nothing about the image
         raise
     except Exception as error:  # parsers raise nearly anything on hostile bytes
@@ -135,16 +144,42 @@ def _undecodable(where: str, error: Exception) -> BadImage:
     return BadImage(where, f"cannot be decoded ({reason})")
 
 
-def _draft(image: Image.Image, image_size: int) -> None:
-    """Lets a JPEG decode at a fraction of its size, but at twice the target or more."""
-    target = 2 * image_size
-    width, height = image.size
-    if image.format in ("JPEG", "MPO") and min(width, height) >= 2 * target:
-        scale = target / min(width, height)
-        image.draft(None, (round(width * scale), round(height * scale)))
+def _fitted(
+    image: Image.Image,
+    channels: int,
+    image_size: int,
+    window: Callable[[int, int], Window] | None,
+) -> Image.Image:
+    if window is None:
+        _draft(image, min(image.size), image_size)
+        return fit(_convert(_upright(image), channels), image_size)
+    left, top, right, bottom = window(*_upright_size(image))
+    part = _draft(image, min(right - left, bottom - top), image_size)
+    box = (left / part, top / part, right / part, bottom / part)
+    return fit(_convert(_upright(image), channels), image_size, box)
+
+
+def _draft(image: Image.Image, shorter: float, image_size: int) -> int:
+    """Lets a JPEG decode at a half, a quarter or an eighth of its size, and gives the divisor.
+
+    What is `shorter` pixels now, the shorter side of what is wanted, stays at twice the target.
+    """
+    part = next((part for part in (8, 4, 2) if shorter >= 2 * part * image_size), 1)
+    if part == 1 or image.format not in ("JPEG", "MPO"):
+        return 1
+    image.draft(None, (image.width // part, image.height // part))
+    return part
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an image once it is upright."""
+    if image.format == "TIFF":
+        image.load()  # which turns it
+    return image.size[::-1] if orientation(image) in _ON_ITS_SIDE else image.size
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # first, for what Pillow turns as it loads has no orientation then
     method = _UPRIGHT.get(orientation(image))
     return image if method is None else image.transpose(method)
 

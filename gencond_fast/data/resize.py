@@ -5,27 +5,34 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from gencond_fast.data.crop import Window
 
-def fit(image: Image.Image, size: int) -> Image.Image:
-    """Resizes the shorter side to `size`, bicubic and antialiased, and crops the centre square.
 
-    Only the centre is resampled, so a very long image costs no more than a square one. An image
-    whose shorter side is `size` already keeps its pixels.
+def fit(image: Image.Image, size: int, window: Window | None = None) -> Image.Image:
+    """Resizes a window to a square of side `size`, bicubic and antialiased.
+
+    Without a window it is the largest centred square, so a very long image costs no more than a
+    square one; an image whose shorter side is `size` already keeps its pixels then.
     """
+    if window is not None:
+        return _resized(image, size, window)
     width, height = image.size
     short = min(width, height)
     if short == size:
         left, top = (width - size) // 2, (height - size) // 2
         return image if width == height else image.crop((left, top, left + size, top + size))
     across, down = (width - short) / 2, (height - short) / 2
-    box = (across, down, across + short, down + short)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return _resized(image, size, (across, down, across + short, down + short))
 
 
-def fit_array(pixels: np.ndarray, size: int) -> np.ndarray:
+def _resized(image: Image.Image, size: int, window: Window) -> Image.Image:
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=window, reducing_gap=3.0)
+
+
+def fit_array(pixels: np.ndarray, size: int, window: Window | None = None) -> np.ndarray:
     """As `fit`, for uint8 [H, W, 1 or 3]; returns uint8 [size, size, same channels]."""
     flat = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-    square = np.asarray(fit(Image.fromarray(np.ascontiguousarray(flat)), size))
+    square = np.asarray(fit(Image.fromarray(np.ascontiguousarray(flat)), size, window))
     return square.reshape(size, size, pixels.shape[-1])
 
 
