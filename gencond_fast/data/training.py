@@ -51,10 +51,10 @@ def training_batches(
 
     How random the order is: any order is equally likely where each image can be read by itself
     (folders, tar files, arrays in memory). Parquet and .npz files are read in stretches: row
-    groups, or parts of them and of .npz files. Pools of eight stretches or more, 256 MiB as they are
-    encoded, are drawn anew in every epoch and mixed, so images of one stretch come at most a pool
-    apart, and what fits in one pool comes in any order. Two pools are held at a time. A rank reads
-    all pools and holds its part of them. An .npz file is read from its start for each pool.
+    groups, or parts of them and of .npz files. Pools of eight stretches or more, 256 MiB as they
+    are encoded, are drawn anew in every epoch and mixed, so images of one stretch come at most a
+    pool apart, and what fits in one pool comes in any order. Two pools are held at a time. A rank
+    reads all pools and holds its part of them. An .npz file is read from its start for each pool.
 
     To go on after an interruption give the `done` of the last batch used as `start`, also with
     other `batch_size`, `workers` or `world`: the images left, their order and their windows are
