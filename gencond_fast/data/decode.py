@@ -31,6 +31,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ON_ITS_SIDE = (5, 6, 7, 8)
+_MIRRORED = (2, 3, 6, 7)  # their left edge, once they are upright, was at the right or bottom
+_UPSIDE_DOWN = (3, 4, 7, 8)  # likewise their upper edge
 
 
 def decode(
@@ -153,10 +155,16 @@ def _fitted(
     if window is None:
         _draft(image, min(image.size), image_size)
         return fit(_convert(_upright(image), channels), image_size)
-    left, top, right, bottom = window(*_upright_size(image))
+    width, height = _upright_size(image)
+    left, top, right, bottom = window(width, height)
     part = _draft(image, min(right - left, bottom - top), image_size)
-    box = (left / part, top / part, right / part, bottom / part)
-    return fit(_convert(_upright(image), channels), image_size, box)
+    turned = orientation(image)
+    image = _convert(_upright(image), channels)
+    # what a fraction of the size is rounded up by is at the right and bottom before the turning
+    x = image.width * part - width if turned in _MIRRORED else 0
+    y = image.height * part - height if turned in _UPSIDE_DOWN else 0
+    box = ((left + x) / part, (top + y) / part, (right + x) / part, (bottom + y) / part)
+    return fit(image, image_size, box)
 
 
 def _draft(image: Image.Image, shorter: float, image_size: int) -> int:
