@@ -205,8 +205,8 @@ def _read_in_pools(split: Split, wanted: _Wanted) -> Generator[tuple[_Step, Bloc
                 read, pool = next(pools)
                 held |= pool
             items = [held[row] for row in part.rows.tolist()]
-            block: Block = items if split.shape is None else np.stack(items)
-            yield _Step(part, repeats, _nothing), block
+            arrays = split.shape is not None and len(items) > 0
+            yield _Step(part, repeats, _nothing), np.stack(items) if arrays else items
 
 
 def _pools(split: Split, wanted: _Wanted) -> Iterator[tuple[int, dict[int, Any]]]:
