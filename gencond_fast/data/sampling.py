@@ -27,7 +27,7 @@ def epoch_order(
     So within an epoch, and within any number of epochs from the first on, the images of a class
     come equally often to within one: a small class in whole rounds, a large one in its turn.
 
-    The order itself takes 8 bytes an image, making it another 32.
+    The order takes 8 bytes an image, and 50 for a moment while a balanced one is made.
 
     Args:
         labels: integer [N], values 0 … C-1.
