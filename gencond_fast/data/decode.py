@@ -55,14 +55,12 @@ def decode(data: bytes, *, channels: int, where: str, image_size: int | None = N
         image.load()
         image = _upright(image)
         image = _convert(image, channels)
-        if image_size is not None:
-            image = fit(image, image_size)
     except MemoryError:  # says nothing about the image
         raise
     except Exception as error:  # parsers raise nearly anything on hostile bytes
         raise _undecodable(where, error) from error
-    pixels = np.asarray(image)
-    return pixels[..., None] if channels == 1 else pixels
+    pixels = np.asarray(image).reshape(image.height, image.width, channels)
+    return pixels if image_size is None else fit(pixels, image_size)
 
 
 def fetch(item: Load, where: str) -> bytes:

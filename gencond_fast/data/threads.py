@@ -12,7 +12,7 @@ import torch
 from gencond_fast.data.batch import Batch, Form, Pairs, Part, batch_of
 from gencond_fast.data.contract import Block, Load, Split
 from gencond_fast.data.decode import decode, fetch
-from gencond_fast.data.resize import fit_array, with_channels
+from gencond_fast.data.resize import fit, with_channels
 from gencond_fast.data.skipping import BadImage
 
 _BATCHES_AHEAD = 2
@@ -37,7 +37,7 @@ def read_in_threads(split: Split, form: Form, pairs: Pairs, workers: int) -> Ite
 def pixels(item: Load | np.ndarray, split: Split, row: int, form: Form) -> np.ndarray:
     """One image in its form, uint8 [S, S, channels]."""
     if isinstance(item, np.ndarray):
-        return fit_array(with_channels(item, form.channels), form.size)
+        return fit(with_channels(item, form.channels), form.size)
     where = split.where(row)
     data = fetch(item, where)
     return decode(data, channels=form.channels, where=where, image_size=form.size)
