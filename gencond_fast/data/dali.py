@@ -144,7 +144,7 @@ class _Reading:
             sizes = np.array([item.size for item in chosen.values()])
             windows = _windows(self._form, pending.part.rows[pending.places], sizes)
             data = [np.frombuffer(item.data, np.uint8) for item in chosen.values()]
-            pending.pipeline = self._pipelines.feed(data, windows, len(pending.part.rows))
+            pending.pipeline = self._pipelines.feed(data, sizes, windows, len(pending.bad))
         return pending
 
     def finish(self, pending: _Pending) -> Iterator[Batch]:
