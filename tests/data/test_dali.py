@@ -372,8 +372,9 @@ def test_threads_end_with_the_iterator(end):
     elif end == "exhaust":
         assert len(list(batches)) == 7
     elif end == "error":
-        with pytest.raises(BadImage):
+        with pytest.raises(BadImage) as caught:
             list(batches)
+        assert caught.tb  # which keeps the reader's frames
     del batches
     assert native_threads() <= before
 
