@@ -1,4 +1,4 @@
-"""DALI pipelines, fed batch by batch: JPEGs and windows in, squares out."""
+"""DALI pipelines, fed batch by batch: JPEGs in, on a CPU their pixels out, on a GPU squares."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Pipelines:
         workers: threads of a pipeline.
 
     Attributes:
-        device: where the squares are: the current GPU where there is one, else the CPU.
+        device: where images are decoded: the current GPU where there is one, else the CPU.
     """
 
     def __init__(self, form: Form, workers: int) -> None:
@@ -38,12 +38,12 @@ class Pipelines:
     def feed(
         self, data: list[np.ndarray], sizes: np.ndarray, windows: np.ndarray, room: int
     ) -> Pipeline:
-        """Lets a pipeline begin with a batch, whose squares are to be taken from it in this order.
+        """Lets a pipeline begin with a batch, which is to be taken from it in this order.
 
         Args:
             data: JPEGs, upright, uint8 [bytes] each.
             sizes: their widths and heights, int [n, 2].
-            windows: float [n, 4], left, top, right and bottom in pixels.
+            windows: int [n, 4], left, top, right and bottom in pixels.
             room: how many images a batch may have, at least n.
         """
         if not self._all or self._all[-1].failed or self._all[-1].room < room:
@@ -62,7 +62,9 @@ class Pipelines:
 
 
 class Pipeline:
-    """One pipeline: whole JPEGs are decoded, then their windows are resized as Pillow does it.
+    """One pipeline: whole JPEGs are decoded, and on a GPU their windows are resized there.
+
+    On a CPU resizing is left to `resize.fit`, which is faster and gives every reader the same bits.
 
     Attributes:
         room: the most images in a batch.
@@ -93,15 +95,16 @@ class Pipeline:
                 adjust_orientation=False,
                 jpeg_fancy_upsampling=True,
             )
-            squares = fn.resize(
-                images,
-                size=[form.size, form.size],
-                roi_start=fn.external_source(name="start", dtype=types.FLOAT, ndim=1),
-                roi_end=fn.external_source(name="end", dtype=types.FLOAT, ndim=1),
-                interp_type=types.INTERP_CUBIC,
-                antialias=True,
-            )
-            self._graph.set_outputs(squares)
+            if device != _CPU:
+                images = fn.resize(
+                    images,
+                    size=[form.size, form.size],
+                    roi_start=fn.external_source(name="start", dtype=types.FLOAT, ndim=1),
+                    roi_end=fn.external_source(name="end", dtype=types.FLOAT, ndim=1),
+                    interp_type=types.INTERP_CUBIC,
+                    antialias=True,
+                )
+            self._graph.set_outputs(images)
 
     def feed(self, data: list[np.ndarray], sizes: np.ndarray, windows: np.ndarray) -> None:
         """Begins with a batch, see `Pipelines.feed`.
@@ -113,18 +116,24 @@ class Pipeline:
         edges = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(data)]
         for start, stop in pairwise(edges):
             self._graph.feed_input("data", data[start:stop])
-            self._graph.feed_input("start", np.ascontiguousarray(boxes[start:stop, [1, 0]]))
-            self._graph.feed_input("end", np.ascontiguousarray(boxes[start:stop, [3, 2]]))
+            if self._device != _CPU:
+                self._graph.feed_input("start", np.ascontiguousarray(boxes[start:stop, [1, 0]]))
+                self._graph.feed_input("end", np.ascontiguousarray(boxes[start:stop, [3, 2]]))
             self._graph.schedule_run()
         self.runs.append(len(edges) - 1)
 
-    def take(self) -> torch.Tensor | None:
-        """The next batch, uint8 [n, S, S, channels]; None if it has failed in this or before."""
+    def take(self) -> torch.Tensor | list[np.ndarray] | None:
+        """The next batch, None if it has failed in this or before.
+
+        On a CPU whole images, uint8 [H, W, channels]; on a GPU squares, uint8 [n, S, S, channels].
+        """
         runs = self.runs.popleft()
         if self.failed:
             return None
         try:
-            taken = [self._take() for _ in range(runs)]
+            if self._device == _CPU:
+                return [image for _ in range(runs) for image in self._images()]
+            taken = [self._squares() for _ in range(runs)]
         except RuntimeError as error:
             if _DECODER not in str(error):
                 raise
@@ -133,16 +142,18 @@ class Pipeline:
             return None
         return taken[0] if runs == 1 else torch.cat(taken)
 
-    def _take(self) -> torch.Tensor:
-        if self._device == _CPU:
-            (squares,) = self._graph.share_outputs()
-            images = torch.from_dlpack(squares.as_tensor())
-        else:
-            # Bound to this stream, memory is not used anew before the copy is made.
-            (squares,) = self._graph.share_outputs(torch.cuda.current_stream(self._device))
-            images = torch.from_dlpack(squares.as_tensor()).clone()
+    def _images(self) -> list[np.ndarray]:
+        (images,) = self._graph.share_outputs()
+        taken = [torch.from_dlpack(images.at(at)).numpy() for at in range(len(images))]
         self._graph.release_outputs()
-        return images
+        return taken
+
+    def _squares(self) -> torch.Tensor:
+        # Bound to this stream, memory is not used anew before the copy is made.
+        (squares,) = self._graph.share_outputs(torch.cuda.current_stream(self._device))
+        copied = torch.from_dlpack(squares.as_tensor()).clone()
+        self._graph.release_outputs()
+        return copied
 
     def close(self) -> None:
         """Ends its threads, once what has begun is decoded; what was taken stays as it is."""
