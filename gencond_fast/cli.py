@@ -51,6 +51,7 @@ def cli(context: click.Context) -> None:
     **explained(
         "Train networks from scratch on a condensed set and test them on the real one.",
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control random\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control full --epochs 30\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
         "      --seeds 5 --epochs 300 --json result.json",
     )
@@ -66,8 +67,8 @@ def cli(context: click.Context) -> None:
     "--control",
     "controls",
     multiple=True,
-    type=click.Choice(["random"]),
-    help="As many random real images a class as the budget is in IPC.",
+    type=click.Choice(["random", "full"]),
+    help="random: as many random real images a class as the budget is in IPC; full: all of them.",
 )
 @classes_option
 @bad_image_option

@@ -20,7 +20,7 @@ class Batch:
     Attributes:
         images: uint8 [B, channels, S, S], contiguous or channels last.
         labels: int64 [B], on the CPU.
-        indices: int64 [B], ascending, on the CPU.
+        indices: int64 [B], ascending, on the CPU; repeated only where an epoch is balanced.
         done: how many of the images wanted are behind the reader once this batch is used, those
             left out included: where to go on after an interruption.
     """

@@ -28,11 +28,14 @@ class Split(ABC):
         labels: int64 [N], values 0 … C-1, known without decoding an image.
         shape: (H, W, channels) of every image where the container fixes it, else None.
         skipping: what is left out as undecodable; None where an undecodable image is an error.
+        serial_bytes: what an image takes on average as it is read, where images are to be had in
+            ascending stretches alone; None where each can be read by itself as cheaply.
     """
 
     labels: np.ndarray
     shape: tuple[int, int, int] | None = None
     skipping: Skipping | None = None
+    serial_bytes: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,6 +86,7 @@ class Subset(Split):
         self._rows = rows
         self.labels = base.labels[rows] if labels is None else labels
         self.shape = base.shape
+        self.serial_bytes = base.serial_bytes
 
     def pieces(self) -> np.ndarray:
         """See `Split.pieces`."""

@@ -8,6 +8,9 @@ import numpy as np
 
 from gencond_fast.rng import derive_seed
 
+Window = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels of the upright image."""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _DRAWS = 4
 
@@ -60,6 +63,12 @@ class RandomCrop:
         left = np.floor(draws[:, 2] * (width - across + 1))
         top = np.floor(draws[:, 3] * (height - down + 1))
         return np.stack((left, top, left + across, top + down), axis=1).astype(np.int64)
+
+    def window(self, row: int, width: int, height: int) -> Window:
+        """The window of the image at `row`, which has this size in pixels."""
+        sizes = np.array([[width], [height]])
+        left, top, right, bottom = self.windows(self.draws(np.array([row])), *sizes)[0].tolist()
+        return left, top, right, bottom
 
 
 def _mixed(state: np.ndarray) -> np.ndarray:

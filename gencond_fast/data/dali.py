@@ -145,9 +145,7 @@ class _Reading:
             sizes = np.array([item.size for item in chosen.values()])
             pending.windows = _windows(self._form, pending.part.rows[pending.places], sizes)
             data = [np.frombuffer(item.data, np.uint8) for item in chosen.values()]
-            pending.pipeline = self._pipelines.feed(
-                data, sizes, pending.windows, len(pending.bad)
-            )
+            pending.pipeline = self._pipelines.feed(data, sizes, pending.windows, len(pending.bad))
         return pending
 
     def finish(self, pending: _Pending) -> Iterator[Batch]:
@@ -155,13 +153,9 @@ class _Reading:
         items, rows = pending.items(), pending.part.rows
         taken = None if pending.pipeline is None else pending.pipeline.take()
         if taken is None:
-            found = self._again(items, rows)
+            self._decode_again(items, rows)
         elif isinstance(taken, list):
-            found = self._resized(taken, pending)
-        else:
-            found = {}
-        for place, decoded in found.items():
-            items[place] = decoded
+            self._resize(items, taken, pending)
         for place, item in enumerate(items):
             if isinstance(item, BadImage):
                 if self._split.skipping is None:
@@ -193,25 +187,27 @@ class _Reading:
             return False
         return fraction(min(size), self._form.size) > 1
 
-    def _again(self, items: list[_Item], rows: np.ndarray) -> dict[int, np.ndarray | BadImage]:
-        """What Pillow makes of the images that were for DALI, by their places."""
+    def _decode_again(self, items: list[_Item], rows: np.ndarray) -> None:
+        """Lets Pillow make what it can of the images that were for DALI."""
         tasks = {
             place: self._pool.submit(self._by_pillow, item.data, int(rows[place]))
             for place, item in enumerate(items)
             if isinstance(item, _Encoded)
         }
-        return {place: task.result() for place, task in tasks.items()}
+        for place, task in tasks.items():
+            items[place] = task.result()
 
-    def _resized(self, images: list[np.ndarray], pending: _Pending) -> dict[int, np.ndarray]:
-        """The windows of whole images, resized in the pool, by their places."""
+    def _resize(self, items: list[_Item], images: list[np.ndarray], pending: _Pending) -> None:
+        """Puts the windows of whole images, resized in the pool, where they belong."""
         size, windows = self._form.size, pending.windows.tolist()
         step = -(-len(images) // (_TASKS_PER_WORKER * self._workers))
         tasks = [
             self._pool.submit(_fitted, images[at : at + step], size, windows[at : at + step])
             for at in range(0, len(images), step)
         ]
-        squares = (square for task in tasks for square in task.result())
-        return dict(zip(pending.places, squares, strict=True))
+        squares = [square for task in tasks for square in task.result()]
+        for place, square in zip(pending.places, squares, strict=True):
+            items[place] = square
 
     def _by_pillow(self, data: bytes, row: int) -> np.ndarray | BadImage:
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
 from gencond_fast.data.contract import Load
+from gencond_fast.data.crop import Window
 from gencond_fast.data.resize import fit
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.errors import InputError
@@ -30,7 +32,14 @@ _UPRIGHT = {
 }
 
 
-def decode(data: bytes, *, channels: int, where: str, image_size: int | None = None) -> np.ndarray:
+def decode(
+    data: bytes,
+    *,
+    channels: int,
+    where: str,
+    image_size: int | None = None,
+    window: Callable[[int, int], Window] | None = None,
+) -> np.ndarray:
     """Decodes one image: upright by its EXIF tag, the first frame, transparency dropped.
 
     16-bit gray is scaled by 255/65535 and rounded. 16-bit colour keeps its high byte, which is at
@@ -40,7 +49,9 @@ def decode(data: bytes, *, channels: int, where: str, image_size: int | None = N
         data: the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file.
         channels: 1 for gray or 3 for RGB.
         where: names the image in messages.
-        image_size: shorter side to resize to, then a square centre crop; None keeps all pixels.
+        image_size: side of the square that the window is resized to; None keeps all pixels.
+        window: gives the window for the width and height of the upright image; None takes the
+            largest centred square, and lets large JPEGs decode at a fraction of their size.
 
     Returns:
         uint8 [H, W, channels].
@@ -50,17 +61,17 @@ def decode(data: bytes, *, channels: int, where: str, image_size: int | None = N
     """
     image = open_image(data, where)
     try:
-        if image_size is not None:
+        if image_size is not None and window is None:
             _draft(image, image_size)
-        image.load()
-        image = _upright(image)
-        image = _convert(image, channels)
+        image = _convert(_upright(image), channels)
     except MemoryError:  # says nothing about the image
         raise
     except Exception as error:  # parsers raise nearly anything on hostile bytes
         raise _undecodable(where, error) from error
     pixels = np.asarray(image).reshape(image.height, image.width, channels)
-    return pixels if image_size is None else fit(pixels, image_size)
+    if image_size is None:
+        return pixels
+    return fit(pixels, image_size, None if window is None else window(image.width, image.height))
 
 
 def fetch(item: Load, where: str) -> bytes:
@@ -134,15 +145,23 @@ def _undecodable(where: str, error: Exception) -> BadImage:
 
 
 def _draft(image: Image.Image, image_size: int) -> None:
-    """Lets a JPEG decode at a fraction of its size, but at twice the target or more."""
-    target = 2 * image_size
-    width, height = image.size
-    if image.format in ("JPEG", "MPO") and min(width, height) >= 2 * target:
-        scale = target / min(width, height)
-        image.draft(None, (round(width * scale), round(height * scale)))
+    """Lets a JPEG decode at a fraction of its size."""
+    part = fraction(min(image.size), image_size)
+    if part > 1 and image.format in ("JPEG", "MPO"):
+        image.draft(None, (image.width // part, image.height // part))
+
+
+def fraction(shorter: int, image_size: int) -> int:
+    """By what a JPEG of this shorter side is decoded smaller: 8, 4, 2 or 1.
+
+    It stays at twice the size that it is resized to, where the filter leaves nothing of what was
+    lost.
+    """
+    return next((part for part in (8, 4, 2) if shorter >= 2 * part * image_size), 1)
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # first, for what Pillow turns as it loads has no orientation then
     method = _UPRIGHT.get(orientation(image))
     return image if method is None else image.transpose(method)
 

@@ -50,6 +50,7 @@ class NpzSplit(Split):
         self.labels = labels
         height, width, *channels = table.shape[1:]
         self.shape = (height, width, channels[0] if channels else 1)
+        self.serial_bytes = math.prod(self.shape)
 
     def read(self, indices: np.ndarray, block: int) -> Generator[Block, None, None]:
         """See `Split.read`."""

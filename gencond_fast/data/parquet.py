@@ -26,12 +26,15 @@ _READ_BUFFER = 1 << 18
 
 @dataclass(frozen=True)
 class _Shard:
-    """One file: the first image it holds, and where its row groups start (and the last ends)."""
+    """One file: the first image it holds, where its row groups start (and the last ends), and the
+    bytes of its images.
+    """
 
     path: Path
     column: str
     first: int
     groups: np.ndarray
+    bytes: int
 
 
 class ParquetSplit(Split):
@@ -41,6 +44,7 @@ class ParquetSplit(Split):
         self._shards = shards
         self._firsts = np.array([shard.first for shard in shards])
         self.labels = labels
+        self.serial_bytes = sum(shard.bytes for shard in shards) // max(len(labels), 1)
 
     def read(self, indices: np.ndarray, block: int) -> Generator[Block, None, None]:
         """See `Split.read`."""
@@ -130,7 +134,8 @@ def _scan(files: list[Path]) -> tuple[list[_Shard], np.ndarray, tuple[str, ...] 
         with _open_file(path) as file:
             column = _image_column(file.schema_arrow, path)
             sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-            shards.append(_Shard(path, column, first, np.cumsum([0, *sizes])))
+            size = _image_bytes(file.metadata, column)
+            shards.append(_Shard(path, column, first, np.cumsum([0, *sizes]), size))
             labels.append(_labels(file, path))
             first += sum(sizes)
             names = names or _class_names(file.schema_arrow)
@@ -154,6 +159,12 @@ def _image_column(schema: pa.Schema, path: Path) -> str:
     raise InputError(
         f"{path} has no column `img` or `image` (found: {found}); rename the column of images."
     )
+
+
+def _image_bytes(metadata: pq.FileMetaData, column: str) -> int:
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    cells = [group.column(place) for group in groups for place in range(group.num_columns)]
+    return sum(cell.total_uncompressed_size for cell in cells if cell.path_in_schema == column)
 
 
 def _labels(file: pq.ParquetFile, path: Path) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -49,15 +49,26 @@ def stream(
             for an image that cannot be decoded, unless the split skips those.
         ValueError: at once, when an argument is out of range.
     """
-    if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 or 3, not {channels}")
-    if image_size < 1 or batch_size < 1:
-        raise ValueError(f"image_size {image_size} and batch_size {batch_size} must be positive")
+    form = Form(channels, image_size)
+    workers = checked_workers(form, batch_size, workers)
+    rows = _ascending(indices, len(split))
+    return _batches(split, form, rows, batch_size, workers)
+
+
+def checked_workers(form: Form, batch_size: int, workers: int | None) -> int:
+    """The number of decoding threads, one per available CPU core where that is None.
+
+    Raises:
+        ValueError: it, the form or the batch size is out of range.
+    """
+    if form.channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, not {form.channels}")
+    if form.size < 1 or batch_size < 1:
+        raise ValueError(f"image_size {form.size} and batch_size {batch_size} must be positive")
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers must be positive, not {workers}")
-    rows = _ascending(indices, len(split))
-    return _batches(split, Form(channels, image_size), rows, batch_size, workers)
+    return workers
 
 
 def _ascending(indices: np.ndarray | None, length: int) -> np.ndarray:
@@ -78,7 +89,7 @@ def _batches(
         yield from decoded(split, form, pairs, workers)
 
 
-def decoded(split: Split, form: Form, pairs: Pairs, workers: int) -> Iterator[Batch]:
+def decoded(split: Split, form: Form, pairs: Pairs, workers: int) -> Generator[Batch, None, None]:
     """The batches of pairs, by the reader that suits the split."""
     if split.shape is not None and form.crop is None and min(split.shape[:2]) == form.size:
         yield from _cropped(split, form, pairs)

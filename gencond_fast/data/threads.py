@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -36,11 +37,13 @@ def read_in_threads(split: Split, form: Form, pairs: Pairs, workers: int) -> Ite
 
 def pixels(item: Load | np.ndarray, split: Split, row: int, form: Form) -> np.ndarray:
     """One image in its form, uint8 [S, S, channels]."""
+    window = None if form.crop is None else partial(form.crop.window, row)
     if isinstance(item, np.ndarray):
-        return fit(with_channels(item, form.channels), form.size)
+        box = None if window is None else window(item.shape[1], item.shape[0])
+        return fit(with_channels(item, form.channels), form.size, box)
     where = split.where(row)
     data = fetch(item, where)
-    return decode(data, channels=form.channels, where=where, image_size=form.size)
+    return decode(data, channels=form.channels, where=where, image_size=form.size, window=window)
 
 
 class _Pending:

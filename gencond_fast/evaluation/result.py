@@ -14,7 +14,7 @@ class Row:
     Attributes:
         training_set: `stored`, `stream`, or the name of a control.
         model: architecture.
-        images_per_class: of the training set.
+        images_per_class: of the training set; of `full` the mean, undecodable images included.
         accuracies: on the validation split after the last epoch, one a seed, as fractions.
         seconds: wall time of all seeds together.
     """

@@ -20,6 +20,7 @@ from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import Source, open_source
 from gencond_fast.environment import describe
 from gencond_fast.errors import InputError
+from gencond_fast.evaluation.epochs import Epoch, held, streamed
 from gencond_fast.evaluation.protocol import DC, Protocol
 from gencond_fast.evaluation.result import EvaluationResult, Row
 from gencond_fast.evaluation.train import accuracy, train_student
@@ -42,12 +43,12 @@ class TrainingSet:
     Attributes:
         name: in tables.
         images_per_class: its size.
-        draw: gives, for a seed, the labels and the normalised images of each epoch.
+        draw: gives its epochs for a seed.
     """
 
     name: str
     images_per_class: int
-    draw: Callable[[int], tuple[Tensor, Callable[[int], Tensor]]]
+    draw: Callable[[int], Epoch]
 
 
 def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> EvaluationResult:
@@ -74,9 +75,9 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     spec = artifact.metadata.store
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
     bench = _Bench(config, artifact, source, runtime, DC)
-    sets = [bench.condensed(), *(bench.random() for _ in config.controls)]
-    total = len(sets) * len(config.models) * config.seeds * config.epochs
+    total = (1 + len(config.controls)) * len(config.models) * config.seeds * config.epochs
     with reporter.task("students", total) as progress:
+        sets = [bench.condensed(), *(bench.control(name, progress) for name in config.controls)]
         rows = tuple(bench.row(each, model, progress) for each in sets for model in config.models)
     source.tell_left_out(reporter.message)
     shape = (spec.num_classes, spec.channels, spec.image_size)
@@ -130,12 +131,11 @@ class _Bench:
         start = time.perf_counter()
         accuracies = []
         for seed in range(self._config.seeds):
-            labels, images_of = training_set.draw(seed)
+            epoch_of = training_set.draw(seed)
             student = self._runtime.place(self._student(model, derive_seed(seed, "student", model)))
             train_student(
                 student,
-                images_of,
-                labels.to(self._runtime.device),
+                epoch_of,
                 protocol=self._protocol,
                 epochs=self._config.epochs,
                 seed=derive_seed(seed, "training", model),
@@ -155,20 +155,26 @@ class _Bench:
         """The file's own images: always the same, or fresh ones every epoch."""
         index, labels = self._index, self._labels
 
-        def draw(seed: int) -> tuple[Tensor, Callable[[int], Tensor]]:
+        def draw(seed: int) -> Epoch:
             if self._config.split == "stream":
-                return labels, lambda epoch: self._decode(index, named_rng(seed, "fresh", epoch))
+                return self._held(
+                    labels, lambda epoch: self._decode(index, named_rng(seed, "fresh", epoch))
+                )
             stored = self._decode(index, None)
-            return labels, lambda epoch: stored
+            return self._held(labels, lambda epoch: stored)
 
         return TrainingSet(self._config.split, self._spec.per_class, draw)
+
+    def control(self, name: str, progress: Progress) -> TrainingSet:
+        """The training set of one of the controls; `full` shows how far its epochs are."""
+        return self.full(progress) if name == "full" else self.random()
 
     def random(self) -> TrainingSet:
         """As many random real images as the budget is in IPC; other ones for every seed."""
         shape = (self._spec.num_classes, self._spec.channels, self._spec.image_size)
         ipc = max(1, round(bytes_to_ipc(self._budget, *shape)))
 
-        def draw(seed: int) -> tuple[Tensor, Callable[[int], Tensor]]:
+        def draw(seed: int) -> Epoch:
             sample = draw_sample(
                 self._source,
                 image_size=self._spec.image_size,
@@ -177,9 +183,32 @@ class _Bench:
                 seed=derive_seed(seed, "random control") % 2**32,
             )
             images = self._normalisation(sample.images.to(self._runtime.device))
-            return sample.labels, lambda epoch: images
+            return self._held(sample.labels, lambda epoch: images)
 
         return TrainingSet("random", ipc, draw)
+
+    def full(self, progress: Progress) -> TrainingSet:
+        """All real training images, streamed in another order for every seed."""
+        train = self._source.train
+
+        def tell(done: int) -> None:
+            progress.advance(0, {"images": done} if done else {})
+
+        def draw(seed: int) -> Epoch:
+            return streamed(
+                self._source,
+                self._spec.image_size,
+                self._normalisation,
+                self._protocol,
+                seed=derive_seed(seed, "full control"),
+                device=self._runtime.device,
+                tell=tell,
+            )
+
+        return TrainingSet("full", round(len(train) / len(self._source.class_names)), draw)
+
+    def _held(self, labels: Tensor, images_of: Callable[[int], Tensor]) -> Epoch:
+        return held(images_of, labels.to(self._runtime.device), self._protocol)
 
     @torch.no_grad()
     def _decode(self, index: Tensor, rng: torch.Generator | None) -> Tensor:

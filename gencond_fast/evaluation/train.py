@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from gencond_fast.data.augment import augment, draw_augmentation
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
 from gencond_fast.errors import RunError
+from gencond_fast.evaluation.epochs import Epoch
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.rng import named_rng
@@ -23,8 +23,7 @@ _TEST_BATCH = 512
 
 def train_student(
     student: Classifier,
-    images_of: Callable[[int], Tensor],
-    labels: Tensor,
+    epoch_of: Epoch,
     *,
     protocol: Protocol,
     epochs: int,
@@ -36,11 +35,10 @@ def train_student(
 
     Args:
         student: on the device of the runtime.
-        images_of: the normalised training images [n, channels, S, S] of an epoch.
-        labels: int64 [n], on the device.
+        epoch_of: the batches of an epoch.
         protocol: optimiser and augmentation.
         epochs: passes over the images.
-        seed: of batch order and augmentation.
+        seed: of augmentation, and of the order of images that are held.
         runtime: device, precision, compilation.
         advance: called after every epoch.
 
@@ -61,18 +59,16 @@ def train_student(
             for group in optimizer.param_groups:
                 group["lr"] = protocol.rate / 10
         rng = named_rng(seed, "epoch", epoch)
-        images = images_of(epoch)
-        order = torch.randperm(len(labels), generator=rng).to(runtime.device)
-        for index in order.split(protocol.batch_size):
+        for images, labels in epoch_of(epoch, rng):
             names = protocol.augmentation
             operation = names[int(torch.randint(len(names), (), generator=rng))]
             transform = draw_augmentation(
-                operation, rng, batch_size=len(index), device=runtime.device
+                operation, rng, batch_size=len(images), device=runtime.device
             )
-            batch = runtime.arrange(augment(images[index], transform))
+            batch = runtime.arrange(augment(images, transform))
             with runtime.autocast():
                 logits = forward(batch)
-            loss = F.cross_entropy(logits.float(), labels[index])
+            loss = F.cross_entropy(logits.float(), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -178,6 +178,19 @@ def test_evaluate_prints_a_table_and_writes_json(tiny_run, tmp_path):
     assert "2 epochs, last epoch, 359 test images" in done.out
 
 
+def test_evaluate_with_all_real_images(tiny_run, tmp_path):
+    options = ("--seeds", 1, "--epochs", 2, "--control", "random", "--control", "full")
+    file = tmp_path / "result.json"
+    done = call("evaluate", tiny_run, "--data", "digits", *options, "--json", file)
+    assert done.code == 0, done.err
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["training_set"] for row in rows] == ["stored", "random", "full"]
+    assert rows[2]["images_per_class"] == 144
+    assert rows[2]["mean"] > rows[1]["mean"]
+    assert re.search(r"full +│ +144 │ convnet3", done.out)
+    assert "students 6/6" in done.err
+
+
 def test_evaluate_on_the_stream(tiny_run):
     options = ("--seeds", 1, "--epochs", 2, "--split", "stream")
     done = call("evaluate", tiny_run, "--data", "digits", *options)

@@ -41,6 +41,7 @@ pytest.importorskip("nvidia.dali")
 
 from gencond_fast.data.dali import dali_obstacle, read_with_dali
 
+EXACT = not torch.cuda.is_available()
 GRAY = encode(PHOTO.convert("L"), "JPEG")
 JPEGS = {
     "420.jpg": encode(PHOTO, "JPEG", subsampling=2),
@@ -103,7 +104,10 @@ def read(split, form, rows=None, batch_size=5, workers=2, reader=read_with_dali)
 
 
 def assert_alike(batches, expected, mean=0.35, most=20):
-    """Everything equal, and the pixels nearly: in levels, on average and at most."""
+    """Everything equal, and the pixels too or, of gray and on a GPU, nearly.
+
+    That is in levels, on average and at most.
+    """
     assert len(batches) == len(expected)
     for batch, other in zip(batches, expected, strict=True):
         assert torch.equal(batch.indices, other.indices)
@@ -112,6 +116,8 @@ def assert_alike(batches, expected, mean=0.35, most=20):
         assert batch.images.shape == other.images.shape
         assert batch.images.dtype == torch.uint8
         off = (batch.images.int() - other.images.int()).abs().float()
+        if EXACT and batch.images.shape[1] == 3:
+            mean = most = 0
         assert off.mean() <= mean
         assert off.max() <= most
 
@@ -142,19 +148,21 @@ def test_windows_of_jpegs_are_those_of_the_whole_image(channels, size, crop):
         height, width = whole.shape[:2]
         side = min(width, height)
         if crop is None:
-            left, top = (width - side) / 2, (height - side) / 2
-            if side == size:
-                left, top = left // 1, top // 1
+            if EXACT and side >= 4 * size:
+                continue  # Pillow decodes it at a fraction
+            left, top = (width - side) // 2, (height - side) // 2
             box = (left, top, left + side, top + side)
         else:
             draws = crop.draws(np.array([row]))
             box = tuple(crop.windows(draws, np.array([width]), np.array([height]))[0])
         image = Image.fromarray(whole.squeeze(2) if channels == 1 else whole)
-        resized = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+        cut = image.crop(tuple(int(edge) for edge in box))
+        resized = np.asarray(cut.resize((size, size), Image.Resampling.BICUBIC))
         expected = torch.from_numpy(resized.reshape(size, size, channels).copy()).permute(2, 0, 1)
         off.append((got.int() - expected.int()).abs().float())
     assert torch.stack(off).mean() <= (1 if size == 8 else 0.35)
-    assert torch.stack(off).max() <= 20
+    # where pixels are clipped between them, it matters which direction comes first
+    assert torch.stack(off).max() <= (8 if EXACT and channels == 3 else 20)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -313,7 +321,7 @@ def test_damage_is_not_hidden(name):
     """DALI fails where Pillow does; where it does not, it gives the same pixels."""
     form, draws = Form(3, 80), np.random.default_rng(0)
     ours = pipelines.Pipelines(form, 1)
-    size, window = np.array([[96, 80]]), np.array([[8.0, 0.0, 88.0, 80.0]])
+    size, window = np.array([[96, 80]]), np.array([[8, 0, 88, 80]])
     seen = set()
     for _ in range(300):
         data = damaged(JPEGS[name], draws)
@@ -327,7 +335,8 @@ def test_damage_is_not_hidden(name):
         seen.add((taken is None, expected is None))
         if taken is not None:
             assert expected is not None
-            assert np.abs(taken[0].cpu().numpy().astype(int) - expected).max() <= 2
+            image = taken[0][:, 8:88] if isinstance(taken, list) else taken[0].cpu().numpy()
+            assert np.abs(image.astype(int) - expected).max() <= (0 if EXACT else 2)
     ours.close()
     assert (False, False) in seen
 
@@ -347,7 +356,7 @@ def test_what_is_no_fault_of_an_image_is_told(monkeypatch):
     def failing(self):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(pipelines.Pipeline, "_take", failing)
+    monkeypatch.setattr(pipelines.Pipeline, "_images" if EXACT else "_squares", failing)
     with pytest.raises(RuntimeError, match="out of memory"):
         list(read(Listed(JPEGS), Form(3, 24)))
 

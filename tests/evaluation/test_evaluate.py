@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -16,10 +17,13 @@ import gencond_fast as gf
 from gencond_fast.artifact import load, save
 from gencond_fast.budget import ipc_to_bytes
 from gencond_fast.config import EvaluateConfig
-from gencond_fast.data import open_source
+from gencond_fast.data import open_source, stream
+from gencond_fast.data.normalise import Normalisation
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation import evaluate
 from gencond_fast.evaluation import run as run_module
+from gencond_fast.evaluation.epochs import held, streamed
+from gencond_fast.evaluation.protocol import DC
 from gencond_fast.evaluation.train import accuracy
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.options import parse
@@ -95,13 +99,50 @@ def test_real_images_teach_and_the_condensed_row_is_the_file(tiny_run, judged):
     assert table["random", "convnet3"].mean > 0.3
 
 
+def test_the_full_control_learns_from_all_real_images(tiny_run):
+    row = rows(judge(tiny_run, controls=["full"], epochs=1))["full", "convnet3"]
+    assert row.images_per_class == 144  # 1,438 in ten classes
+    assert row.mean > 0.3
+    assert len(set(row.accuracies)) == 2
+    again = rows(judge(tiny_run, controls=["full"], epochs=1, seeds=1))["full", "convnet3"]
+    assert again.accuracies == row.accuracies[:1]
+
+
+def test_streamed_epochs_are_all_images_in_new_orders():
+    source = open_source("digits")
+    (whole,) = stream(source.train, channels=1, image_size=8, batch_size=len(source.train))
+    told = []
+    normalisation = Normalisation((0.25,), (0.5,))
+    epoch_of = streamed(
+        source, 8, normalisation, DC, seed=1, device=torch.device("cpu"), tell=told.append
+    )
+    epochs = []
+    for number in range(2):
+        before = torch.get_rng_state()
+        batches = list(epoch_of(number, torch.Generator()))
+        assert torch.equal(torch.get_rng_state(), before)
+        assert [len(labels) for _, labels in batches] == [256] * 5 + [158]
+        epochs.append([torch.cat(each) for each in zip(*batches, strict=True)])
+    assert told == [256, 512, 768, 1024, 1280, 1438, 0] * 2
+    (images, labels), (others, _) = epochs
+    assert not torch.equal(images, others)
+
+    def as_set(images, labels):
+        return Counter(zip((i.numpy().tobytes() for i in images), labels.tolist(), strict=True))
+
+    want = as_set(normalisation(whole.images), whole.labels)
+    assert as_set(images, labels) == want == as_set(*epochs[1])
+
+
 def epochs_seen(run, split, monkeypatch):
     seen = []
 
-    def note(student, images_of, labels, *, epochs, **options):
-        seen.append((labels, [images_of(epoch) for epoch in range(epochs)]))
+    def note(images_of, labels, protocol):
+        seen.append((labels, [images_of(epoch) for epoch in range(2)]))
+        return held(images_of, labels, protocol)
 
-    monkeypatch.setattr(run_module, "train_student", note)
+    monkeypatch.setattr(run_module, "held", note)
+    monkeypatch.setattr(run_module, "train_student", lambda *given, **options: None)
     judge(run, split=split, seeds=2)
     return seen
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import open_source
 from gencond_fast.errors import RunError
+from gencond_fast.evaluation.epochs import held
 from gencond_fast.evaluation.protocol import DC, Protocol
 from gencond_fast.evaluation.result import EvaluationResult, Row
 from gencond_fast.evaluation.train import accuracy, train_student
@@ -46,7 +47,8 @@ def student_of(seed: int = 0) -> Classifier:
 def train(student: Classifier, images_of, labels: Tensor, **options) -> Classifier:
     """Trains with the published protocol but for small batches; options go to the function."""
     fixed = {"protocol": replace(DC, batch_size=16), "epochs": 4, "seed": 0, "runtime": RUNTIME}
-    train_student(student, images_of, labels, **(fixed | {"advance": lambda n: None} | options))
+    options = fixed | {"advance": lambda n: None} | options
+    train_student(student, held(images_of, labels, options["protocol"]), **options)
     return student
 
 

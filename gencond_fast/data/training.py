@@ -1,0 +1,244 @@
+"""Shuffled epochs over real images of any number: none of them is held but those at hand."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from gencond_fast.data.batch import Batch, Form, Pairs, Part
+from gencond_fast.data.contract import Block, Load, Split
+from gencond_fast.data.crop import RandomCrop
+from gencond_fast.data.sampling import Share, epoch_order, in_pools, share_of
+from gencond_fast.data.skipping import BadImage
+from gencond_fast.data.stream import checked_workers, decoded
+
+_POOL_BYTES = 256 * 1024**2  # one pool is in use while the next one is read
+_BLOCK = 64
+
+T = TypeVar("T")
+
+
+def training_batches(
+    split: Split,
+    *,
+    channels: int,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    crop: bool | RandomCrop = False,
+    balanced: bool = False,
+    rank: int = 0,
+    world: int = 1,
+    workers: int | None = None,
+) -> Iterator[Batch]:
+    """Yields one shuffled epoch of a split, the same one for the same seed and epoch.
+
+    The images of a step are the same for any number of ranks: each rank gets a part of them, to
+    within one image as many as the others, and all ranks take the same number of steps. A batch is
+    in ascending order of its rows. Where several ranks share an epoch every step has its batch on
+    every rank, an empty one if nothing of the step falls to the rank or can be decoded; alone, such
+    a batch does not appear.
+
+    How random the order is: any order is equally likely where each image can be read by itself
+    (folders, tar files, arrays in memory). Parquet and .npz files are read in stretches: row
+    groups, or parts of them and of .npz files. Pools of eight stretches or more, 256 MiB as they
+    are encoded, are drawn anew in every epoch and mixed, so images of one stretch come at most a
+    pool apart, and what fits in one pool comes in any order. Two pools are held at a time. A rank
+    reads all pools and holds its part of them. An .npz file is read from its start for each pool.
+
+    To go on after an interruption give the `done` of the last batch used as `start`, also with
+    other `batch_size`, `workers` or `world`: the images left, their order and their windows are
+    what they would have been.
+
+    Args:
+        split: the images.
+        channels: 1 or 3.
+        image_size: S, height and width of the result.
+        batch_size: images in a step of all ranks together; the last step may have fewer.
+        seed: of the run.
+        epoch: pass over the images, from 0; other epochs have another order and other windows.
+        start: images of the epoch that are behind all ranks.
+        crop: True resizes a window of random place, area and aspect ratio (see `RandomCrop`) to the
+            square, False the largest centred square. A `RandomCrop` is taken with its own seed and
+            epoch.
+        balanced: whether classes come equally often, rather than images; see `epoch_order`. An
+            image that an epoch has more than once has the same window each time, and may be more
+            than once in a batch.
+        rank: which of the ranks this is, 0 … world - 1.
+        world: how many ranks share the epoch.
+        workers: decoding threads; None means one per available CPU core.
+
+    Returns:
+        An iterator of `Batch`; `done` counts the images of all ranks.
+
+    Raises:
+        InputError: while iterating, as `stream`.
+        ValueError: at once, when an argument is out of range.
+    """
+    if crop is True:
+        crop = RandomCrop(seed, epoch)
+    form = Form(channels, image_size, crop or None)
+    workers = checked_workers(form, batch_size, workers)
+    if epoch < 0 or start < 0 or not 0 <= rank < world:
+        raise ValueError(f"epoch {epoch}, start {start} or rank {rank} of {world} is out of range")
+    order = epoch_order(split.labels, seed=seed, epoch=epoch, balanced=balanced)
+    ends = np.array([len(order)])
+    if split.serial_bytes is not None:
+        largest = max(1, _POOL_BYTES // max(1, split.serial_bytes))
+        order, ends = in_pools(order, split.pieces(), largest, seed=seed, epoch=epoch)
+    share = share_of(len(order), batch_size, rank, world, start)
+    wanted = _Wanted(order[share.places], share, np.unique(np.searchsorted(share.places, ends)))
+    return _batches(split, form, wanted, workers, fill=world > 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    """The images of one rank in one epoch.
+
+    Attributes:
+        rows: int64 [m], in the order of the epoch.
+        share: which of them are in which step.
+        ends: int64, where the pools end in them.
+    """
+
+    rows: np.ndarray
+    share: Share
+    ends: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A batch on its way: its rows, how often each comes, and what ends their reading."""
+
+    part: Part
+    repeats: np.ndarray
+    end: Callable[[], None]
+
+
+def _batches(
+    split: Split, form: Form, wanted: _Wanted, workers: int, fill: bool
+) -> Generator[Batch, None, None]:
+    """Every step, or but for `fill` those of which something is left."""
+    waiting: deque[_Step] = deque()
+    read = _read if split.serial_bytes is None else _read_in_pools
+    with closing(read(split, wanted)) as steps:
+        try:
+            with closing(decoded(split, form, _noted(steps, waiting), workers)) as batches:
+                for batch in batches:
+                    yield from _empty(waiting, batch.done, form, fill)
+                    step = waiting.popleft()
+                    step.end()
+                    yield _repeated(batch, step)
+            yield from _empty(waiting, np.inf, form, fill)
+        finally:
+            for step in waiting:
+                step.end()
+
+
+def _noted(steps: Iterator[tuple[_Step, Block]], waiting: deque[_Step]) -> Pairs:
+    """What there is to decode; notes every step, also those without an image."""
+    for step, block in steps:
+        waiting.append(step)
+        if len(block):
+            yield step.part, block
+
+
+def _empty(waiting: deque[_Step], done: float, form: Form, fill: bool) -> Iterator[Batch]:
+    """Drops the steps before `done`, which no reader gave a batch for."""
+    while waiting and waiting[0].part.done < done:
+        step = waiting.popleft()
+        step.end()
+        if fill:
+            none = torch.zeros(0, dtype=torch.int64)
+            yield Batch(torch.from_numpy(form.empty(0)), none, none, step.part.done)
+
+
+def _repeated(batch: Batch, step: _Step) -> Batch:
+    """The batch with each image as often as it is wanted."""
+    if (step.repeats == 1).all():
+        return batch
+    times = torch.from_numpy(step.repeats[np.isin(step.part.rows, batch.indices.numpy())])
+    images, labels, indices = (
+        each.repeat_interleave(times, dim=0) for each in (batch.images, batch.labels, batch.indices)
+    )
+    return Batch(images, labels, indices, batch.done)
+
+
+def _parts(wanted: _Wanted) -> Iterator[tuple[Part, np.ndarray, int, int]]:
+    """Each step's rows, how often each comes, and where they start and stop in the wanted ones."""
+    edges, done = wanted.share.edges.tolist(), wanted.share.done.tolist()
+    for start, stop, behind in zip(edges[:-1], edges[1:], done, strict=True):
+        rows, repeats = np.unique(wanted.rows[start:stop], return_counts=True)
+        yield Part(rows, behind), repeats, start, stop
+
+
+def _read(split: Split, wanted: _Wanted) -> Generator[tuple[_Step, Block], None, None]:
+    """The steps and their images, each step read by itself."""
+    for part, repeats, _, _ in _parts(wanted):
+        if len(part.rows):
+            read = split.read(part.rows, len(part.rows))
+            yield _Step(part, repeats, read.close), next(read)
+        else:
+            yield _Step(part, repeats, _nothing), []
+
+
+def _read_in_pools(split: Split, wanted: _Wanted) -> Generator[tuple[_Step, Block], None, None]:
+    """The steps and their images, from pools of which the next one is read ahead."""
+    held: dict[int, Any] = {}
+    read = 0
+    with ThreadPoolExecutor(1, thread_name_prefix="gencond-pool") as thread:
+        pools = _one_ahead(_pools(split, wanted), thread)
+        for part, repeats, start, stop in _parts(wanted):
+            if read < stop:
+                held = {row: held[row] for row in wanted.rows[start:read].tolist()}
+            while read < stop:
+                read, pool = next(pools)
+                held |= pool
+            items = [held[row] for row in part.rows.tolist()]
+            arrays = split.shape is not None and len(items) > 0
+            yield _Step(part, repeats, _nothing), np.stack(items) if arrays else items
+
+
+def _pools(split: Split, wanted: _Wanted) -> Iterator[tuple[int, dict[int, Any]]]:
+    """Where each pool stops in the wanted rows, and its images."""
+    start = 0
+    for stop in wanted.ends[wanted.ends > 0].tolist():
+        rows = np.unique(wanted.rows[start:stop])
+        items = (item for block in split.read(rows, _BLOCK) for item in block)
+        yield stop, dict(zip(rows.tolist(), map(_kept, items), strict=True))
+        start = stop
+
+
+def _kept(item: Load | np.ndarray) -> Load | np.ndarray:
+    """A load of the bytes themselves: what it came from may hold those of its neighbours too."""
+    if isinstance(item, np.ndarray):
+        return item
+    try:
+        return partial(bytes, item())
+    except BadImage as error:
+        return partial(_refuse, error)
+
+
+def _refuse(error: BadImage) -> bytes:
+    raise error
+
+
+def _one_ahead(items: Iterator[T], thread: ThreadPoolExecutor) -> Iterator[T]:
+    coming = thread.submit(next, items, None)
+    while (item := coming.result()) is not None:
+        coming = thread.submit(next, items, None)
+        yield item
+
+
+def _nothing() -> None:
+    pass
