@@ -14,7 +14,7 @@ from gencond_fast.data.batch import Form
 
 _CPU = torch.device("cpu")
 _DECODER = "decoders.image"
-_PIXELS_AT_ONCE = 2**26
+_PIXELS_AT_ONCE = 2**26  # 200 MB in colour, at their full size
 
 
 class Pipelines:
