@@ -17,7 +17,7 @@ $(STAMP): $(SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check \
 		"setuptools>=77" wheel "pybind11>=3.0" "cmake>=3.25" ninja
 	GENCOND_EXT=on $(BIN)/pip install --quiet --disable-pip-version-check \
-		--no-build-isolation --editable ".[build,dev]"
+		--no-build-isolation --editable ".[build,dev,dali]"
 	touch $@
 
 demo: setup

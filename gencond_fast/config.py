@@ -72,6 +72,8 @@ class NetworkConfig:
         images_per_class: real images of a class behind the statistics; None takes them all.
         real_batch: real images of a class measured anew in every matching step, in place of the
             statistics, which then give no more than the scale; None looks the statistics up.
+        sample_batch: real images of a class in every matching step, for discrepancies between
+            samples (`mmd`, `sliced_wasserstein`), where `real_batch` is None.
         frequencies: at which the characteristic function of a class is measured for `cf`.
         frequency_scale: their standard deviation, in units of one over the within-class
             standard deviation of a network's features.
@@ -89,6 +91,7 @@ class NetworkConfig:
     ] = OPERATIONS
     images_per_class: Positive | None = 1000
     real_batch: Positive | None = None
+    sample_batch: Positive = 64
     frequencies: Positive = 256
     frequency_scale: PositiveFloat = 1.0
 

@@ -23,7 +23,7 @@ from gencond_fast.condensation.measure import Wanted, measure_tables
 from gencond_fast.condensation.networks import FeatureNetworks, NetworkPlan, network_key
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, draw_augmentation
-from gencond_fast.discrepancy import DISCREPANCIES, Real
+from gencond_fast.discrepancy import Real, required
 from gencond_fast.distributed import Ranks
 from gencond_fast.moments import ClassMoments
 from gencond_fast.rng import named_rng
@@ -145,11 +145,8 @@ def _files(task: Task, networks: FeatureNetworks) -> Bank:
     """Where the cache keeps, or will keep, the tables of each network."""
     options = task.config.networks
     directory = cache_directory("statistics")
-    needed = any(
-        DISCREPANCIES[name].needs_characteristic
-        for name, weight in task.config.losses.discrepancies.items()
-        if weight != 0.0
-    )
+    discrepancies = required(task.config.losses.discrepancies)
+    needed = any(each.needs_characteristic for each in discrepancies)
 
     def path(plan: NetworkPlan, **kind: object) -> Path:
         key = cache_key(

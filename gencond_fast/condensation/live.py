@@ -1,7 +1,8 @@
-"""Real statistics measured in every step from a fresh batch of real images, as DM does.
+"""Real images measured in every step.
 
-It is what the statistics bank replaces: the same quantities, noisier and dearer. It stays as an
-option so that the difference in time and accuracy can be measured.
+Statistics from a fresh batch, as DM takes them, are what the bank replaces: the same quantities,
+noisier and dearer. They stay as an option so that the difference in time and accuracy can be
+measured. Discrepancies between samples have no table and always need a batch.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from gencond_fast.condensation.bank import BankEntry
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import augment
-from gencond_fast.discrepancy import Real
+from gencond_fast.discrepancy import Real, RealSamples
+from gencond_fast.discrepancy.stack import labels_of
 from gencond_fast.moments import class_moments
 
 _BATCH = 512  # bounds the memory of activations
 
 
-class LiveStatistics:
+class RealBatches:
     """Draws real images of the classes of a step and measures them under its network.
 
     The images come from the sample in memory, so decoding is not part of the cost.
@@ -38,26 +40,21 @@ class LiveStatistics:
         self._counts = torch.bincount(task.sample.labels, minlength=task.num_classes)
         self._first = self._counts.cumsum(0) - self._counts
 
-    def real(
+    def samples(
         self, entry: BankEntry, augmentation: int, classes: Tensor, rng: torch.Generator
-    ) -> Real:
-        """Moments of the scaled features, and their characteristic function if the bank has it.
+    ) -> RealSamples:
+        """Scaled features of fresh images of each class.
 
         Args:
-            entry: of the network in place: its augmentations, scale and frequencies.
+            entry: of the network in place: its augmentations and scale.
             augmentation: which of them the images get.
             classes: [C'] int64 on the CPU.
             rng: draws the images.
         """
         rows, labels = self._draw(classes, rng)
-        labels = labels.to(self._task.runtime.device)
+        counts = torch.bincount(labels, minlength=len(classes)).tolist()
         features = self._features(entry, augmentation, rows) / entry.scale
-        moments = class_moments(features, labels, len(classes))
-        if entry.waves is None:
-            return Real(moments)
-        frequencies = entry.waves.frequencies
-        values = class_moments(waves(features, frequencies), labels, len(classes)).mean
-        return Real(moments, Characteristic(frequencies, *values.chunk(2, 1)))
+        return RealSamples(features, tuple(counts), rng)
 
     def _draw(self, classes: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows of the sample, without repetition, and their places in `classes`."""
@@ -76,3 +73,14 @@ class LiveStatistics:
             images = task.normalisation(task.sample.images[part].to(task.runtime.device))
             parts.append(self._networks.features(augment(images, transform)))
         return torch.cat(parts)
+
+
+def statistics_of(samples: RealSamples, entry: BankEntry) -> Real:
+    """What the bank would know, of a few samples: moments, and waves where the bank has them."""
+    labels = labels_of(samples.counts, samples.features.device)
+    moments = class_moments(samples.features, labels, len(samples.counts))
+    if entry.waves is None:
+        return Real(moments)
+    frequencies = entry.waves.frequencies
+    values = class_moments(waves(samples.features, frequencies), labels, len(samples.counts)).mean
+    return Real(moments, Characteristic(frequencies, *values.chunk(2, 1)))

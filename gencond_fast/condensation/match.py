@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gencond_fast.condensation.bank import BankEntry
-from gencond_fast.condensation.live import LiveStatistics
+from gencond_fast.condensation.live import RealBatches, statistics_of
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import augment
-from gencond_fast.discrepancy import Generated, Real, build_discrepancy
+from gencond_fast.discrepancy import Generated, Real, build_discrepancy, required
 from gencond_fast.layout import ClassLayout
 from gencond_fast.losses import class_losses
 from gencond_fast.models.store import StoredSet
@@ -49,8 +51,7 @@ class Match(Stage):
         self._layout = ClassLayout.from_counts(
             [self._each] * self._classes, device=task.runtime.device
         )
-        real_batch = task.config.networks.real_batch
-        self._live = LiveStatistics(task, networks, real_batch) if real_batch else None
+        self._batches = self._real_batches()
         self._discrepancies = [
             (name, weight, build_discrepancy(name))
             for name, weight in task.config.losses.discrepancies.items()
@@ -77,10 +78,7 @@ class Match(Stage):
         self._networks.select(network)
         features = self._networks.features(images)
         labels = torch.arange(self._classes, device=device).repeat_interleave(self._each)
-        if self._live:
-            real = self._live.real(entry, transform, classes, rng)
-        else:
-            real = entry.real(transform, classes.to(device))
+        real = self._real(entry, transform, classes, rng)
         scaled = features / entry.scale
         terms = self._discrepancy_terms(scaled, labels, real)
         terms |= self._diversity_terms(scaled - entry.centre[transform])
@@ -91,6 +89,25 @@ class Match(Stage):
             terms["cross_entropy"] = weight * F.cross_entropy(logits, targets)
         return terms
 
+    def _real_batches(self) -> RealBatches | None:
+        """Where the step's real samples come from, if it needs any."""
+        options = self._task.config
+        per_class = options.networks.real_batch
+        if any(each.needs_samples for each in required(options.losses.discrepancies)):
+            per_class = per_class or options.networks.sample_batch
+        return RealBatches(self._task, self._networks, per_class) if per_class else None
+
+    def _real(
+        self, entry: BankEntry, transform: int, classes: Tensor, rng: torch.Generator
+    ) -> Real:
+        """The real side of a step: looked up, drawn, or both."""
+        table = entry.real(transform, classes.to(self._task.runtime.device))
+        if self._batches is None:
+            return table
+        samples = self._batches.samples(entry, transform, classes, rng)
+        live = self._task.config.networks.real_batch is not None
+        return replace(statistics_of(samples, entry) if live else table, samples=samples)
+
     def _draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Classes [C'] and the indices [C' * n] of their samples, class after class."""
         classes = torch.randperm(self._task.num_classes, generator=rng)[: self._classes]
@@ -100,7 +117,7 @@ class Match(Stage):
 
     def _discrepancy_terms(self, features: Tensor, labels: Tensor, real: Real) -> dict[str, Tensor]:
         moments = class_moments(features, labels, self._classes)
-        generated = Generated(features, labels, moments, self._spec.per_class)
+        generated = Generated(features, labels, moments, self._spec.per_class, self._each)
         terms = {}
         for name, weight, discrepancy in self._discrepancies:
             discrepancy.prepare(real)

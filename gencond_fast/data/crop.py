@@ -8,8 +8,8 @@ import numpy as np
 
 from gencond_fast.rng import derive_seed
 
-Window = tuple[float, float, float, float]
-"""Left, top, right and bottom in pixels."""
+Window = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels of the upright image."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _DRAWS = 4
@@ -19,9 +19,9 @@ _DRAWS = 4
 class RandomCrop:
     """A window of random area and aspect ratio for each image (1409.4842), in one epoch.
 
-    The area is uniform, the ratio log-uniform and the place uniform. A side that exceeds the image
-    is cut to it, where the usual implementation draws again up to ten times and then takes the
-    centre.
+    The area is uniform, the ratio log-uniform and the place uniform, all in whole pixels. A side
+    that exceeds the image is cut to it, where the usual implementation draws again up to ten times
+    and then takes the centre.
 
     Attributes:
         seed: of the run.
@@ -52,16 +52,17 @@ class RandomCrop:
             height: [n], pixels.
 
         Returns:
-            float64 [n, 4]: left, top, right and bottom in pixels, within the image.
+            int64 [n, 4]: left, top, right and bottom, within the image and not empty.
         """
         least, most = self.area
         area = width * height * (least + draws[:, 0] * (most - least))
         low, high = np.log(self.ratio)
         ratio = np.exp(low + draws[:, 1] * (high - low))
-        across = np.minimum(np.sqrt(area * ratio), width)
-        down = np.minimum(np.sqrt(area / ratio), height)
-        left, top = draws[:, 2] * (width - across), draws[:, 3] * (height - down)
-        return np.stack((left, top, left + across, top + down), axis=1)
+        across = np.clip(np.rint(np.sqrt(area * ratio)), 1, width)
+        down = np.clip(np.rint(np.sqrt(area / ratio)), 1, height)
+        left = np.floor(draws[:, 2] * (width - across + 1))
+        top = np.floor(draws[:, 3] * (height - down + 1))
+        return np.stack((left, top, left + across, top + down), axis=1).astype(np.int64)
 
     def window(self, row: int, width: int, height: int) -> Window:
         """The window of the image at `row`, which has this size in pixels."""

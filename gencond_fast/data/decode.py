@@ -30,9 +30,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ON_ITS_SIDE = (5, 6, 7, 8)
-_MIRRORED = (2, 3, 6, 7)  # their left edge, once they are upright, was at the right or bottom
-_UPSIDE_DOWN = (3, 4, 7, 8)  # likewise their upper edge
 
 
 def decode(
@@ -54,7 +51,7 @@ def decode(
         where: names the image in messages.
         image_size: side of the square that the window is resized to; None keeps all pixels.
         window: gives the window for the width and height of the upright image; None takes the
-            largest centred square.
+            largest centred square, and lets large JPEGs decode at a fraction of their size.
 
     Returns:
         uint8 [H, W, channels].
@@ -64,16 +61,17 @@ def decode(
     """
     image = open_image(data, where)
     try:
-        if image_size is None:
-            image = _convert(_upright(image), channels)
-        else:
-            image = _fitted(image, channels, image_size, window)
+        if image_size is not None and window is None:
+            _draft(image, image_size)
+        image = _convert(_upright(image), channels)
     except MemoryError:  # says nothing about the image
         raise
     except Exception as error:  # parsers raise nearly anything on hostile bytes
         raise _undecodable(where, error) from error
-    pixels = np.asarray(image)
-    return pixels[..., None] if channels == 1 else pixels
+    pixels = np.asarray(image).reshape(image.height, image.width, channels)
+    if image_size is None:
+        return pixels
+    return fit(pixels, image_size, None if window is None else window(image.width, image.height))
 
 
 def fetch(item: Load, where: str) -> bytes:
@@ -146,44 +144,20 @@ def _undecodable(where: str, error: Exception) -> BadImage:
     return BadImage(where, f"cannot be decoded ({reason})")
 
 
-def _fitted(
-    image: Image.Image,
-    channels: int,
-    image_size: int,
-    window: Callable[[int, int], Window] | None,
-) -> Image.Image:
-    if window is None:
-        _draft(image, min(image.size), image_size)
-        return fit(_convert(_upright(image), channels), image_size)
-    width, height = _upright_size(image)
-    left, top, right, bottom = window(width, height)
-    part = _draft(image, min(right - left, bottom - top), image_size)
-    turned = orientation(image)
-    image = _convert(_upright(image), channels)
-    # what a fraction of the size is rounded up by is at the right and bottom before the turning
-    x = image.width * part - width if turned in _MIRRORED else 0
-    y = image.height * part - height if turned in _UPSIDE_DOWN else 0
-    box = ((left + x) / part, (top + y) / part, (right + x) / part, (bottom + y) / part)
-    return fit(image, image_size, box)
+def _draft(image: Image.Image, image_size: int) -> None:
+    """Lets a JPEG decode at a fraction of its size."""
+    part = fraction(min(image.size), image_size)
+    if part > 1 and image.format in ("JPEG", "MPO"):
+        image.draft(None, (image.width // part, image.height // part))
 
 
-def _draft(image: Image.Image, shorter: float, image_size: int) -> int:
-    """Lets a JPEG decode at a half, a quarter or an eighth of its size, and gives the divisor.
+def fraction(shorter: int, image_size: int) -> int:
+    """By what a JPEG of this shorter side is decoded smaller: 8, 4, 2 or 1.
 
-    What is `shorter` pixels now, the shorter side of what is wanted, stays at twice the target.
+    It stays at twice the size that it is resized to, where the filter leaves nothing of what was
+    lost.
     """
-    part = next((part for part in (8, 4, 2) if shorter >= 2 * part * image_size), 1)
-    if part == 1 or image.format not in ("JPEG", "MPO"):
-        return 1
-    image.draft(None, (image.width // part, image.height // part))
-    return part
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of an image once it is upright."""
-    if image.format == "TIFF":
-        image.load()  # which turns it
-    return image.size[::-1] if orientation(image) in _ON_ITS_SIDE else image.size
+    return next((part for part in (8, 4, 2) if shorter >= 2 * part * image_size), 1)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -1,39 +1,45 @@
-"""From any size to a square: the shorter side is resized, the centre is kept."""
+"""From any size to a square: a window of whole pixels is cut out and resized."""
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+import torch
+import torch.nn.functional as F
 
 from gencond_fast.data.crop import Window
 
 
-def fit(image: Image.Image, size: int, window: Window | None = None) -> Image.Image:
-    """Resizes a window to a square of side `size`, bicubic and antialiased.
+def central(width: int, height: int) -> Window:
+    """The largest square in the centre; what is left over by an odd pixel is right or below."""
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
 
-    Without a window it is the largest centred square, so a very long image costs no more than a
-    square one; an image whose shorter side is `size` already keeps its pixels then.
+
+def fit(pixels: np.ndarray, size: int, window: Window | None = None) -> np.ndarray:
+    """Cuts out a window and resizes it, bicubic (a = -1/2) and antialiased.
+
+    The same filter as Pillow's, from PyTorch's vectorised code for bytes. As there, pixels are
+    rounded and clipped between the two directions, which may come in the other order: on
+    photographs no pixel is more than two of 255 levels away from Pillow's, on noise that is clipped
+    some are by tens.
+
+    Args:
+        pixels: uint8 [H, W, channels].
+        size: S, height and width of the result.
+        window: within the image; None is `central`.
+
+    Returns:
+        uint8 [S, S, channels]; a view where the window has that size already.
     """
-    if window is not None:
-        return _resized(image, size, window)
-    width, height = image.size
-    short = min(width, height)
-    if short == size:
-        left, top = (width - size) // 2, (height - size) // 2
-        return image if width == height else image.crop((left, top, left + size, top + size))
-    across, down = (width - short) / 2, (height - short) / 2
-    return _resized(image, size, (across, down, across + short, down + short))
-
-
-def _resized(image: Image.Image, size: int, window: Window) -> Image.Image:
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=window, reducing_gap=3.0)
-
-
-def fit_array(pixels: np.ndarray, size: int, window: Window | None = None) -> np.ndarray:
-    """As `fit`, for uint8 [H, W, 1 or 3]; returns uint8 [size, size, same channels]."""
-    flat = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-    square = np.asarray(fit(Image.fromarray(np.ascontiguousarray(flat)), size, window))
-    return square.reshape(size, size, pixels.shape[-1])
+    left, top, right, bottom = window or central(pixels.shape[1], pixels.shape[0])
+    cut = pixels[top:bottom, left:right]
+    if cut.shape[:2] == (size, size):
+        return cut
+    # a copy of the window alone: what decoders give is read-only
+    planes = torch.from_numpy(np.array(cut)).permute(2, 0, 1).unsqueeze(0)
+    resized = F.interpolate(planes, (size, size), mode="bicubic", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
 
 
 def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from gencond_fast.data.batch import Batch, Form, Pairs, Part, batch_of
 from gencond_fast.data.contract import Block, Load, Split
 from gencond_fast.data.decode import decode, fetch
-from gencond_fast.data.resize import fit_array, with_channels
+from gencond_fast.data.resize import fit, with_channels
 from gencond_fast.data.skipping import BadImage
 
 _BATCHES_AHEAD = 2
@@ -39,9 +39,8 @@ def pixels(item: Load | np.ndarray, split: Split, row: int, form: Form) -> np.nd
     """One image in its form, uint8 [S, S, channels]."""
     window = None if form.crop is None else partial(form.crop.window, row)
     if isinstance(item, np.ndarray):
-        height, width = item.shape[:2]
-        box = None if window is None else window(width, height)
-        return fit_array(with_channels(item, form.channels), form.size, box)
+        box = None if window is None else window(item.shape[1], item.shape[0])
+        return fit(with_channels(item, form.channels), form.size, box)
     where = split.where(row)
     data = fetch(item, where)
     return decode(data, channels=form.channels, where=where, image_size=form.size, window=window)

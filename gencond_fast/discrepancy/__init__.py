@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from gencond_fast.discrepancy.base import Discrepancy, Generated, Real
+from collections.abc import Mapping
+
+from gencond_fast.discrepancy.base import Discrepancy, Generated, Real, RealSamples
 from gencond_fast.discrepancy.cf import CharacteristicFunction
 from gencond_fast.discrepancy.mean import Mean
+from gencond_fast.discrepancy.mmd import MaximumMean
 from gencond_fast.discrepancy.moments import Moments
+from gencond_fast.discrepancy.sliced_wasserstein import SlicedWasserstein
 from gencond_fast.errors import InputError
 
-__all__ = ["DISCREPANCIES", "Discrepancy", "Generated", "Real", "build_discrepancy"]
+__all__ = [
+    "DISCREPANCIES",
+    "Discrepancy",
+    "Generated",
+    "Real",
+    "RealSamples",
+    "build_discrepancy",
+    "required",
+]
 
 DISCREPANCIES: dict[str, type[Discrepancy]] = {
     "mean": Mean,
     "moments": Moments,
     "cf": CharacteristicFunction,
+    "mmd": MaximumMean,
+    "sliced_wasserstein": SlicedWasserstein,
 }
+
+
+def required(weights: Mapping[str, float]) -> list[type[Discrepancy]]:
+    """The discrepancies that have a weight other than zero."""
+    return [DISCREPANCIES[name] for name, weight in weights.items() if weight != 0.0]
 
 
 def build_discrepancy(name: str) -> Discrepancy:

@@ -6,10 +6,26 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from gencond_fast.characteristic import Characteristic
 from gencond_fast.moments import ClassMoments
+
+
+@dataclass(frozen=True, eq=False)
+class RealSamples:
+    """A draw of real samples, for discrepancies that statistics are not enough for.
+
+    Attributes:
+        features: [M, D], class after class.
+        counts: samples of each of the C classes, on the host.
+        rng: on the CPU, for what a discrepancy draws in this step.
+    """
+
+    features: Tensor
+    counts: tuple[int, ...]
+    rng: torch.Generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,10 +35,12 @@ class Real:
     Attributes:
         moments: over the C classes of the coming batches.
         characteristic: of the same classes; None unless a discrepancy of the run needs it.
+        samples: of the same classes; None unless a discrepancy of the run needs them.
     """
 
     moments: ClassMoments
     characteristic: Characteristic | None = None
+    samples: RealSamples | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +52,14 @@ class Generated:
         labels: [B] int64 in 0 ... C-1.
         moments: per-class moments of the features, with gradient.
         stored: samples stored of each class, of which the batch is a draw without replacement.
+        most: no class has more samples in the batch; None where nobody counted on the host.
     """
 
     features: Tensor
     labels: Tensor
     moments: ClassMoments
     stored: int
+    most: int | None = None
 
 
 class Discrepancy(ABC):
@@ -51,16 +71,19 @@ class Discrepancy(ABC):
 
     Attributes:
         needs_characteristic: whether the real side must have a characteristic function.
+        needs_samples: whether it must have samples, drawn anew in every step.
     """
 
     needs_characteristic: ClassVar[bool] = False
+    needs_samples: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, real: Real) -> None:
         """Remembers the real side of the coming batches.
 
         Raises:
-            ValueError: it has no characteristic function and this discrepancy needs one.
+            ValueError: it has no characteristic function, or no samples, and this discrepancy
+                needs them.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ import torch
 from command_line import TINY, call, metrics
 
 from gencond_fast.condensation.bank import build_bank
-from gencond_fast.condensation.live import LiveStatistics
+from gencond_fast.condensation.live import RealBatches, statistics_of
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.task import open_config, open_task
 from gencond_fast.options import resolve
@@ -31,10 +31,11 @@ def parts():
 @pytest.mark.parametrize("augmentation", [0, 1, 2])
 def test_of_all_images_it_is_the_table(parts, augmentation):
     task, networks, entry = parts
-    live = LiveStatistics(task, networks, per_class=10**6)
+    live = RealBatches(task, networks, per_class=10**6)
     networks.select(0)
     classes = torch.tensor([7, 2, 9])
-    real = live.real(entry, augmentation, classes, torch.Generator().manual_seed(0))
+    samples = live.samples(entry, augmentation, classes, torch.Generator().manual_seed(0))
+    real = statistics_of(samples, entry)
     table = entry.real(augmentation, classes)
     assert torch.equal(real.moments.count, table.moments.count)
     # sums of about 150 float32 numbers of a size of at most 1, in another order
@@ -47,7 +48,7 @@ def test_of_all_images_it_is_the_table(parts, augmentation):
 
 def test_draws_without_repetition_and_of_the_right_classes(parts):
     task, networks, _ = parts
-    live = LiveStatistics(task, networks, per_class=20)
+    live = RealBatches(task, networks, per_class=20)
     classes = torch.tensor([3, 0])
     rng = torch.Generator().manual_seed(1)
     seen = [live._draw(classes, rng) for _ in range(2)]
@@ -63,9 +64,10 @@ def test_smaller_classes_give_what_they_have(parts):
     networks.select(0)
     counts = torch.bincount(task.sample.labels)
     between = int(counts.sort().values[4])
-    live = LiveStatistics(task, networks, per_class=between)
-    real = live.real(entry, 0, torch.arange(10), torch.Generator().manual_seed(2))
-    assert torch.equal(real.moments.count, counts.clamp(max=between))
+    live = RealBatches(task, networks, per_class=between)
+    samples = live.samples(entry, 0, torch.arange(10), torch.Generator().manual_seed(2))
+    assert samples.counts == tuple(counts.clamp(max=between).tolist())
+    assert torch.equal(statistics_of(samples, entry).moments.count, counts.clamp(max=between))
     assert len(set(counts.clamp(max=between).tolist())) > 1
 
 

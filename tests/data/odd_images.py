@@ -8,10 +8,22 @@ from PIL import Image
 PHOTO = Image.fromarray(noise(40, 48, 3, seed=5)).resize((96, 80), Image.Resampling.BICUBIC)
 
 
-def turned() -> bytes:
+def turned(orientation: int = 6, kind: str = "JPEG") -> bytes:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    return encode(PHOTO, "JPEG", exif=exif)
+    exif[0x0112] = orientation
+    return encode(PHOTO, kind, exif=exif)
+
+
+def damaged_inside(jpeg: bytes, table: int) -> bytes:
+    """A JPEG of which a table (0xC4 Huffman, 0xDB quantisation) is gone, whole at both ends."""
+    at = jpeg.index(bytes([0xFF, table]))
+    return jpeg[:at] + jpeg[at + 2 + int.from_bytes(jpeg[at + 2 : at + 4]) :]
+
+
+def interrupted(jpeg: bytes) -> bytes:
+    """A JPEG with something else in the midst of its scan, whole at both ends."""
+    at = (jpeg.index(b"\xff\xda") + len(jpeg)) // 2
+    return jpeg[:at] + b"\xff\xda\0\2" + jpeg[at:]
 
 
 _JPEG = encode(PHOTO, "JPEG")

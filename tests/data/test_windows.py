@@ -17,7 +17,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from gencond_fast.data import RandomCrop, open_source, training_batches
 from gencond_fast.data.decode import decode
-from gencond_fast.data.resize import fit_array
+from gencond_fast.data.resize import fit
 
 LARGE = PHOTO.resize((957, 723), Image.Resampling.BICUBIC)
 
@@ -27,10 +27,18 @@ def reference(data: bytes, size: int, window) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         upright = ImageOps.exif_transpose(image).convert("RGB")
-    box = window(*upright.size)
-    return np.asarray(
-        upright.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    )
+    return resized(upright, size, window(*upright.size))
+
+
+def resized(image: Image.Image, size: int, box) -> np.ndarray:
+    return np.asarray(image.crop(box).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def assert_close(got: np.ndarray, want: np.ndarray) -> None:
+    """Within the rounding between and after the two directions of the filter."""
+    apart = np.abs(got.astype(int) - want)
+    assert apart.max() <= 2
+    assert apart.mean() < 0.1 or got.size < 1000
 
 
 def cropped(data: bytes, size: int, window) -> np.ndarray:
@@ -55,15 +63,11 @@ def test_windows_are_those_of_the_upright_image(kind, orientation):
         for size in (40, 130):
             got, want = cropped(data, size, of_row(row)), reference(data, size, of_row(row))
             assert got.shape == (size, size, 3)
-            # a JPEG may be decoded at a fraction of its size
-            apart = np.abs(got.astype(int) - want)
-            assert apart.max() <= (12 if kind == "JPEG" else 0)
-            assert apart.mean() < 2.0
+            assert_close(got, want)
 
 
-@pytest.mark.parametrize("side", [64, 127, 128, 255, 256, 511, 512, 700])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_the_window_decides_how_far_a_jpeg_shrinks(side, kind, monkeypatch):
+@pytest.mark.parametrize("windowed", [True, False])
+def test_a_jpeg_shrinks_as_it_is_decoded_only_where_all_of_it_is_wanted(windowed, monkeypatch):
     shrunk = []
     draft = JpegImageFile.draft
 
@@ -74,24 +78,19 @@ def test_the_window_decides_how_far_a_jpeg_shrinks(side, kind, monkeypatch):
         return answer
 
     monkeypatch.setattr(JpegImageFile, "draft", noted)
-    image = Image.fromarray(noise(723, 957, 3)) if side < 128 else LARGE
-    data = encode(image, kind, **({"quality": 95} if kind == "JPEG" else {}))
-    window = (3.5, 7.25, 3.5 + side, 7.25 + 1.0 * side)
-    got = cropped(data, 32, lambda width, height: window)
-    want = reference(data, 32, lambda width, height: window)
-    part = next((p for p in (8, 4, 2) if side / p >= 64), 1)
-    assert shrunk == ([] if kind == "PNG" or part == 1 else [part])
-    if part == 1:
-        assert np.array_equal(got, want)
-    else:
-        assert np.abs(got.astype(int) - want).max() <= 12
+    sides = (64, 127, 128, 255, 256, 511, 512, 700)
+    for side in sides:
+        image = LARGE.resize((side + 9, side), Image.Resampling.BICUBIC)
+        window = (lambda width, height: (0, 0, height, height)) if windowed else None
+        cropped(encode(image, "JPEG"), 32, window)
+    assert shrunk == ([] if windowed else [2, 2, 4, 4, 8, 8])
 
 
 @pytest.mark.parametrize("name", sorted(ODD))
 def test_odd_images_have_windows_too(name):
     data = ODD[name][0]
     got, want = (function(data, 24, of_row(3)) for function in (cropped, reference))
-    assert np.abs(got.astype(int) - want).max() <= 12
+    assert_close(got, want)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 90, 1), (90, 1, 3), (8, 8, 1)])
@@ -100,8 +99,7 @@ def test_arrays_down_to_one_pixel(shape):
     for row in range(50):
         box = RandomCrop(0, 0).window(row, shape[1], shape[0])
         image = Image.fromarray(pixels if shape[2] == 3 else pixels[..., 0])
-        want = np.asarray(image.resize((5, 5), Image.Resampling.BICUBIC, box=box))
-        assert np.array_equal(fit_array(pixels, 5, box), want.reshape(5, 5, shape[2]))
+        assert_close(fit(pixels, 5, box), resized(image, 5, box).reshape(5, 5, shape[2]))
 
 
 def test_files_and_arrays_give_the_same_batches(tmp_path):
@@ -122,12 +120,9 @@ def test_files_and_arrays_give_the_same_batches(tmp_path):
         assert len(files) == 12
         for row, picture in enumerate(made):
             box = RandomCrop(3, 2).window(row, 26, 20)
-            want = Image.fromarray(picture.pixels).resize(
-                (size, size), Image.Resampling.BICUBIC, box=box
-            )
-            want = torch.from_numpy(np.array(want)).permute(2, 0, 1)
-            assert torch.equal(files[row], want)
-            assert torch.equal(arrays[row], want)
+            want = resized(Image.fromarray(picture.pixels), size, box)
+            assert_close(files[row].permute(1, 2, 0).numpy(), want)
+            assert torch.equal(arrays[row], files[row])
 
 
 # the distribution
@@ -142,13 +137,13 @@ def test_windows_follow_the_definition():
     free = (across < 9999) & (down < 9999)  # not cut to the image
     draws = crop.draws(rows)
     area = 0.08 + 0.92 * draws[:, 0]
-    np.testing.assert_allclose((across * down)[free] / 1e8, area[free])
+    np.testing.assert_allclose((across * down)[free] / 1e8, area[free], rtol=1e-3)  # whole pixels
     # log-uniform where the area is too small for any ratio to be cut
     small = area < 0.74
     place = (np.log(across / down)[small] + math.log(4 / 3)) / (2 * math.log(4 / 3))
     for uniform in (draws[:, 0], place, left[small] / (10_000 - across)[small]):
         assert abs(uniform.mean() - 0.5) < 4 * math.sqrt(1 / 12 / len(uniform))
-        counts = np.histogram(uniform, 20, (0, 1))[0]
+        counts = np.histogram(uniform.clip(0, 1), 20, (0, 1))[0]  # rounded to whole pixels
         expected = len(uniform) / 20
         assert ((counts - expected) ** 2 / expected).sum() < 45  # chi squared of 19, p = 7e-4
         assert counts.sum() == len(uniform)
@@ -159,7 +154,7 @@ def torchvision_window(rng, width, height):
     for _ in range(10):
         target = width * height * rng.uniform(0.08, 1.0)
         ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-        across, down = math.sqrt(target * ratio), math.sqrt(target / ratio)
+        across, down = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
         if across <= width and down <= height:
             return across, down
     return None

@@ -1,0 +1,242 @@
+"""The reader for GPUs: JPEGs are decoded by NVIDIA DALI, the rest by Pillow."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from gencond_fast.data.batch import Batch, Form, Pairs, Part, batch_of
+from gencond_fast.data.contract import Block, Load, Split
+from gencond_fast.data.decode import fetch, fraction
+from gencond_fast.data.jpeg import plain_size
+from gencond_fast.data.pipeline import Pipeline, Pipelines
+from gencond_fast.data.resize import Window, central, fit
+from gencond_fast.data.skipping import BadImage
+from gencond_fast.data.threads import pixels, read_in_threads
+
+_FETCHED_AHEAD = 2
+_DECODED_AHEAD = 2
+_TASKS_PER_WORKER = 2
+
+T = TypeVar("T")
+
+
+def dali_obstacle() -> str | None:
+    """Why DALI cannot be used here, as the rest of a sentence; None if it can."""
+    if find_spec("nvidia") is None or find_spec("nvidia.dali") is None:
+        return "it is not installed (the extra `dali`)"
+    try:
+        import nvidia.dali  # noqa: F401
+    except Exception as error:  # its libraries may miss what they need of the system
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return f"it cannot be imported ({reason})"
+    return None
+
+
+def read_with_dali(split: Split, form: Form, pairs: Pairs, workers: int) -> Iterator[Batch]:
+    """See `batch.Reader`; the images are on the current GPU where there is one.
+
+    DALI decodes upright gray and YCbCr JPEGs, always whole: it would not notice damage outside of
+    a window that it decodes alone. Everything else, and every batch that DALI fails on, is
+    decoded by Pillow, image by image. So both readers leave out the same images.
+
+    On a CPU the pixels are those of the other readers, bit for bit, but for gray pixels of JPEGs
+    in colour: these are the coded luma, 0.01 levels away on average, up to 17 where colours are
+    clipped. JPEGs that Pillow decodes at a fraction of their size are left to it there, which is
+    faster. A GPU resizes by itself and keeps more bits between the two directions of the filter.
+    """
+    if split.shape is not None:  # pixels, nothing to decode
+        yield from read_in_threads(split, form, pairs, workers)
+        return
+    with closing(_Reading(split, form, workers)) as reading:
+        fetching = (reading.fetch(part, block) for part, block in pairs)
+        fed = (reading.feed(pending) for pending in _begun_ahead(fetching, _FETCHED_AHEAD))
+        for pending in _begun_ahead(fed, _DECODED_AHEAD):
+            yield from reading.finish(pending)
+
+
+def _begun_ahead(items: Iterable[T], count: int) -> Iterator[T]:
+    """The same items, each handed on once `count` more are begun."""
+    waiting: deque[T] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """An image for DALI: its bytes, and its width and height in pixels."""
+
+    data: bytes
+    size: tuple[int, int]
+
+
+_Item = _Encoded | np.ndarray | BadImage | None
+"""What has become of an image: its pixels [S, S, channels], or None where it is left out."""
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A batch on its way.
+
+    Attributes:
+        part: the images wanted.
+        bad: which of them are left out, bool [n].
+        tasks: fetch them, some each.
+        places: of those that went to DALI.
+        windows: of the same ones, int [n, 4].
+        pipeline: gives the same ones, once.
+    """
+
+    part: Part
+    bad: np.ndarray
+    tasks: list[Future[list[_Item]]]
+    places: list[int] = field(default_factory=list)
+    windows: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), dtype=np.int64))
+    pipeline: Pipeline | None = None
+
+    def items(self) -> list[_Item]:
+        """What was fetched, in order."""
+        return [item for task in self.tasks for item in task.result()]
+
+
+class _Reading:
+    """The three steps of every batch: fetch, feed and finish."""
+
+    def __init__(self, split: Split, form: Form, workers: int) -> None:
+        self._split = split
+        self._form = form
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="gencond-fetch")
+        self._pipelines = Pipelines(form, workers)
+
+    def close(self) -> None:
+        """Ends all threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pipelines.close()
+
+    def fetch(self, part: Part, block: Block) -> _Pending:
+        """Begins to fetch the images, and to decode those that are not for DALI."""
+        rows, skipping = part.rows, self._split.skipping
+        bad = np.zeros(len(rows), bool) if skipping is None else skipping(rows)
+        step = -(-len(rows) // (_TASKS_PER_WORKER * self._workers))
+        edges = [slice(at, at + step) for at in range(0, len(rows), step)]
+        tasks = [self._pool.submit(self._some, block[e], rows[e], bad[e]) for e in edges]
+        return _Pending(part, bad, tasks)
+
+    def feed(self, pending: _Pending) -> _Pending:
+        """Hands to DALI what is for it; what went wrong so far is told by `finish`."""
+        if any(task.exception() for task in pending.tasks):
+            return pending
+        chosen = {at: i for at, i in enumerate(pending.items()) if isinstance(i, _Encoded)}
+        if chosen:
+            pending.places = list(chosen)
+            sizes = np.array([item.size for item in chosen.values()])
+            pending.windows = _windows(self._form, pending.part.rows[pending.places], sizes)
+            data = [np.frombuffer(item.data, np.uint8) for item in chosen.values()]
+            pending.pipeline = self._pipelines.feed(data, sizes, pending.windows, len(pending.bad))
+        return pending
+
+    def finish(self, pending: _Pending) -> Iterator[Batch]:
+        """The batch, or nothing where all of it is left out."""
+        items, rows = pending.items(), pending.part.rows
+        taken = None if pending.pipeline is None else pending.pipeline.take()
+        if taken is None:
+            self._decode_again(items, rows)
+        elif isinstance(taken, list):
+            self._resize(items, taken, pending)
+        for place, item in enumerate(items):
+            if isinstance(item, BadImage):
+                if self._split.skipping is None:
+                    raise item
+                self._split.skipping.meet(int(rows[place]), item)
+                pending.bad[place] = True
+        squares = taken if isinstance(taken, torch.Tensor) else None
+        if squares is None or len(squares) < len(items):
+            squares = self._gathered(items, pending.places, squares)
+        yield from batch_of(self._split, pending.part, squares.permute(0, 3, 1, 2), pending.bad)
+
+    def _some(self, block: Block, rows: np.ndarray, bad: np.ndarray) -> list[_Item]:
+        return [
+            None if left_out else self._fetched(item, int(row))
+            for item, row, left_out in zip(block, rows, bad, strict=True)
+        ]
+
+    def _fetched(self, item: Load, row: int) -> _Item:
+        where = self._split.where(row)
+        data = fetch(item, where)
+        size = plain_size(data)
+        if size is None or self._better_by_pillow(size):
+            return self._by_pillow(data, row)
+        return _Encoded(data, size)
+
+    def _better_by_pillow(self, size: tuple[int, int]) -> bool:
+        """Whether Pillow decodes an image of this size at a fraction, which is fast on a CPU."""
+        if self._form.crop is not None or self._pipelines.device.type != "cpu":
+            return False
+        return fraction(min(size), self._form.size) > 1
+
+    def _decode_again(self, items: list[_Item], rows: np.ndarray) -> None:
+        """Lets Pillow make what it can of the images that were for DALI."""
+        tasks = {
+            place: self._pool.submit(self._by_pillow, item.data, int(rows[place]))
+            for place, item in enumerate(items)
+            if isinstance(item, _Encoded)
+        }
+        for place, task in tasks.items():
+            items[place] = task.result()
+
+    def _resize(self, items: list[_Item], images: list[np.ndarray], pending: _Pending) -> None:
+        """Puts the windows of whole images, resized in the pool, where they belong."""
+        size, windows = self._form.size, pending.windows.tolist()
+        step = -(-len(images) // (_TASKS_PER_WORKER * self._workers))
+        tasks = [
+            self._pool.submit(_fitted, images[at : at + step], size, windows[at : at + step])
+            for at in range(0, len(images), step)
+        ]
+        squares = [square for task in tasks for square in task.result()]
+        for place, square in zip(pending.places, squares, strict=True):
+            items[place] = square
+
+    def _by_pillow(self, data: bytes, row: int) -> np.ndarray | BadImage:
+        try:
+            return pixels(lambda: data, self._split, row, self._form)
+        except BadImage as error:
+            return error
+
+    def _gathered(
+        self, items: list[_Item], places: list[int], squares: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Squares and what Pillow decoded in one batch, uint8 [n, S, S, channels]."""
+        size = self._form.size
+        images = np.empty((len(items), size, size, self._form.channels), dtype=np.uint8)
+        for place, item in enumerate(items):
+            if isinstance(item, np.ndarray):
+                images[place] = item
+        gathered = torch.from_numpy(images).to(self._pipelines.device)
+        if squares is not None:
+            gathered[torch.tensor(places, device=gathered.device)] = squares
+        return gathered
+
+
+def _fitted(images: list[np.ndarray], size: int, windows: list[Window]) -> list[np.ndarray]:
+    return [fit(image, size, window) for image, window in zip(images, windows, strict=True)]
+
+
+def _windows(form: Form, rows: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The windows int [n, 4] of upright images of these sizes, int [n, 2]."""
+    width, height = sizes.T
+    if form.crop is not None:
+        return form.crop.windows(form.crop.draws(rows), width, height)
+    return np.array([central(*each) for each in sizes.tolist()])
