@@ -169,7 +169,8 @@ def _repeated(batch: Batch, step: _Step) -> Batch:
         return batch
     times = torch.from_numpy(step.repeats[np.isin(step.part.rows, batch.indices.numpy())])
     images, labels, indices = (
-        each.repeat_interleave(times, dim=0) for each in (batch.images, batch.labels, batch.indices)
+        each.repeat_interleave(times.to(each.device), dim=0)
+        for each in (batch.images, batch.labels, batch.indices)
     )
     return Batch(images, labels, indices, batch.done)
 
