@@ -89,9 +89,18 @@ def accuracy(
     image_size: int,
     normalisation: Normalisation,
     runtime: Runtime,
-    waiting: Waiting,
+    waiting: Waiting | None = None,
 ) -> float:
-    """Share of the validation images that the student names rightly; streamed."""
+    """Share of the validation images that the student names rightly; streamed.
+
+    Args:
+        student: on the device of the runtime.
+        source: with a validation split.
+        image_size: S.
+        normalisation: of the students' input.
+        runtime: device, precision, compilation.
+        waiting: measures the time until images come.
+    """
     assert source.val is not None
     student.eval()
     right = torch.zeros((), dtype=torch.int64, device=runtime.device)
@@ -99,7 +108,7 @@ def accuracy(
     batches = stream(
         source.val, channels=source.channels, image_size=image_size, batch_size=_TEST_BATCH
     )
-    for batch in waiting.around(batches):
+    for batch in (waiting or Waiting()).around(batches):
         with runtime.autocast():
             logits = student(runtime.arrange(normalisation(batch.images.to(runtime.device))))
         right += (logits.argmax(1) == batch.labels.to(runtime.device)).sum()
