@@ -35,6 +35,8 @@ def _free() -> int:
 
 def _left_in_groups() -> Iterator[int]:
     """What is left in each control group around this process that has a limit."""
+    if not _MEMBERSHIP.exists():
+        return
     for line in _MEMBERSHIP.read_text().splitlines():
         _, controllers, place = line.split(":", 2)
         if controllers not in ("", "memory"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from itertools import chain, islice
+from itertools import chain
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from gencond_fast.machine import own_memory
 
 _SHARE = 0.25  # of the memory that is left; the rest is for tensors and for the cache of files
 
-Decode = Callable[[Pairs], Iterator[Batch]]
+Decode = Callable[[Pairs], Generator[Batch, None, None]]
 
 
 class Kept:
@@ -108,52 +109,54 @@ class Keeping:
             self._tell(f"not kept in memory: {needs}, {allowed}")
 
 
-def joined(
-    split: Split, kept: Kept, rows: np.ndarray, batch_size: int, decode: Decode
-) -> Iterator[Batch]:
-    """The batches of ascending `rows`, of what is held and of what has yet to be decoded.
+def needs_no_reading(split: Split, form: Form, rows: np.ndarray) -> bool:
+    """Whether all images at `rows` are held in this form, or left out."""
+    kept = split.kept
+    return kept is not None and kept.form == form and not _lacking(split, kept, rows).any()
+
+
+def joined(split: Split, kept: Kept, pairs: Pairs, decode: Decode) -> Iterator[Batch]:
+    """The batches of pairs, of what is held and of what has yet to be decoded.
 
     They are the same as if nothing was held.
 
     Args:
         split: the images, which are not stored as pixels.
         kept: what is held, and what is added to.
-        rows: int64 [n].
-        batch_size: images in a batch.
+        pairs: the block of a part may be anything if all of its images are held.
         decode: gives the batches of pairs.
     """
+    for part, block in pairs:
+        if _lacking(split, kept, part.rows).any():  # the rest as well, to be decoded ahead
+            yield from _decoded(split, kept, chain([(part, block)], pairs), decode)
+        else:
+            yield from _with(kept, split, part, None)
+
+
+def _decoded(split: Split, kept: Kept, pairs: Pairs, decode: Decode) -> Iterator[Batch]:
+    waiting: deque[Part] = deque()
+
+    def lacking() -> Pairs:
+        for part, block in pairs:
+            waiting.append(part)
+            lacks = _lacking(split, kept, part.rows)
+            if lacks.any():
+                some = [block[place] for place in np.flatnonzero(lacks)]
+                yield Part(part.rows[lacks], part.done), some
+
+    with closing(decode(lacking())) as batches:
+        for batch in batches:
+            while waiting[0].done < batch.done:  # all of these is held, or is bad
+                yield from _with(kept, split, waiting.popleft(), None)
+            yield from _with(kept, split, waiting.popleft(), batch)
+    while waiting:
+        yield from _with(kept, split, waiting.popleft(), None)
+
+
+def _lacking(split: Split, kept: Kept, rows: np.ndarray) -> np.ndarray:
+    """Which of the images at `rows` have to be decoded: bool [n]."""
     lacking = ~kept.has(rows)
-    if split.skipping is not None:
-        lacking &= ~split.skipping(rows)
-    parts = [
-        Part(rows[at : at + batch_size], min(at + batch_size, len(rows)))
-        for at in range(0, len(rows), batch_size)
-    ]
-    lacks = [
-        Part(part.rows[lacking[part.done - len(part.rows) : part.done]], part.done)
-        for part in parts
-    ]
-    with closing(_fresh(split, lacks, batch_size, decode)) as batches:
-        ahead: Batch | None = None
-        for part, lack in zip(parts, lacks, strict=True):
-            if ahead is None and len(lack.rows):
-                ahead = next(batches, None)
-            fresh = None
-            if ahead is not None and ahead.done == part.done:  # else all that it lacks is bad
-                fresh, ahead = ahead, None
-            yield from _with(kept, split, part, fresh)
-
-
-def _fresh(
-    split: Split, parts: list[Part], batch_size: int, decode: Decode
-) -> Generator[Batch, None, None]:
-    """Decodes images of which some batches need more than others."""
-    parts = [part for part in parts if len(part.rows)]
-    if not parts:
-        return
-    with closing(split.read(np.concatenate([p.rows for p in parts]), batch_size)) as blocks:
-        loads = chain.from_iterable(blocks)
-        yield from decode((part, list(islice(loads, len(part.rows)))) for part in parts)
+    return lacking if split.skipping is None else lacking & ~split.skipping(rows)
 
 
 def _with(kept: Kept, split: Split, part: Part, fresh: Batch | None) -> Iterator[Batch]:

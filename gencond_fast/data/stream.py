@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 
-from gencond_fast.data.batch import Batch, Form, Pairs, batch_of, in_order
+from gencond_fast.data.batch import Batch, Form, Pairs, batch_of, in_order, parts_of
 from gencond_fast.data.choice import reader_of
 from gencond_fast.data.contract import Split
-from gencond_fast.data.kept import joined
+from gencond_fast.data.kept import joined, needs_no_reading
 from gencond_fast.data.resize import with_channels
 from gencond_fast.machine import own_cores
 
@@ -60,10 +61,7 @@ def stream(
     if workers < 1:
         raise ValueError(f"workers must be positive, not {workers}")
     rows = _ascending(indices, len(split))
-    form, kept = Form(channels, image_size), split.kept
-    if kept is None or kept.form != form:
-        return _batches(split, form, rows, batch_size, workers)
-    return joined(split, kept, rows, batch_size, lambda pairs: decoded(split, form, pairs, workers))
+    return _batches(split, Form(channels, image_size), rows, batch_size, workers)
 
 
 def _ascending(indices: np.ndarray | None, length: int) -> np.ndarray:
@@ -80,16 +78,30 @@ def _ascending(indices: np.ndarray | None, length: int) -> np.ndarray:
 def _batches(
     split: Split, form: Form, rows: np.ndarray, batch_size: int, workers: int
 ) -> Iterator[Batch]:
-    with in_order(split, rows, batch_size) as pairs:
+    with _pairs(split, form, rows, batch_size) as pairs:
         yield from decoded(split, form, pairs, workers)
 
 
+def _pairs(
+    split: Split, form: Form, rows: np.ndarray, batch_size: int
+) -> AbstractContextManager[Pairs]:
+    if needs_no_reading(split, form, rows):
+        return nullcontext((part, []) for part in parts_of(rows, batch_size))
+    return in_order(split, rows, batch_size)
+
+
 def decoded(split: Split, form: Form, pairs: Pairs, workers: int) -> Generator[Batch, None, None]:
-    """The batches of pairs, by the reader that suits the split."""
+    """The batches of pairs, by the reader that suits the split, or from what it keeps."""
+
+    def read(some: Pairs) -> Generator[Batch, None, None]:
+        yield from reader_of(split)(split, form, some, workers)
+
     if split.shape is not None and form.crop is None and min(split.shape[:2]) == form.size:
         yield from _cropped(split, form, pairs)
+    elif split.kept is not None and split.kept.form == form:
+        yield from joined(split, split.kept, pairs, read)
     else:
-        yield from reader_of(split)(split, form, pairs, workers)
+        yield from read(pairs)
 
 
 def _cropped(split: Split, form: Form, pairs: Pairs) -> Iterator[Batch]:

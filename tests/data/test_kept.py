@@ -15,9 +15,10 @@ from image_builders import pictures, write_npz, write_tar, write_tree
 from gencond_fast.budget import format_bytes
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.data import kept, open_source, stream, threads
-from gencond_fast.data.batch import Form
+from gencond_fast.data.batch import Form, Part
 from gencond_fast.data.crop import RandomCrop
 from gencond_fast.data.kept import Keeping, Kept
+from gencond_fast.data.stream import decoded
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation import evaluate
 from gencond_fast.options import parse
@@ -98,6 +99,24 @@ def test_any_reads_are_the_same_and_decode_each_kept_image_once(spoilt, held, re
             assert sorted(seen) == sorted(rows - decoded_before)
             decoded_before |= rows & (held | BAD)
             seen.clear()
+
+
+@given(st.permutations(range(21)), st.integers(1, 21))
+def test_batches_in_any_order_are_joined_as_well(spoilt, order, batch_size):
+    plain, keeping = (open_source(spoilt, on_bad_image="skip").train for _ in range(2))
+    keeping.kept = Kept(FORM, np.arange(0, 21, 2))
+
+    def epoch(split):
+        def pairs():
+            for done in range(batch_size, 21 + batch_size, batch_size):
+                rows = np.sort(order[done - batch_size : done])
+                yield Part(rows, done), next(split.read(rows, len(rows)))
+
+        return list(decoded(split, FORM, pairs(), workers=2))
+
+    expected = epoch(plain)
+    for _ in range(2):
+        same(epoch(keeping), expected)
 
 
 def test_batches_may_be_written_to_and_stay_as_they_were(tmp_path, decodes):
