@@ -17,7 +17,13 @@ from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.run import sized_metadata
-from gencond_fast.condensation.task import Task, choose_image_size, open_config, open_task
+from gencond_fast.condensation.task import (
+    Task,
+    choose_image_size,
+    open_config,
+    open_task,
+    set_up,
+)
 from gencond_fast.config import Config
 from gencond_fast.models.store import StoredSet
 from gencond_fast.models.stores import build_store
@@ -81,7 +87,7 @@ def _step(options: dict[str, object], real_batch: int | None) -> Callable[[], ob
 def _open(config: Config) -> tuple[Task, StoredSet]:
     reporter = PlainReporter()
     source = open_config(config, reporter)
-    task = open_task(config, source, choose_image_size(config, source), reporter)
+    task = open_task(set_up(config, source, choose_image_size(config, source), reporter))
     metadata = sized_metadata(config, source, task.image_size, task.normalisation)
     store = build_store(metadata.store, seed=derive_seed(config.seed, "store"))
     return task, store.to(task.runtime.device)

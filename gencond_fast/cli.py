@@ -23,6 +23,7 @@ from gencond_fast.cli_shared import (
     classes_option,
     explained,
     make_reporter,
+    reader_option,
 )
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.distributed import speaks, world_size
@@ -72,11 +73,16 @@ def cli(context: click.Context) -> None:
 )
 @classes_option
 @bad_image_option
+@reader_option
 @click.option("--split", type=click.Choice(["stored", "stream"]), help="Default: stored.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto.")
 @click.option("--json", "file", type=Path, help="Write the result to this file.")
 @click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="precision or compile."
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="precision, compile or in_memory.",
 )
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **plain: Any) -> None:

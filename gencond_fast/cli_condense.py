@@ -15,6 +15,7 @@ from gencond_fast.cli_shared import (
     classes_option,
     explained,
     make_reporter,
+    reader_option,
 )
 from gencond_fast.config import OPERATIONS, PRESETS, Config
 from gencond_fast.distributed import torchrun
@@ -70,6 +71,7 @@ def _condensing(command: Callable[..., None]) -> Callable[..., None]:
         ),
         classes_option,
         bad_image_option,
+        reader_option,
         click.option("--seed", type=int, help="Of everything random (default 0)."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto."),
         click.option("--config", "file", type=Path, help="YAML file of options."),

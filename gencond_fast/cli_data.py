@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from gencond_fast.cli_shared import (
     explained,
     make_reporter,
 )
+from gencond_fast.machine import own_cores
 from gencond_fast.report.text import print_plain
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def check(
     from gencond_fast.files import write_json
 
     opened, splits = open_parts(absolute(path), classes)
-    cores = workers or len(os.sched_getaffinity(0))
-    report = run(splits, workers=cores, reporter=make_reporter(quiet))
+    report = run(splits, workers=workers or own_cores(), reporter=make_reporter(quiet))
     _print(report)  # first, so that a full disk costs the files alone
     if file is not None:
         write_json(file, {"data": absolute(path), **asdict(report)})

@@ -33,6 +33,12 @@ bad_image_option = click.option(
     help="Stop at an image that cannot be decoded (default), or leave it out.",
 )
 
+reader_option = click.option(
+    "--reader",
+    type=click.Choice(["auto", "dali", "processes", "threads"]),
+    help="Who decodes images: DALI, or Pillow in processes or threads (default: the fastest).",
+)
+
 
 def explained(text: str, example: str) -> dict[str, Any]:
     """The help of a command, with examples."""

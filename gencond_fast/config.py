@@ -20,6 +20,7 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 Device = Literal["auto", "cpu", "cuda"]
 OnBadImage = Literal["error", "skip"]
+ReaderName = Literal["auto", "dali", "processes", "threads"]
 Precision = Literal["auto", "float32", "bfloat16"]
 # YAML reads a bare on or off as true or false
 Switch = Annotated[
@@ -162,6 +163,10 @@ class Config:
             the data; None takes all.
         on_bad_image: whether an image that cannot be decoded is an `error` or is left out
             (`skip`); see `gencond_fast.data.open_source`.
+        reader: who decodes images: DALI, or Pillow in processes or threads; `auto` takes the
+            fastest, see `gencond_fast.data.choice`.
+        in_memory: whether images that are read more than once are decoded once and kept; `auto`
+            keeps what fits into a quarter of the memory that is left.
         image_size: side in pixels; None keeps the data's own side up to 64.
         ipc: budget in images per class (float32 pixels). Ten when `bytes` is not given.
         bytes: budget in bytes of the file; excludes `ipc`.
@@ -177,6 +182,8 @@ class Config:
     val_fraction: Fraction | None = None
     classes: tuple[str, ...] | None = None
     on_bad_image: OnBadImage = "error"
+    reader: ReaderName = "auto"
+    in_memory: Switch = "auto"
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     ipc: Positive | None = None
     bytes: Positive | None = None
@@ -218,7 +225,7 @@ class EvaluateConfig:
         controls: other training sets beside the condensed one; `random` is as many real
             images a class as the budget is in IPC, `full` all real training images, streamed.
         classes: names of the file's classes to train and test on, at least two; None takes all.
-        on_bad_image: as in `Config`.
+        on_bad_image, reader, in_memory: as in `Config`.
         split: `stored` (a finite list) or `stream` (fresh codes every epoch).
         device, precision, compile: as in `Config`.
     """
@@ -231,6 +238,8 @@ class EvaluateConfig:
     controls: tuple[Literal["random", "full"], ...] = ()
     classes: tuple[str, ...] | None = None
     on_bad_image: OnBadImage = "error"
+    reader: ReaderName = "auto"
+    in_memory: Switch = "auto"
     split: Literal["stored", "stream"] = "stored"
     device: Device = "auto"
     precision: Precision = "auto"

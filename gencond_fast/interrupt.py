@@ -35,6 +35,11 @@ class Interrupts:
         if self._signal == signal.SIGTERM:
             raise Terminated
 
+    def pass_on(self) -> None:
+        """Once outside the context: hands a signal that waits to whoever else handles it."""
+        if self._signal is not None:
+            signal.raise_signal(self._signal)
+
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):

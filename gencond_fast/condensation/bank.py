@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -19,10 +20,18 @@ from torch import Tensor
 from gencond_fast.cache import cache_directory, cache_key, exclusive, is_whole
 from gencond_fast.characteristic import Characteristic
 from gencond_fast.condensation.frequencies import draw_frequencies, estimate_spread
-from gencond_fast.condensation.measure import Wanted, measure_tables
-from gencond_fast.condensation.networks import FeatureNetworks, NetworkPlan, network_key
-from gencond_fast.condensation.task import Task
+from gencond_fast.condensation.measure import Wanted, chosen_images, measure_tables
+from gencond_fast.condensation.networks import (
+    FeatureNetworks,
+    NetworkPlan,
+    network_key,
+    plan_networks,
+)
+from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.data.augment import Augmentation, draw_augmentation
+from gencond_fast.data.batch import Form
+from gencond_fast.data.kept import Keeping
+from gencond_fast.data.sample import sample_rows
 from gencond_fast.discrepancy import Real, required
 from gencond_fast.distributed import Ranks
 from gencond_fast.moments import ClassMoments
@@ -96,6 +105,23 @@ class Bank:
         return self.moments + self.waves
 
 
+def keep_images(setting: Setting, ranks: Ranks | None = None) -> None:
+    """Lets the images of the sample be kept for a pass that will read them again, if it will.
+
+    To be called before the sample is drawn; `fill_bank` gives the memory back.
+
+    Raises:
+        InputError: they are to be kept and there is too little memory.
+    """
+    if all(is_whole(path) for path in _files(setting, plan_networks(setting)).paths):
+        return
+    source, options = setting.source, setting.config
+    measured = (ranks or Ranks()).share(chosen_images(setting))
+    rows = np.intersect1d(sample_rows(source, **setting.sample_options), measured)
+    keeping = Keeping(options.in_memory, setting.reporter.message)
+    keeping.keep(source.train, Form(source.channels, setting.image_size), rows, "training images")
+
+
 def build_bank(task: Task, networks: FeatureNetworks) -> list[BankEntry]:
     """One pass over the real training images for all networks, or their tables from the cache.
 
@@ -130,7 +156,7 @@ def fill_bank(task: Task, networks: FeatureNetworks, ranks: Ranks | None = None)
         OSError: the cache cannot be written.
     """
     ranks = ranks or Ranks()
-    bank = _files(task, networks)
+    bank = _files(task, networks.plans)
     measured = 0
     if not ranks.tell(all(is_whole(path) for path in bank.paths)):
         key = cache_key(kind="pass", tables=[path.stem for path in bank.paths])
@@ -138,10 +164,11 @@ def fill_bank(task: Task, networks: FeatureNetworks, ranks: Ranks | None = None)
         locked = exclusive(together, lambda: task.reporter.message(_WAITING))
         with locked if ranks.first else nullcontext():
             measured = _measure_missing(task, networks, bank, together, ranks)
+    task.source.train.kept = None  # nobody reads them again
     return Bank(bank.moments, bank.waves, measured)
 
 
-def _files(task: Task, networks: FeatureNetworks) -> Bank:
+def _files(task: Setting, plans: list[NetworkPlan]) -> Bank:
     """Where the cache keeps, or will keep, the tables of each network."""
     options = task.config.networks
     directory = cache_directory("statistics")
@@ -161,8 +188,8 @@ def _files(task: Task, networks: FeatureNetworks) -> Bank:
 
     waves = {"kind": "waves", "number": options.frequencies, "scale": options.frequency_scale}
     return Bank(
-        [path(plan, kind="moments") for plan in networks.plans],
-        [path(plan, **waves) for plan in networks.plans] if needed else [],
+        [path(plan, kind="moments") for plan in plans],
+        [path(plan, **waves) for plan in plans] if needed else [],
         measured=0,
     )
 
@@ -195,7 +222,7 @@ def _measure_missing(
     return len(wanted)
 
 
-def _draw_augmentations(task: Task, network: int) -> list[Augmentation]:
+def _draw_augmentations(task: Setting, network: int) -> list[Augmentation]:
     """The identity, then the operations in turn, each with parameters shared by the batch."""
     options = task.config.networks
     names = ("identity", *options.operations)

@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -121,11 +122,13 @@ def _untouched(directory: Path) -> bool:
 
 def _refuse_other_options(config: Config, path: Path) -> None:
     try:
-        # whoever meets a bad image half-way may go on without it
-        same = {"out": config.out, "on_bad_image": config.on_bad_image}
-        before = parse(Config, read_yaml(path) | same)
+        before = parse(Config, read_yaml(path) | {"out": config.out})
     except InputError as error:
         raise InputError(f"{path} is damaged ({error}): give another --out") from None
+    # whoever meets a bad image half-way may go on without it
+    before = replace(before, on_bad_image=config.on_bad_image, in_memory=config.in_memory)
+    if "dali" not in (config.reader, before.reader):  # all others give the same pixels
+        before = replace(before, reader=config.reader)
     changed = differences(config, before)
     if changed:
         raise InputError(

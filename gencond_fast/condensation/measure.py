@@ -6,7 +6,6 @@ saved, and gives the same bits as one that was not interrupted.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,12 +19,13 @@ from gencond_fast.budget import format_bytes
 from gencond_fast.cache import load_tensors, save_tensors
 from gencond_fast.characteristic import waves
 from gencond_fast.condensation.networks import FeatureNetworks
-from gencond_fast.condensation.task import Task
+from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.data.augment import Augmentation, augment
 from gencond_fast.data.batch import Batch
 from gencond_fast.data.labels import shuffled_rank
 from gencond_fast.data.source import refuse_empty_class
 from gencond_fast.data.stream import stream
+from gencond_fast.data.waiting import Waiting
 from gencond_fast.distributed import Ranks
 from gencond_fast.interrupt import Interrupts
 from gencond_fast.moments import ClassMoments
@@ -102,7 +102,7 @@ def measure_tables(
             save_tensors(each.path, each.content(merged))
 
 
-def chosen_images(task: Task) -> np.ndarray:
+def chosen_images(task: Setting) -> np.ndarray:
     """Rows of the training split behind the tables: all, or the same number of each class."""
     labels = task.source.train.labels
     limit = task.config.networks.images_per_class
@@ -145,14 +145,14 @@ def _fill(
         image_size=task.image_size,
         batch_size=_BATCH,
         indices=rows[start:],
-        workers=_decoding_threads(),
     )
+    waiting = Waiting()
     with (
         Interrupts() as interrupts,
         task.reporter.task("real statistics", len(rows), start) as progress,
         torch.no_grad(),
     ):
-        for batch in batches:
+        for batch in waiting.around(batches):
             _add(task, networks, wanted, tables, batch)
             step = start + batch.done - done  # with the images that were left out
             done += step
@@ -161,6 +161,7 @@ def _fill(
             interrupts.raise_pending()
             ranks.look()
             progress.advance(step)
+    waiting.tell(task.reporter.message)
     if ranks.world > 1:  # the others may need long, and any of them may be killed
         partial.save(done)
 
@@ -198,12 +199,6 @@ def _merged(table: ClassMoments, ranks: Ranks) -> ClassMoments:
     for other in rest:
         merged = merged.merge(other)
     return merged
-
-
-def _decoding_threads() -> int:
-    """The cores of this machine are shared by its ranks."""
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, len(os.sched_getaffinity(0)) // here)
 
 
 class _Partial:

@@ -18,7 +18,7 @@ from gencond_fast.cache import (
     load_tensors,
     save_tensors,
 )
-from gencond_fast.condensation.task import Task
+from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.data.augment import augment, draw_augmentation
 from gencond_fast.errors import InputError
 from gencond_fast.models.classifier import Classifier
@@ -44,7 +44,7 @@ class NetworkPlan:
         return self.steps > 0
 
 
-def plan_networks(task: Task) -> list[NetworkPlan]:
+def plan_networks(task: Setting) -> list[NetworkPlan]:
     """Random networks first, then trained ones; steps spaced evenly in logarithm."""
     options = task.config.networks
     plans = [NetworkPlan(index, 0) for index in range(options.random)]
@@ -89,7 +89,7 @@ class FeatureNetworks:
         return self._resident.classifier(features)
 
 
-def network_key(task: Task, plan: NetworkPlan) -> str:
+def network_key(task: Setting, plan: NetworkPlan) -> str:
     """Names the weights of one network in the cache."""
     options = task.config.networks
     return cache_key(
@@ -161,7 +161,7 @@ def _trained(task: Task, plans: list[NetworkPlan], paths: list[Path]) -> list[di
     return weights
 
 
-def _build(task: Task, index: int) -> Classifier:
+def _build(task: Setting, index: int) -> Classifier:
     options = task.config.networks
     return build_classifier(
         options.model,

@@ -8,7 +8,7 @@ from gencond_fast import artifact
 from gencond_fast.artifact import Metadata
 from gencond_fast.budget import format_bytes, ipc_to_bytes, size_store
 from gencond_fast.condensation import directory as run_directory
-from gencond_fast.condensation.bank import build_bank
+from gencond_fast.condensation.bank import build_bank, keep_images
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
@@ -20,6 +20,7 @@ from gencond_fast.condensation.task import (
     choose_image_size,
     open_config,
     open_task,
+    set_up,
 )
 from gencond_fast.condensation.warm_start import WarmStart
 from gencond_fast.config import Config
@@ -64,7 +65,9 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
         reporter.message(f"{path} is finished: nothing to do")
         return path
     _refuse_changed_data(source, directory)
-    task = open_task(config, source, image_size, reporter)
+    setting = set_up(config, source, image_size, reporter)
+    keep_images(setting)
+    task = open_task(setting)
     with run_directory.claimed(config, directory):
         _run(task, directory)
     source.tell_left_out(reporter.message)
@@ -111,10 +114,13 @@ def sized_metadata(
     """What the file will say about itself, its stored set sized to the budget."""
     shape = (len(source.class_names), source.channels, image_size)
     budget = config.bytes or ipc_to_bytes(config.ipc or 1, *shape)
-    # where things lie on the maker's machine is nobody else's business; classes stand beside
-    told = ("data", "out", "classes")
-    options = {k: v for k, v in changed_options(config).items() if k not in told}
+    # where things lie on the maker's machine is nobody else's business, nor how they were read;
+    # classes stand beside
+    untold = ("data", "out", "classes", "reader", "in_memory")
+    options = {k: v for k, v in changed_options(config).items() if k not in untold}
     made = {"options": options, "data": source.fingerprint, "versions": versions()}
+    if source.decoder is not None:
+        made["decoder"] = source.decoder
 
     def describe(spec: StoreSpec) -> Metadata:
         return Metadata(

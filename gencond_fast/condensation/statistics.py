@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from gencond_fast.cache import cache_directory
-from gencond_fast.condensation.bank import Bank, fill_bank
+from gencond_fast.condensation.bank import Bank, fill_bank, keep_images
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks, find_networks
 from gencond_fast.condensation.task import (
     Task,
@@ -17,6 +17,7 @@ from gencond_fast.condensation.task import (
     choose_image_size,
     open_config,
     open_task,
+    set_up,
 )
 from gencond_fast.config import Config
 from gencond_fast.distributed import Ranks
@@ -86,7 +87,9 @@ def build_statistics(
         )
     image_size = choose_image_size(config, source)
     check_names(config, source, image_size)
-    task = open_task(config, source, image_size, reporter)
+    setting = set_up(config, source, image_size, reporter)
+    keep_images(setting, ranks)
+    task = open_task(setting)
     if (first := ranks.tell(task.runtime.describe())) != task.runtime.describe():
         raise InputError(
             f"rank {ranks.rank} runs on {task.runtime.describe()} and the first one on {first}: "

@@ -18,15 +18,13 @@ _LARGEST_DEFAULT_SIDE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
-    """One data set to condense, opened and measured.
+class Setting:
+    """One data set to condense, opened, of which no image has been decoded.
 
     Attributes:
         config: all options.
         source: the data set.
         image_size: side in pixels that everything works at.
-        sample: real images in memory, in random order within each class.
-        normalisation: of the real images.
         runtime: device, precision, compilation.
         reporter: told of progress.
     """
@@ -34,8 +32,6 @@ class Task:
     config: Config
     source: Source
     image_size: int
-    sample: Sample
-    normalisation: Normalisation
     runtime: Runtime
     reporter: Reporter
 
@@ -47,15 +43,39 @@ class Task:
     @property
     def identity(self) -> dict[str, object]:
         """What anything computed from the real images depends on, for cache keys."""
-        left_out = self.source.left_out
+        left_out, decoder = self.source.left_out, self.source.decoder
         return {
             **({} if left_out is None else {"left_out": left_out}),
+            **({} if decoder is None else {"decoder": decoder}),
             "fingerprint": self.source.fingerprint,
             "image_size": self.image_size,
             "seed": self.config.seed,
             "train_images": self.config.networks.train_images,
             "precision": self.runtime.describe(),
         }
+
+    @property
+    def sample_options(self) -> dict[str, int]:
+        """Which images are in the sample, as options of `draw_sample`."""
+        return {
+            "image_size": self.image_size,
+            "per_class": self.config.networks.train_images,
+            "max_bytes": _SAMPLE_BYTES,
+            "seed": self.config.seed,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Task(Setting):
+    """A data set that has been measured.
+
+    Attributes:
+        sample: real images in memory, in random order within each class.
+        normalisation: of the real images.
+    """
+
+    sample: Sample
+    normalisation: Normalisation
 
 
 def open_config(config: Config, reporter: Reporter) -> Source:
@@ -70,6 +90,8 @@ def open_config(config: Config, reporter: Reporter) -> Source:
         seed=config.seed,
         classes=config.classes,
         on_bad_image=config.on_bad_image,
+        reader=config.reader,
+        device=config.device,
         tell=reporter.message,
     )
 
@@ -88,19 +110,21 @@ def check_names(config: Config, source: Source, image_size: int) -> None:
     )
 
 
-def open_task(config: Config, source: Source, image_size: int, reporter: Reporter) -> Task:
-    """Choose the device, and read the sample that is held in memory.
+def set_up(config: Config, source: Source, image_size: int, reporter: Reporter) -> Setting:
+    """Choose the device.
 
     Raises:
-        InputError: an image cannot be read, or the device is not there.
+        InputError: it is not there.
     """
     runtime = choose_runtime(config.device, config.precision, config.compile, image_size)
-    sample = draw_sample(
-        source,
-        image_size=image_size,
-        per_class=config.networks.train_images,
-        max_bytes=_SAMPLE_BYTES,
-        seed=config.seed,
-    )
-    normalisation = measure(sample.images)
-    return Task(config, source, image_size, sample, normalisation, runtime, reporter)
+    return Setting(config, source, image_size, runtime, reporter)
+
+
+def open_task(setting: Setting) -> Task:
+    """Read the sample that is held in memory.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    sample = draw_sample(setting.source, **setting.sample_options)
+    return Task(**vars(setting), sample=sample, normalisation=measure(sample.images))

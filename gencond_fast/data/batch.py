@@ -76,11 +76,16 @@ knows of are not touched.
 """
 
 
+def parts_of(rows: np.ndarray, batch_size: int) -> Iterator[Part]:
+    """Parts of ascending rows, the last one shorter."""
+    for at in range(0, len(rows), batch_size):
+        yield Part(rows[at : at + batch_size], min(at + batch_size, len(rows)))
+
+
 @contextmanager
 def in_order(split: Split, rows: np.ndarray, batch_size: int) -> Generator[Pairs, None, None]:
     """Pairs of ascending rows; the loads may be called until the context ends."""
-    edges = range(0, len(rows), batch_size)
-    parts = (Part(rows[at : at + batch_size], min(at + batch_size, len(rows))) for at in edges)
+    parts = parts_of(rows, batch_size)
     with closing(split.read(rows, batch_size)) as blocks:
         # Never asks for more than there is: at its end a read closes the files of its loads.
         yield ((part, next(blocks)) for part in parts)

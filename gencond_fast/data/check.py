@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event
 
 import numpy as np
 
 from gencond_fast.data.badlist import BadEntry, BadList
 from gencond_fast.data.contract import Load, Split
 from gencond_fast.data.examine import examine
-from gencond_fast.errors import RunError
+from gencond_fast.data.forked import forked, held, result, stopping
 from gencond_fast.interrupt import Interrupts
 from gencond_fast.progress import Reporter
 
@@ -94,24 +87,21 @@ _Found = tuple[int, list[BadEntry | OddImage]]
 
 def _results(splits: Splits, workers: int) -> Iterator[_Found]:
     """What each piece holds, in order; few pieces are under way at any time."""
-    # forked workers share the labels and the file names, which would be long to send
-    context = multiprocessing.get_context("fork")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin, initargs=(splits, stop, os.getpid())
-    )
     pending: deque[tuple[Future[_Found], str]] = deque()
-    try:
+    # forked workers share the labels and the file names, which would be long to send
+    with forked(workers, splits) as pool:
         for name, first, last in _pieces(splits):
             place = f"images {first} to {last - 1} of {name}"
             pending.append((pool.submit(_piece, name, first, last), place))
             if len(pending) > _AHEAD * workers:
-                yield _result(*pending.popleft())
+                yield _first(pending)
         while pending:
-            yield _result(*pending.popleft())
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+            yield _first(pending)
+
+
+def _first(pending: deque[tuple[Future[_Found], str]]) -> _Found:
+    future, place = pending.popleft()
+    return result(future, place, "try fewer --workers")
 
 
 def _pieces(splits: Splits) -> Iterator[tuple[str, int, int]]:
@@ -121,50 +111,13 @@ def _pieces(splits: Splits) -> Iterator[tuple[str, int, int]]:
             yield name, start, stop
 
 
-def _result(future: Future[_Found], place: str) -> _Found:
-    try:
-        return future.result()
-    except (BrokenProcessPool, MemoryError):
-        raise RunError(
-            f"decoding {place} or the images after them ended a process; memory may have run out: "
-            "try fewer --workers"
-        ) from None
-
-
-@dataclass
-class _Worker:
-    """What a worker knows."""
-
-    splits: Splits
-    stop: Event
-
-
-_worker: _Worker
-
-
-def _begin(splits: Splits, stop: Event, parent: int) -> None:
-    """What a worker does first."""
-    global _worker
-    _worker = _Worker(splits, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the work
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-
-
-def _follow(parent: int) -> None:
-    """Ends a worker whose parent was killed and so could not end it."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
-
-
 def _piece(name: str, first: int, last: int) -> _Found:
-    split = _worker.splits[name]
+    split = held()[name]
     found: list[BadEntry | OddImage] = []
     index = first
     with closing(split.read(np.arange(first, last), _BLOCK)) as blocks:
         for block in blocks:
-            if _worker.stop.is_set():
+            if stopping():
                 break
             for item in block:
                 if not isinstance(item, np.ndarray):

@@ -7,10 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gencond_fast.data.skipping import Skipping
+
+if TYPE_CHECKING:
+    from gencond_fast.data.kept import Kept
 
 Load = Callable[[], bytes]
 """Fetches the encoded bytes of one image, from any thread, until its read has ended."""
@@ -30,12 +34,16 @@ class Split(ABC):
         skipping: what is left out as undecodable; None where an undecodable image is an error.
         serial_bytes: what an image takes on average as it is read, where images are to be had in
             ascending stretches alone; None where each can be read by itself as cheaply.
+        reader: who decodes the images, `threads`, `processes` or `dali`: see `choice`.
+        kept: images that are held in memory once they were decoded, or None.
     """
 
     labels: np.ndarray
     shape: tuple[int, int, int] | None = None
     skipping: Skipping | None = None
     serial_bytes: int | None = None
+    reader: str = "threads"
+    kept: Kept | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

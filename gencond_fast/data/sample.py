@@ -50,24 +50,15 @@ def draw_sample(
         per_class: images wanted of each class, at least 1.
         max_bytes: the most that `images` may take; fewer of each class are drawn to keep to it.
         seed: chooses images and their order.
-        workers: decoding threads, as for `stream`.
+        workers: as for `stream`.
 
     Raises:
         InputError: an image cannot be read, one image of each class exceeds `max_bytes`, or no
             image of a class can be decoded.
         ValueError: `per_class` is below 1.
     """
-    if per_class < 1:
-        raise ValueError(f"per_class must be positive, not {per_class}")
     labels = source.train.labels
-    image_bytes = source.channels * image_size * image_size
-    share = _affordable(np.bincount(labels), per_class, max_bytes // image_bytes)
-    if share == 0:
-        raise InputError(
-            f"One image of each of {source.location}'s {len(source.class_names)} classes takes "
-            f"{len(source.class_names) * image_bytes:,} bytes and {max_bytes:,} are allowed; "
-            "allow more memory or choose a smaller image size."
-        )
+    share = _share(source, image_size, per_class, max_bytes)
     order = np.lexsort((shuffled_rank(labels, seed), labels))
     chosen = wanted = _first(order, share, source.train)
     images = torch.empty((len(chosen), source.channels, image_size, image_size), dtype=torch.uint8)
@@ -85,7 +76,7 @@ def draw_sample(
         ):
             found = batch.indices.numpy()
             place = places[np.searchsorted(rows, found)]
-            images[torch.from_numpy(place)] = batch.images
+            images[torch.from_numpy(place)] = batch.images.cpu()
             held[place] = found
         chosen = _first(order, share, source.train)
         wanted = np.setdiff1d(chosen, held)
@@ -95,6 +86,35 @@ def draw_sample(
         by_row = np.argsort(held)
         images = images[torch.from_numpy(by_row[np.searchsorted(held, chosen, sorter=by_row)])]
     return Sample(images, torch.from_numpy(labels[chosen]))
+
+
+def sample_rows(
+    source: Source, *, image_size: int, per_class: int, max_bytes: int, seed: int
+) -> np.ndarray:
+    """The images that `draw_sample` would decode if no further one is bad: ascending int64 rows.
+
+    Raises:
+        InputError, ValueError: as `draw_sample`.
+    """
+    share = _share(source, image_size, per_class, max_bytes)
+    labels = source.train.labels
+    order = np.lexsort((shuffled_rank(labels, seed), labels))
+    return np.sort(_first(order, share, source.train))
+
+
+def _share(source: Source, image_size: int, per_class: int, max_bytes: int) -> int:
+    """How many images of each class are drawn."""
+    if per_class < 1:
+        raise ValueError(f"per_class must be positive, not {per_class}")
+    image_bytes = source.channels * image_size * image_size
+    share = _affordable(np.bincount(source.train.labels), per_class, max_bytes // image_bytes)
+    if share == 0:
+        raise InputError(
+            f"One image of each of {source.location}'s {len(source.class_names)} classes takes "
+            f"{len(source.class_names) * image_bytes:,} bytes and {max_bytes:,} are allowed; "
+            "allow more memory or choose a smaller image size."
+        )
+    return share
 
 
 def _first(order: np.ndarray, share: int, split: Split) -> np.ndarray:

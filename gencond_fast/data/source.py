@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 
+from gencond_fast.config import Device, ReaderName
 from gencond_fast.data.badlist import read_bad_list
+from gencond_fast.data.choice import choose_reader
 from gencond_fast.data.classes import find_classes, select
 from gencond_fast.data.contract import Opened, Split, Subset
 from gencond_fast.data.inspection import inspect
@@ -60,6 +63,16 @@ class Source:
         known = hashlib.sha256(self.train.skipping.known.tobytes()).hexdigest()
         return {"on_bad_image": "skip", "known": known}
 
+    @property
+    def decoder(self) -> str | None:
+        """Who decodes the images, None where Pillow does: others' pixels differ a little.
+
+        Part of the key of everything computed from the images and kept.
+        """
+        if self.train.reader != "dali":
+            return None
+        return "dali on a GPU" if torch.cuda.is_available() else "dali"
+
     def tell_left_out(self, tell: Callable[[str], None]) -> None:
         """Counts the images left out so far in a line, if there were any: a job's last word."""
         splits = [split for split in (self.train, self.val) if split is not None]
@@ -80,6 +93,8 @@ def open_source(
     classes: Sequence[str] | None = None,
     in_given_order: bool = False,
     on_bad_image: Literal["error", "skip"] = "error",
+    reader: ReaderName = "auto",
+    device: Device = "auto",
     tell: Callable[[str], None] = lambda line: None,
 ) -> Source:
     """Opens a data set by path or name, reading labels and as few image headers as it can.
@@ -107,7 +122,9 @@ def open_source(
         classes: names of the classes to keep, at least two; None keeps all.
         in_given_order: label k is `classes[k]`; else the classes keep the order of the data.
         on_bad_image: `error` or `skip`, see above.
-        tell: called with a line for each bad image that is met.
+        reader: who decodes the images, see `choice.choose_reader`.
+        device: where they are wanted, of which an automatic choice depends.
+        tell: called with a line that names the reader, and one for each bad image that is met.
 
     Raises:
         InputError: one sentence that names what is wrong and what to do.
@@ -136,6 +153,7 @@ def open_source(
             digest = hashlib.sha256(f"{digest} {json.dumps(names)}".encode()).hexdigest()
     if on_bad_image == "skip":
         _skip(opened, (train, val), names, data, tell)
+    choose_reader(reader, [train] if val is None else [train, val], device, tell)
     channels, native_size = inspect((train, val), f"{digest} {on_bad_image}")
     if not native_size:
         raise InputError(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 
-from gencond_fast.data.batch import Batch, Form, Pairs, batch_of, in_order
+from gencond_fast.data.batch import Batch, Form, Pairs, batch_of, in_order, parts_of
+from gencond_fast.data.choice import reader_of
 from gencond_fast.data.contract import Split
+from gencond_fast.data.kept import joined, needs_no_reading
 from gencond_fast.data.resize import with_channels
-from gencond_fast.data.threads import read_in_threads
+from gencond_fast.machine import own_cores
 
 
 def stream(
@@ -26,8 +28,9 @@ def stream(
     """Yields a split in ascending order, holding a few batches of it at any time.
 
     The shorter side is resized to `image_size` (bicubic, antialiased) and the centre is cropped.
-    The images are the same for any `workers` and `batch_size`. Threads end with the iterator,
-    also when it is closed or dropped early.
+    The images are the same for any `workers` and `batch_size`. Threads and processes end with the
+    iterator, also when it is closed or dropped early. What `split.kept` holds in this form is not
+    decoded again, and what it is to hold is given to it.
 
     Where the split skips bad images, a batch is what is left of its `batch_size` images: shorter,
     and not filled up, so that the others are in the same batches whether an image is bad or not.
@@ -39,7 +42,8 @@ def stream(
         image_size: S, height and width of the result.
         batch_size: images in a batch; the last one may have fewer.
         indices: integer [n], the images wanted, each once and in any order; None means all.
-        workers: decoding threads; None means one per available CPU core.
+        workers: decoding threads or processes; None means one for each core that falls to this
+            process.
 
     Returns:
         An iterator of `Batch`.
@@ -56,7 +60,7 @@ def stream(
 
 
 def checked_workers(form: Form, batch_size: int, workers: int | None) -> int:
-    """The number of decoding threads, one per available CPU core where that is None.
+    """The number of workers, one for each core that falls to this process where that is None.
 
     Raises:
         ValueError: it, the form or the batch size is out of range.
@@ -65,7 +69,7 @@ def checked_workers(form: Form, batch_size: int, workers: int | None) -> int:
         raise ValueError(f"channels must be 1 or 3, not {form.channels}")
     if form.size < 1 or batch_size < 1:
         raise ValueError(f"image_size {form.size} and batch_size {batch_size} must be positive")
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = own_cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers must be positive, not {workers}")
     return workers
@@ -85,16 +89,30 @@ def _ascending(indices: np.ndarray | None, length: int) -> np.ndarray:
 def _batches(
     split: Split, form: Form, rows: np.ndarray, batch_size: int, workers: int
 ) -> Iterator[Batch]:
-    with in_order(split, rows, batch_size) as pairs:
+    with _pairs(split, form, rows, batch_size) as pairs:
         yield from decoded(split, form, pairs, workers)
 
 
+def _pairs(
+    split: Split, form: Form, rows: np.ndarray, batch_size: int
+) -> AbstractContextManager[Pairs]:
+    if needs_no_reading(split, form, rows):
+        return nullcontext((part, []) for part in parts_of(rows, batch_size))
+    return in_order(split, rows, batch_size)
+
+
 def decoded(split: Split, form: Form, pairs: Pairs, workers: int) -> Generator[Batch, None, None]:
-    """The batches of pairs, by the reader that suits the split."""
+    """The batches of pairs, by the reader that suits the split, or from what it keeps."""
+
+    def read(some: Pairs) -> Generator[Batch, None, None]:
+        yield from reader_of(split)(split, form, some, workers)
+
     if split.shape is not None and form.crop is None and min(split.shape[:2]) == form.size:
         yield from _cropped(split, form, pairs)
+    elif split.kept is not None and split.kept.form == form:
+        yield from joined(split, split.kept, pairs, read)
     else:
-        yield from read_in_threads(split, form, pairs, workers)
+        yield from read(pairs)
 
 
 def _cropped(split: Split, form: Form, pairs: Pairs) -> Iterator[Batch]:

@@ -46,6 +46,49 @@ def pixels(item: Load | np.ndarray, split: Split, row: int, form: Form) -> np.nd
     return decode(data, channels=form.channels, where=where, image_size=form.size, window=window)
 
 
+Met = list[tuple[int, BadImage]]
+"""Places of images that turned out to be bad, and what is wrong with them."""
+
+
+def fill(
+    split: Split, form: Form, block: Block, rows: np.ndarray, bad: np.ndarray, images: np.ndarray
+) -> Met:
+    """Decodes some images in place.
+
+    Args:
+        split: where they are.
+        form: what they are brought into.
+        block: [n], themselves.
+        rows: int64 [n].
+        bad: bool [n], which of them are not to be touched.
+        images: uint8 [n, channels, S, S], to be filled.
+
+    Raises:
+        InputError: an image cannot be read; `BadImage` unless the split skips those.
+    """
+    met = []
+    for place, item in enumerate(block):
+        if bad[place]:
+            continue
+        try:
+            decoded = pixels(item, split, int(rows[place]), form)
+        except BadImage as error:
+            if split.skipping is None:
+                raise
+            met.append((place, error))
+        else:
+            images[place] = decoded.transpose(2, 0, 1)
+    return met
+
+
+def meet(split: Split, rows: np.ndarray, bad: np.ndarray, met: Met) -> None:
+    """Tells the split of the bad images among those at `rows`, and marks them in `bad`."""
+    for place, error in met:
+        assert split.skipping is not None
+        split.skipping.meet(int(rows[place]), error)
+        bad[place] = True
+
+
 class _Pending:
     """A batch that the pool is filling."""
 
@@ -65,33 +108,14 @@ class _Pending:
         skipping = split.skipping
         self._bad = np.zeros(len(part.rows), bool) if skipping is None else skipping(part.rows)
         step = -(-len(part.rows) // (_TASKS_PER_WORKER * workers))
-        self._tasks: list[Future[list[tuple[int, BadImage]]]] = [
-            pool.submit(self._fill, block[at : at + step], at)
-            for at in range(0, len(part.rows), step)
-        ]
-
-    def _fill(self, block: Block, start: int) -> list[tuple[int, BadImage]]:
-        """Decodes some of the images, and gives back the places of those it could not."""
-        met = []
-        for place, item in enumerate(block, start):
-            if self._bad[place]:
-                continue
-            row = int(self._part.rows[place])
-            try:
-                decoded = pixels(item, self._split, row, self._form)
-            except BadImage as error:
-                if self._split.skipping is None:
-                    raise
-                met.append((place, error))
-            else:
-                self._images[place] = decoded.transpose(2, 0, 1)
-        return met
+        self._tasks: list[tuple[slice, Future[Met]]] = []
+        for at in range(0, len(part.rows), step):
+            some = slice(at, at + step)
+            places = part.rows[some], self._bad[some], self._images[some]
+            self._tasks.append((some, pool.submit(fill, split, form, block[some], *places)))
 
     def wait(self) -> Iterator[Batch]:
         """The batch, or nothing where all of it is left out."""
-        for task in self._tasks:
-            for place, error in task.result():
-                assert self._split.skipping is not None
-                self._split.skipping.meet(int(self._part.rows[place]), error)
-                self._bad[place] = True
+        for some, task in self._tasks:
+            meet(self._split, self._part.rows[some], self._bad[some], task.result())
         yield from batch_of(self._split, self._part, torch.from_numpy(self._images), self._bad)

@@ -10,6 +10,7 @@ from torch import Tensor
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.data.training import training_batches
+from gencond_fast.data.waiting import Waiting
 from gencond_fast.evaluation.protocol import Protocol
 
 Epoch = Callable[[int, torch.Generator], Iterator[tuple[Tensor, Tensor]]]
@@ -45,6 +46,7 @@ def streamed(
     seed: int,
     device: torch.device,
     tell: Callable[[int], None],
+    waiting: Waiting,
 ) -> Epoch:
     """Shuffles the whole training split, of which a few batches are held at any time.
 
@@ -57,17 +59,19 @@ def streamed(
         device: of the student.
         tell: called after every step with the images of the epoch that are behind it, and with 0
             at its end.
+        waiting: measures the time until images come.
     """
 
     def epoch(number: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in training_batches(
+        batches = training_batches(
             source.train,
             channels=source.channels,
             image_size=image_size,
             batch_size=protocol.batch_size,
             seed=seed,
             epoch=number,
-        ):
+        )
+        for batch in waiting.around(batches):
             yield normalisation(batch.images.to(device)), batch.labels.to(device)
             tell(batch.done)
         tell(0)

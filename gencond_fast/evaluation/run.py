@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as validated
@@ -14,10 +15,13 @@ from torch import Tensor
 from gencond_fast.artifact import Artifact, load
 from gencond_fast.budget import bits_per_class, bytes_to_ipc
 from gencond_fast.config import Count, EvaluateConfig, Fraction
+from gencond_fast.data.batch import Form
 from gencond_fast.data.classes import MissingClass, find_classes
+from gencond_fast.data.kept import Keeping
 from gencond_fast.data.normalise import Normalisation
-from gencond_fast.data.sample import draw_sample
+from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source, open_source
+from gencond_fast.data.waiting import Waiting
 from gencond_fast.environment import describe
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.epochs import Epoch, held, streamed
@@ -75,10 +79,12 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     spec = artifact.metadata.store
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
     bench = _Bench(config, artifact, source, runtime, DC)
+    bench.keep_images(reporter.message)
     total = (1 + len(config.controls)) * len(config.models) * config.seeds * config.epochs
     with reporter.task("students", total) as progress:
         sets = [bench.condensed(), *(bench.control(name, progress) for name in config.controls)]
         rows = tuple(bench.row(each, model, progress) for each in sets for model in config.models)
+    bench.waiting.tell(reporter.message)
     source.tell_left_out(reporter.message)
     shape = (spec.num_classes, spec.channels, spec.image_size)
     ipc = bytes_to_ipc(artifact.size, *shape)
@@ -104,7 +110,11 @@ class _Split:
 
 
 class _Bench:
-    """Everything that the rows of one evaluation share."""
+    """Everything that the rows of one evaluation share.
+
+    Attributes:
+        waiting: for the images of the tests, and of all training images.
+    """
 
     def __init__(
         self,
@@ -123,8 +133,29 @@ class _Bench:
         self._protocol = protocol
         self._index, self._labels = _chosen_samples(artifact, source.class_names, runtime.device)
         self._normalisation = Normalisation(artifact.metadata.mean, artifact.metadata.std)
+        self.waiting = Waiting()
         for model in config.models:
             self._student(model, seed=0)
+
+    def keep_images(self, tell: Callable[[str], None]) -> None:
+        """Lets those images be kept in memory that several students are taught or tested with.
+
+        Raises:
+            InputError: they are to be kept and there is too little memory.
+        """
+        config, source = self._config, self._source
+        assert source.val is not None
+        form = Form(source.channels, self._spec.image_size)
+        keeping = Keeping(config.in_memory, tell)
+        controls = len(config.models) * config.controls.count("random")
+        if len(config.models) * (1 + len(config.controls)) * config.seeds > 1:
+            keeping.keep(source.val, form, np.arange(len(source.val)), "validation images")
+        if "full" in config.controls:
+            keeping.keep(source.train, form, np.arange(len(source.train)), "training images")
+        elif controls:
+            drawn = [sample_rows(source, **self._control(seed)) for seed in range(config.seeds)]
+            rows, times = np.unique(np.concatenate(drawn), return_counts=True)
+            keeping.keep(source.train, form, rows[controls * times > 1], "training images")
 
     def row(self, training_set: TrainingSet, model: str, progress: Progress) -> Row:
         """Trains and tests one student a seed."""
@@ -144,7 +175,12 @@ class _Bench:
             )
             accuracies.append(
                 accuracy(
-                    student, self._source, self._spec.image_size, self._normalisation, self._runtime
+                    student,
+                    self._source,
+                    self._spec.image_size,
+                    self._normalisation,
+                    self._runtime,
+                    self.waiting,
                 )
             )
         seconds = time.perf_counter() - start
@@ -171,21 +207,23 @@ class _Bench:
 
     def random(self) -> TrainingSet:
         """As many random real images as the budget is in IPC; other ones for every seed."""
-        shape = (self._spec.num_classes, self._spec.channels, self._spec.image_size)
-        ipc = max(1, round(bytes_to_ipc(self._budget, *shape)))
 
         def draw(seed: int) -> Epoch:
-            sample = draw_sample(
-                self._source,
-                image_size=self._spec.image_size,
-                per_class=ipc,
-                max_bytes=_CONTROL_BYTES,
-                seed=derive_seed(seed, "random control") % 2**32,
-            )
+            sample = draw_sample(self._source, **self._control(seed))
             images = self._normalisation(sample.images.to(self._runtime.device))
             return self._held(sample.labels, lambda epoch: images)
 
-        return TrainingSet("random", ipc, draw)
+        return TrainingSet("random", self._control(0)["per_class"], draw)
+
+    def _control(self, seed: int) -> dict[str, int]:
+        """Which images the random control of a seed has, as options of `draw_sample`."""
+        shape = (self._spec.num_classes, self._spec.channels, self._spec.image_size)
+        return {
+            "image_size": self._spec.image_size,
+            "per_class": max(1, round(bytes_to_ipc(self._budget, *shape))),
+            "max_bytes": _CONTROL_BYTES,
+            "seed": derive_seed(seed, "random control") % 2**32,
+        }
 
     def full(self, progress: Progress) -> TrainingSet:
         """All real training images, streamed in another order for every seed."""
@@ -203,6 +241,7 @@ class _Bench:
                 seed=derive_seed(seed, "full control"),
                 device=self._runtime.device,
                 tell=tell,
+                waiting=self.waiting,
             )
 
         return TrainingSet("full", round(len(train) / len(self._source.class_names)), draw)
@@ -253,6 +292,8 @@ def _open_test(config: EvaluateConfig, artifact: Artifact, reporter: Reporter) -
             classes=classes,
             in_given_order=True,
             on_bad_image=config.on_bad_image,
+            reader=config.reader,
+            device=config.device,
             tell=reporter.message,
         )
     except MissingClass as error:

@@ -11,6 +11,7 @@ from gencond_fast.data.augment import augment, draw_augmentation
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
+from gencond_fast.data.waiting import Waiting
 from gencond_fast.errors import RunError
 from gencond_fast.evaluation.epochs import Epoch
 from gencond_fast.evaluation.protocol import Protocol
@@ -84,15 +85,26 @@ def accuracy(
     image_size: int,
     normalisation: Normalisation,
     runtime: Runtime,
+    waiting: Waiting | None = None,
 ) -> float:
-    """Share of the validation images that the student names rightly; streamed, never held."""
+    """Share of the validation images that the student names rightly; streamed.
+
+    Args:
+        student: on the device of the runtime.
+        source: with a validation split.
+        image_size: S.
+        normalisation: of the students' input.
+        runtime: device, precision, compilation.
+        waiting: measures the time until images come.
+    """
     assert source.val is not None
     student.eval()
     right = torch.zeros((), dtype=torch.int64, device=runtime.device)
     tested = 0  # fewer than there are where undecodable ones are left out
-    for batch in stream(
+    batches = stream(
         source.val, channels=source.channels, image_size=image_size, batch_size=_TEST_BATCH
-    ):
+    )
+    for batch in (waiting or Waiting()).around(batches):
         with runtime.autocast():
             logits = student(runtime.arrange(normalisation(batch.images.to(runtime.device))))
         right += (logits.argmax(1) == batch.labels.to(runtime.device)).sum()

@@ -9,7 +9,7 @@ from command_line import TINY, call, metrics
 from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.live import RealBatches, statistics_of
 from gencond_fast.condensation.networks import build_networks
-from gencond_fast.condensation.task import open_config, open_task
+from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.options import resolve
 from gencond_fast.progress import Reporter
 
@@ -23,7 +23,7 @@ def parts():
         {"losses": {"discrepancies": {"mean": 1.0, "cf": 1.0}}},
     )
     source = open_config(config, Reporter())
-    task = open_task(config, source, source.native_size, Reporter())
+    task = open_task(set_up(config, source, source.native_size, Reporter()))
     networks = build_networks(task)
     return task, networks, build_bank(task, networks)[0]
 

@@ -45,7 +45,7 @@ def open_task(*assignments, data="digits"):
         seed=config.seed,
     )
     runtime = choose_runtime(config.device, config.precision, config.compile, side)
-    return Task(config, source, side, sample, measure(sample.images), runtime, Reporter())
+    return Task(config, source, side, runtime, Reporter(), sample, measure(sample.images))
 
 
 def files(cache, kind="statistics"):

@@ -82,6 +82,7 @@ def test_batches_are_those_of_the_whole_set_less_the_bad_images(tmp_path, contai
         assert len(checked(data).bad) == len(bad)
     told = []
     source = open_source(data, on_bad_image="skip", tell=told.append)
+    assert told.pop(0).startswith("images: read with ")
     good = {p: picture for p, picture in enumerate(pictures(8, CLASSES)) if p not in bad}
     for workers in (1, 3):
         batches = read(source, workers=workers)

@@ -1,0 +1,62 @@
+"""What of this machine falls to this process: the ranks of a job share its cores and its memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_GROUPS = Path("/sys/fs/cgroup")
+_MEMORY = Path("/proc/meminfo")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+
+# names in the two versions of control groups: limit, usage, and what of it can be given up
+_UNIFIED = ("memory.max", "memory.current", "inactive_file")
+_LEGACY = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def own_cores() -> int:
+    """Cores that this process may keep busy, at least 1."""
+    return max(1, len(os.sched_getaffinity(0)) // _ranks_here())
+
+
+def own_memory() -> int:
+    """Bytes that this process may still take without anything being swapped out or killed."""
+    return min([_free(), *_left_in_groups()]) // _ranks_here()
+
+
+def _ranks_here() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _free() -> int:
+    return 1024 * _values(_MEMORY)["MemAvailable:"]
+
+
+def _left_in_groups() -> Iterator[int]:
+    """What is left in each control group around this process that has a limit."""
+    if not _MEMBERSHIP.exists():
+        return
+    for line in _MEMBERSHIP.read_text().splitlines():
+        _, controllers, place = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        root, names = (_GROUPS / "memory", _LEGACY) if controllers else (_GROUPS, _UNIFIED)
+        innermost = root / place.lstrip("/")
+        for group in (innermost, *innermost.parents):
+            if group.is_relative_to(root):
+                yield from _left(group, *names)
+
+
+def _left(group: Path, limit: str, usage: str, spare: str) -> Iterator[int]:
+    try:
+        most, used = (group / limit).read_text(), int((group / usage).read_text())
+        kept = used - _values(group / "memory.stat").get(spare, 0)
+    except FileNotFoundError:
+        return  # the root of all groups, and groups that a container cannot see, have no limit
+    if most.strip() != "max":
+        yield max(0, int(most) - kept)
+
+
+def _values(path: Path) -> dict[str, int]:
+    return {line.split()[0]: int(line.split()[1]) for line in path.read_text().splitlines()}
