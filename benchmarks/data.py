@@ -52,7 +52,7 @@ def cases(
         for window in windows:
             inputs = prepared(data, SIZES[kind], images[kind], batch, workers, window == "random")
             with inputs as job, ExitStack() as stack:
-                possible, skipped = ways(workers)
+                possible, skipped = ways(workers, random=window == "random")
                 running = {
                     name: stack.enter_context(closing(Isolated(name, way, job)))
                     for name, way in possible.items()
@@ -72,7 +72,7 @@ def cases(
                 )
 
 
-def ways(workers: int) -> tuple[dict[str, Way], dict[str, str]]:
+def ways(workers: int, random: bool) -> tuple[dict[str, Way], dict[str, str]]:
     """Every way that is possible here, ours first, and why the others are not."""
     several = f"{workers} workers"
     loader = "DataLoader + Pillow"
@@ -80,25 +80,26 @@ def ways(workers: int) -> tuple[dict[str, Way], dict[str, str]]:
         f"{loader}, no workers": Way(partial(loaders.dataloader, workers=0)),
         f"{loader}, {several}": Way(partial(loaders.dataloader, workers=workers)),
         f"webdataset + Pillow, {several}": Way(loaders.webdataset, ("webdataset",)),
-        "DALI's own pipeline": Way(loaders.dali, _DALI, resized_whole=True),
+        "DALI, resize and crop": Way(loaders.dali, _DALI, resized_whole=True),
+        "DALI, regions": Way(loaders.dali_regions, _DALI),
         "files alone": Way(calibration.files_only, calibrates=True),
         "Pillow decodes, one thread": Way(calibration.pillow_decodes, calibrates=True),
         "Pillow resizes, one thread": Way(calibration.pillow_resizes, calibrates=True),
         "DALI decodes": Way(calibration.dali_decodes, _DALI, calibrates=True),
     }
-    possible, skipped = {}, {}
-    for name, module in readers.MODULES.items():
-        reason = readers.obstacle(name)
-        if reason:
-            skipped[f"gencond_fast ({name})"] = reason
-        else:
-            possible[f"gencond_fast ({name})"] = Way(partial(readers.reading, name=name), (module,))
+    ours = {
+        name: Way(partial(readers.reading, name=name), (module,))
+        for name, module in readers.MODULES.items()
+    } | {readers.IN_MEMORY: Way(readers.reading_kept)}
+    obstacles = {f"gencond_fast ({name})": readers.obstacle(name, random) for name in ours}
     for name, way in rivals.items():
         missing = [module for module in way.modules if not _installed(module)]
-        if missing:
-            skipped[name] = f"{missing[0]} is not installed"
-        else:
-            possible[name] = way
+        obstacles[name] = f"{missing[0]} is not installed" if missing else None
+        if random and way.resized_whole:
+            obstacles[name] = "draws windows of its own, whose pixels cannot be checked"
+    both = {f"gencond_fast ({name})": way for name, way in ours.items()} | rivals
+    possible = {name: way for name, way in both.items() if not obstacles[name]}
+    skipped = {name: reason for name, reason in obstacles.items() if reason}
     return possible, skipped | {"ffcv": _FFCV}
 
 

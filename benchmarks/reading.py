@@ -53,7 +53,7 @@ class Job:
 
     @property
     def batches(self) -> int:
-        """How many batches an epoch has at least."""
+        """How many batches an epoch has, where passes share them."""
         return -(-self.images // self.batch)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -112,13 +112,49 @@ def dali_modules() -> tuple[Any, Any, Any]:
 
 
 def dali(job: Job) -> Epoch:
-    """A DALI pipeline on the CPU: files, decoder, resize, crop.
+    """A DALI pipeline as its manual has it: whole images are decoded and resized, then cropped."""
+    _, fn, types = dali_modules()
 
-    Random windows are decoded as `decoders.image_random_crop` does, only the region and its
-    surroundings, but at given places, so that the pixels can be checked.
+    def process(encoded: Any, row: Any) -> Any:
+        images = fn.decoders.image(encoded, output_type=types.RGB)
+        resized = fn.resize(
+            images, resize_shorter=job.size, interp_type=types.INTERP_CUBIC, antialias=True
+        )
+        return fn.crop(resized, crop=(job.size, job.size))
+
+    return _pipeline(job, process)
+
+
+def dali_regions(job: Job) -> Epoch:
+    """A DALI pipeline that does what is needed: decodes and resizes the windows alone.
+
+    `decoders.image_random_crop` decodes in this way, too, but draws the windows itself.
     """
-    pipeline_of, fn, types = dali_modules()
+    _, fn, types = dali_modules()
+    outer = np.concatenate((np.floor(job.windows[:, 1::-1]), np.ceil(job.windows[:, :1:-1])), 1)
+    inner = job.windows[:, [1, 0, 3, 2]] - outer[:, [0, 1, 0, 1]]
 
+    def process(encoded: Any, row: Any) -> Any:
+        table = types.Constant(np.concatenate((outer, inner), 1).astype(np.float32), device="cpu")
+        edges = fn.reshape(fn.slice(table, row, 1, axes=[0]), shape=[8])
+        whole = fn.cast(edges[:4], dtype=types.INT32)
+        images = fn.decoders.image_slice(
+            encoded, start=whole[:2], end=whole[2:], axes=[0, 1], output_type=types.RGB
+        )
+        return fn.resize(
+            images,
+            size=[job.size, job.size],
+            roi_start=edges[4:6],
+            roi_end=edges[6:],
+            interp_type=types.INTERP_CUBIC,
+            antialias=True,
+        )
+
+    return _pipeline(job, process)
+
+
+def _pipeline(job: Job, process: Callable[[Any, Any], Any]) -> Epoch:
+    pipeline_of, fn, _ = dali_modules()
     rows = list(range(len(job.files)))
     ahead = min(3, job.batches)
     pipeline = pipeline_of(
@@ -130,20 +166,8 @@ def dali(job: Job) -> Epoch:
             labels=rows * job.passes,
             random_shuffle=False,
             pad_last_batch=True,
-            name="files",
         )
-        if job.crop is None:
-            images = fn.decoders.image(encoded, output_type=types.RGB)
-            images = fn.resize(
-                images,
-                resize_shorter=job.size,
-                interp_type=types.INTERP_CUBIC,
-                antialias=True,
-            )
-            images = fn.crop(images, crop=(job.size, job.size))
-        else:
-            images = _regions(encoded, row, job)
-        pipeline.set_outputs(images, row)
+        pipeline.set_outputs(process(encoded, row), row)
     pipeline.build()
     labels = torch.from_numpy(job.labels)
     fresh = True
@@ -167,24 +191,3 @@ def dali(job: Job) -> Epoch:
 
 def _copied(outputs: Any) -> torch.Tensor:
     return torch.from_numpy(np.array(outputs.as_array()))
-
-
-def _regions(encoded: Any, row: Any, job: Job) -> Any:
-    _, fn, types = dali_modules()
-
-    outer = np.concatenate((np.floor(job.windows[:, 1::-1]), np.ceil(job.windows[:, :1:-1])), 1)
-    inner = job.windows[:, [1, 0, 3, 2]] - outer[:, [0, 1, 0, 1]]
-    table = types.Constant(np.concatenate((outer, inner), 1).astype(np.float32), device="cpu")
-    edges = fn.reshape(fn.slice(table, row, 1, axes=[0]), shape=[8])
-    whole = fn.cast(edges[:4], dtype=types.INT32)
-    images = fn.decoders.image_slice(
-        encoded, start=whole[:2], end=whole[2:], axes=[0, 1], output_type=types.RGB
-    )
-    return fn.resize(
-        images,
-        size=[job.size, job.size],
-        roi_start=edges[4:6],
-        roi_end=edges[6:],
-        interp_type=types.INTERP_CUBIC,
-        antialias=True,
-    )
