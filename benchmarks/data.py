@@ -67,7 +67,11 @@ def cases(
                     _key(kind, window, job),
                     {name: each.read for name, each in running.items()},
                     skipped,
-                    columns={"files": len(job.files), "cores": _cores(), "rivals": _versions()},
+                    columns={
+                        "files": len(job.files),
+                        "cores": len(os.sched_getaffinity(0)),
+                        "rivals": _versions(),
+                    },
                     measure=partial(_measured, job, possible, running),
                 )
 
@@ -77,14 +81,14 @@ def ways(workers: int, random: bool) -> tuple[dict[str, Way], dict[str, str]]:
     several = f"{workers} workers"
     loader = "DataLoader + Pillow"
     rivals = {
-        f"{loader}, no workers": Way(partial(loaders.dataloader, workers=0)),
+        f"{loader}, no workers": Way(partial(loaders.dataloader, workers=0), alone=True),
         f"{loader}, {several}": Way(partial(loaders.dataloader, workers=workers)),
         f"webdataset + Pillow, {several}": Way(loaders.webdataset, ("webdataset",)),
         "DALI, resize and crop": Way(loaders.dali, _DALI, resized_whole=True),
         "DALI, regions": Way(loaders.dali_regions, _DALI),
-        "files alone": Way(calibration.files_only, calibrates=True),
-        "Pillow decodes, one thread": Way(calibration.pillow_decodes, calibrates=True),
-        "Pillow resizes, one thread": Way(calibration.pillow_resizes, calibrates=True),
+        "files alone": Way(calibration.files_only, alone=True, calibrates=True),
+        "Pillow decodes, one thread": Way(calibration.pillow_decodes, alone=True, calibrates=True),
+        "Pillow resizes, one thread": Way(calibration.pillow_resizes, alone=True, calibrates=True),
         "DALI decodes": Way(calibration.dali_decodes, _DALI, calibrates=True),
     }
     ours = {
@@ -113,11 +117,12 @@ def _measured(
     best = min(t.median for name, t in timings.items() if name.startswith("DataLoader"))
     found: dict[str, dict[str, float | None]] = {}
     for name, each in running.items():
-        taken, whole = timings[name].median, not possible[name].calibrates
+        way, taken = possible[name], timings[name].median
+        whole = not way.calibrates
         rate = 1e3 * job.images / taken
         found[name] = {
             "images_per_second": round(rate, 1),
-            "per_core": round(rate / _cores(), 1),
+            "per_core": round(rate if way.alone else rate / job.workers, 1),
             "of_dataloader": round(best / taken, 3) if whole else None,
             "cpu_ms_an_image": round(1e3 * statistics.median(each.cpu) / job.images, 3),
             "first_batch_ms": round(1e3 * each.first_batch, 1),

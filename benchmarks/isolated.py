@@ -147,6 +147,8 @@ class _Served:
 
     def read(self) -> None:
         read = sum(len(batch.rows) for batch in self._epoch())
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         assert read == self._job.images, f"{read} images instead of {self._job.images}"
 
     def check(self) -> None:
@@ -181,7 +183,7 @@ def check(batches: Iterable[Read], job: Job, expected: np.ndarray) -> None:
         assert images.shape == (len(rows), 3, job.size, job.size), f"shape {tuple(images.shape)}"
         assert (labels.numpy() == job.labels[rows]).all(), "labels differ"
         np.add.at(times, rows, 1)
-        off = images.permute(0, 2, 3, 1).numpy().astype(np.int16) - expected[rows]
+        off = images.permute(0, 2, 3, 1).cpu().numpy().astype(np.int16) - expected[rows]
         np.maximum.at(differences, rows, np.abs(off).mean((1, 2, 3)))
     assert (times == job.passes).all(), f"images came {times.min()} to {times.max()} times"
     for name, found, most in zip(

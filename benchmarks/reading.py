@@ -79,11 +79,13 @@ class Way:
     Attributes:
         make: begins it, in a process of its own.
         modules: what is imported before its time starts.
+        alone: whether one thread does it all, else as many as the job has workers.
         resized_whole: whether it resizes whole images and then crops, by its nature.
         calibrates: does a part of the work only, so that its images are not looked at.
     """
 
     make: Make
     modules: tuple[str, ...] = ()
+    alone: bool = False
     resized_whole: bool = False
     calibrates: bool = False

@@ -26,7 +26,8 @@ def title(case: Case) -> str:
 def print_case(case: Case, timings: Mapping[str, Timing], measured: Measured) -> None:
     """A table of all providers, those that were left out at its end."""
     table = Table(title=title(case))
-    columns = ["provider", "ms (median)", "quartiles", "times ours", "of floor", "peak MB"]
+    columns = ["provider", "ms (median)", "quartiles", "times ours", "peak MB"]
+    columns += ["of floor"] if case.floor_ms else []
     further = _further(measured)
     for column in [*columns, *case.yardsticks, *(name.replace("_", " ") for name in further)]:
         table.add_column(column, justify="left" if column == "provider" else "right")
@@ -37,8 +38,8 @@ def print_case(case: Case, timings: Mapping[str, Timing], measured: Measured) ->
             f"{t.median:.2f}",
             f"{t.lower:.2f} - {t.upper:.2f}",
             f"{t.median / ours:.2f}" if ours else "",
-            f"{case.floor_ms / t.median:.0%}" if case.floor_ms else "",
             _number(measured[provider].get("peak_mb"), 1),
+            *([f"{case.floor_ms / t.median:.0%}"] if case.floor_ms else []),
             *(f"{share:.0%}" for share in _shares(case, timings, t).values()),
             *(_number(measured[provider].get(name), 3) for name in further),
         )
