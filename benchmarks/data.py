@@ -78,7 +78,7 @@ def cases(
 
 def ways(workers: int, random: bool) -> tuple[dict[str, Way], dict[str, str]]:
     """Every way that is possible here, ours first, and why the others are not."""
-    several = f"{workers} workers"
+    several = "1 worker" if workers == 1 else f"{workers} workers"
     loader = "DataLoader + Pillow"
     rivals = {
         f"{loader}, no workers": Way(partial(loaders.dataloader, workers=0), alone=True),

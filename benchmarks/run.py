@@ -141,6 +141,13 @@ def scale(check: bool, threads: int | None, rounds: int) -> None:
 )
 @click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), help="Default: one for each core.")
+@click.option(
+    "--seconds",
+    type=float,
+    default=20.0,
+    show_default=True,
+    help="A way sits out once its calls have taken so long, after three of them.",
+)
 def data(
     check: bool,
     threads: int | None,
@@ -151,6 +158,7 @@ def data(
     images: int,
     batch: int,
     workers: int | None,
+    seconds: float,
 ) -> None:
     """Reading images: ours, and what others do."""
     given = {"photographs": photographs, "small": small}
@@ -160,7 +168,7 @@ def data(
     amounts = {"photographs": images, "small": 8 * images}
     workers = workers or len(os.sched_getaffinity(0))
     cases = data_benchmark.cases(sources, windows, amounts, batch, workers)
-    _run("data", cases, "cpu", check, threads, rounds)
+    _run("data", cases, "cpu", check, threads, rounds, seconds)
 
 
 @main.command()
@@ -205,7 +213,13 @@ def losses(
 
 
 def _run(
-    name: str, cases: Iterable[Case], device: str, check: bool, threads: int | None, rounds: int
+    name: str,
+    cases: Iterable[Case],
+    device: str,
+    check: bool,
+    threads: int | None,
+    rounds: int,
+    seconds: float = 10.0,
 ) -> None:
     if threads:
         torch.set_num_threads(threads)
@@ -213,7 +227,7 @@ def _run(
         if check:
             print("agreed:", title(case), flush=True)
             continue
-        timings = time_in_turns(case.providers, rounds=rounds)
+        timings = time_in_turns(case.providers, rounds=rounds, seconds=seconds)
         measured = case.measure(timings) if case.measure else _peaks(case, device)
         print_case(case, timings, measured)
         # after every case, so that an interrupted run keeps what it has
