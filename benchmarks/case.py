@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from benchmarks.timing import Timing
+
+Measure = Callable[[Mapping[str, Timing]], Mapping[str, Mapping[str, float | None]]]
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,8 @@ class Case:
         columns: further columns, that do not tell cases apart.
         yardsticks: columns that say which share of a provider's time another one would take, by
             the name of the column: that of the other one, and by what its time is multiplied.
+        measure: gives further columns of each provider, once the times are known; None measures
+            the memory of a call (peak_mb).
     """
 
     key: dict[str, object]
@@ -26,3 +32,4 @@ class Case:
     floor_ms: float | None = None
     columns: dict[str, object] = field(default_factory=dict)
     yardsticks: dict[str, tuple[str, float]] = field(default_factory=dict)
+    measure: Measure | None = None

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from benchmarks.case import Case
+from benchmarks.trees import CLASSES, tree
 from gencond_fast.data import open_source, stream
 from gencond_fast.data.index import read_index
 from gencond_fast.data.scan import scan
 
 SIZES = (10_000, 100_000)
-CLASSES = 1000
-_LONG_AGO = 10**18  # ns; an index of a tree that has just changed is not kept
 
 Paths = list[tuple[str, int, int]]
 
 
 def cases() -> Iterator[Case]:
-    """Trees of a thousand classes, hard links to one small JPEG, in the page cache.
+    """Trees of a thousand classes, hard links to small JPEGs, in the page cache.
 
     Memory beside the time is what the process takes more than before; divided by the number of
     files it is the cost of a file.
@@ -34,7 +28,7 @@ def cases() -> Iterator[Case]:
         AssertionError: a provider finds other files.
     """
     for files in SIZES:
-        with _tree(files) as root:
+        with tree(files) as root:
             expected = _pathlib(root)
             for index in (scan(root), read_index(root), read_index(root)):
                 listing = index.listing
@@ -71,23 +65,3 @@ def _pathlib(root: Path) -> Paths:
 def _first_batch(root: Path) -> object:
     source = open_source(str(root))
     return next(iter(stream(source.train, channels=3, image_size=32, batch_size=256)))
-
-
-@contextmanager
-def _tree(files: int) -> Iterator[Path]:
-    buffer = io.BytesIO()
-    Image.new("RGB", (32, 32), (90, 120, 60)).save(buffer, "JPEG")
-    with tempfile.TemporaryDirectory(prefix="gencond-index-") as place:
-        root = Path(place) / "tree"
-        for label in range(CLASSES):
-            original = Path(place) / f"{label // 100}.JPEG"  # a file may have 65,000 links
-            if not original.exists():
-                original.write_bytes(buffer.getvalue())
-                os.utime(original, ns=(_LONG_AGO, _LONG_AGO))
-            folder = root / f"n{label:08d}"
-            folder.mkdir(parents=True)
-            for image in range(files // CLASSES):
-                os.link(original, folder / f"{folder.name}_{image:05d}.JPEG")
-            os.utime(folder, ns=(_LONG_AGO, _LONG_AGO))
-        os.utime(root, ns=(_LONG_AGO, _LONG_AGO))
-        yield root

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks import channels as channel_benchmark
+from benchmarks import data as data_benchmark
 from benchmarks import index as index_benchmark
 from benchmarks import losses as loss_benchmark
 from benchmarks import moments as moment_benchmark
+from benchmarks import scale as scale_benchmark
 from benchmarks import step as step_benchmark
 from benchmarks.case import Case
 from benchmarks.memory import peak_mb
 from benchmarks.results import update
-from benchmarks.timing import Timing, time_in_turns
-from gencond_fast.environment import describe
+from benchmarks.table import Measured, print_case, rows, title
+from benchmarks.timing import time_in_turns
 from gencond_fast.memory import keep_freed_memory
 
 _RESULTS = Path(__file__).parent / "results"
@@ -117,6 +116,63 @@ def index(check: bool, threads: int | None, rounds: int) -> None:
 
 @main.command()
 @_common
+def scale(check: bool, threads: int | None, rounds: int) -> None:
+    """Trees of many files, scanned and streamed."""
+    _run("scale", scale_benchmark.cases(), "cpu", check, threads, rounds)
+
+
+@main.command()
+@_common
+@click.option("--photographs", help="Path of photographs of any size, to be read at 224 pixels.")
+@click.option("--small", help="Path of small images, to be read at 128 pixels.")
+@click.option(
+    "--windows",
+    type=click.Choice(data_benchmark.WINDOWS),
+    multiple=True,
+    default=data_benchmark.WINDOWS,
+    show_default=True,
+)
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Photographs that a call reads at least, and an eighth of the small images.",
+)
+@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Default: one for each core.")
+@click.option(
+    "--seconds",
+    type=float,
+    default=20.0,
+    show_default=True,
+    help="A way sits out once its calls have taken so long, after three of them.",
+)
+def data(
+    check: bool,
+    threads: int | None,
+    rounds: int,
+    photographs: str | None,
+    small: str | None,
+    windows: tuple[str, ...],
+    images: int,
+    batch: int,
+    workers: int | None,
+    seconds: float,
+) -> None:
+    """Reading images: ours, and what others do."""
+    given = {"photographs": photographs, "small": small}
+    sources = {kind: path for kind, path in given.items() if path}
+    if not sources:
+        raise click.UsageError("give --photographs or --small, or both")
+    amounts = {"photographs": images, "small": 8 * images}
+    workers = workers or len(os.sched_getaffinity(0))
+    cases = data_benchmark.cases(sources, windows, amounts, batch, workers)
+    _run("data", cases, "cpu", check, threads, rounds, seconds)
+
+
+@main.command()
+@_common
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
     "--kind",
@@ -157,100 +213,32 @@ def losses(
 
 
 def _run(
-    name: str, cases: Iterable[Case], device: str, check: bool, threads: int | None, rounds: int
+    name: str,
+    cases: Iterable[Case],
+    device: str,
+    check: bool,
+    threads: int | None,
+    rounds: int,
+    seconds: float = 10.0,
 ) -> None:
     if threads:
         torch.set_num_threads(threads)
     for case in cases:
         if check:
-            print("agreed:", _title(case), flush=True)
+            print("agreed:", title(case), flush=True)
             continue
-        timings = time_in_turns(case.providers, rounds=rounds)
-        peaks = {provider: peak_mb(call, device) for provider, call in case.providers.items()}
-        _print(case, timings, peaks)
+        timings = time_in_turns(case.providers, rounds=rounds, seconds=seconds)
+        measured = case.measure(timings) if case.measure else _peaks(case, device)
+        print_case(case, timings, measured)
         # after every case, so that an interrupted run keeps what it has
-        update(_RESULTS / f"{name}.csv", _rows(name, case, device, timings, peaks))
+        update(_RESULTS / f"{name}.csv", rows(name, case, device, timings, measured))
 
 
-def _title(case: Case) -> str:
-    return "  ".join(f"{key} {value}" for key, value in case.key.items())
-
-
-def _print(case: Case, timings: dict[str, Timing], peaks: dict[str, float | None]) -> None:
-    table = Table(title=_title(case))
-    columns = ["provider", "ms (median)", "quartiles", "times ours", "of floor", "peak MB"]
-    for column in [*columns, *case.yardsticks]:
-        table.add_column(column, justify="left" if column == "provider" else "right")
-    ours = next(iter(timings.values())).median if timings else None
-    for provider, t in timings.items():
-        table.add_row(
-            provider,
-            f"{t.median:.2f}",
-            f"{t.lower:.2f} - {t.upper:.2f}",
-            f"{t.median / ours:.2f}" if ours else "",
-            f"{case.floor_ms / t.median:.0%}" if case.floor_ms else "",
-            _number(peaks[provider], 1),
-            *(f"{share:.0%}" for share in _shares(case, timings, t).values()),
-        )
-    for provider, reason in case.skipped.items():
-        table.add_row(provider, "", reason)
-    Console().print(table)
-
-
-def _shares(case: Case, timings: dict[str, Timing], timing: Timing | None) -> dict[str, float]:
-    """The columns of the yardsticks; none for a provider that was not called."""
-    if timing is None:
-        return {}
+def _peaks(case: Case, device: str) -> Measured:
     return {
-        column: times * timings[other].median / timing.median
-        for column, (other, times) in case.yardsticks.items()
-    }
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else str(round(value, digits))
-
-
-def _rows(
-    name: str,
-    case: Case,
-    device: str,
-    timings: dict[str, Timing],
-    peaks: dict[str, float | None],
-) -> list[dict[str, object]]:
-    environment = describe()
-    machine, versions = environment["machine"], environment["versions"]
-    kept = click.get_current_context().find_root().params["keep_memory"]
-    same = {
-        **case.columns,
-        "freed_memory": "kept" if kept else "",
-        "device": machine["gpu"] if device == "cuda" else f"CPU {machine['cpu']}",
-        "threads": machine["threads"],
-        "versions": " ".join(f"{key}={value}" for key, value in versions.items()),
-        "command": f"python -m benchmarks.run {shlex.join(sys.argv[1:])}",
-    }
-    return [
-        {"benchmark": name, **case.key, "provider": provider}
-        | _measured(timings.get(provider), peaks.get(provider), case.floor_ms)
-        | {n: _number(v, 4) for n, v in _shares(case, timings, timings.get(provider)).items()}
-        | {"skipped": case.skipped.get(provider, "")}
-        | same
-        for provider in [*timings, *case.skipped]
-    ]
-
-
-def _measured(
-    timing: Timing | None, peak: float | None, floor_ms: float | None
-) -> dict[str, object]:
-    of_floor = floor_ms / timing.median if timing and floor_ms else None
-    return {
-        "median_ms": _number(timing.median if timing else None, 4),
-        "lower_ms": _number(timing.lower if timing else None, 4),
-        "upper_ms": _number(timing.upper if timing else None, 4),
-        "rounds": timing.rounds if timing else "",
-        "peak_mb": _number(peak, 1),
-        "floor_ms": _number(floor_ms, 5),
-        "of_floor": _number(of_floor, 4),
+        provider: {"peak_mb": None if peak is None else round(peak, 1)}
+        for provider, call in case.providers.items()
+        for peak in [peak_mb(call, device)]
     }
 
 

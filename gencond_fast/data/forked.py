@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
+import torch
 from PIL import Image
 
 from gencond_fast.errors import RunError
@@ -94,6 +95,7 @@ def _begin(shared: object, stop: Event, parent: int) -> None:
     _worker = _Worker(shared, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the work
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)  # the threads of the parent's pool are not there
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
 
 

@@ -19,6 +19,7 @@ from gencond_fast.budget import ipc_to_bytes
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.data import open_source, stream
 from gencond_fast.data.normalise import Normalisation
+from gencond_fast.data.waiting import Waiting
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation import evaluate
 from gencond_fast.evaluation import run as run_module
@@ -113,8 +114,10 @@ def test_streamed_epochs_are_all_images_in_new_orders():
     (whole,) = stream(source.train, channels=1, image_size=8, batch_size=len(source.train))
     told = []
     normalisation = Normalisation((0.25,), (0.5,))
+    waiting = Waiting()
+    device = torch.device("cpu")
     epoch_of = streamed(
-        source, 8, normalisation, DC, seed=1, device=torch.device("cpu"), tell=told.append
+        source, 8, normalisation, DC, seed=1, device=device, tell=told.append, waiting=waiting
     )
     epochs = []
     for number in range(2):
@@ -124,6 +127,7 @@ def test_streamed_epochs_are_all_images_in_new_orders():
         assert [len(labels) for _, labels in batches] == [256] * 5 + [158]
         epochs.append([torch.cat(each) for each in zip(*batches, strict=True)])
     assert told == [256, 512, 768, 1024, 1280, 1438, 0] * 2
+    assert waiting.passed > 0
     (images, labels), (others, _) = epochs
     assert not torch.equal(images, others)
 
