@@ -19,6 +19,7 @@ from benchmarks.trees import LONG_AGO
 from gencond_fast.data import Split, open_source
 from gencond_fast.data.batch import in_order
 from gencond_fast.data.crop import RandomCrop
+from gencond_fast.data.resize import central
 from gencond_fast.errors import InputError
 
 _SHARDS_PER_WORKER = 4
@@ -88,12 +89,9 @@ def _copy(split: Split, rows: np.ndarray, root: Path, data: str) -> None:
 
 def _windows(files: list[str], crop: RandomCrop | None) -> np.ndarray:
     sizes = np.array([ImageOps.exif_transpose(Image.open(file)).size for file in files])
-    width, height = sizes.T.astype(np.float64)
     if crop is not None:
-        return crop.windows(crop.draws(np.arange(len(files))), width, height)
-    short = np.minimum(width, height)
-    left, top = (width - short) / 2, (height - short) / 2
-    return np.stack((left, top, left + short, top + short), axis=1)
+        return crop.windows(crop.draws(np.arange(len(files))), *sizes.T)
+    return np.array([central(width, height) for width, height in sizes.tolist()])
 
 
 def _upright(file: str) -> Image.Image:
@@ -101,8 +99,9 @@ def _upright(file: str) -> Image.Image:
 
 
 def _resized(size: int, file: str, window: np.ndarray) -> np.ndarray:
-    box = (window[0], window[1], window[2], window[3])
-    return np.asarray(_upright(file).resize((size, size), Image.Resampling.BICUBIC, box=box))
+    left, top, right, bottom = window.tolist()
+    cut = _upright(file).crop((left, top, right, bottom))
+    return np.asarray(cut.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def _resized_whole(file: str, size: int) -> np.ndarray:

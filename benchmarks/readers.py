@@ -71,7 +71,7 @@ def reading_kept(job: Job) -> Epoch:
     kept = importlib.import_module(MODULES[IN_MEMORY])
     split = open_source(job.root).train
     rows = np.arange(len(split))
-    split.kept = kept.Kept(Form(channels=3, size=job.size), rows)  # type: ignore[attr-defined]
+    split.kept = kept.Kept(Form(channels=3, size=job.size), rows)
     again = partial(
         stream,
         split,

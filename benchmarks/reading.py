@@ -21,7 +21,7 @@ class Job:
         files: the path of each image, class after class.
         labels: int64 [n].
         shards: the same images as .tar files, one or more for each worker.
-        windows: float64 [n, 4], left, top, right and bottom of what is wanted of each image, in
+        windows: int64 [n, 4], left, top, right and bottom of what is wanted of each image, in
             pixels of the upright image.
         crop: what the windows were drawn by; None where they are the largest centred squares.
         size: S, height and width of the results.

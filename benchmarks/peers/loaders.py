@@ -131,23 +131,16 @@ def dali_regions(job: Job) -> Epoch:
     `decoders.image_random_crop` decodes in this way, too, but draws the windows itself.
     """
     _, fn, types = dali_modules()
-    outer = np.concatenate((np.floor(job.windows[:, 1::-1]), np.ceil(job.windows[:, :1:-1])), 1)
-    inner = job.windows[:, [1, 0, 3, 2]] - outer[:, [0, 1, 0, 1]]
+    windows = job.windows[:, [1, 0, 3, 2]].astype(np.int32)
 
     def process(encoded: Any, row: Any) -> Any:
-        table = types.Constant(np.concatenate((outer, inner), 1).astype(np.float32), device="cpu")
-        edges = fn.reshape(fn.slice(table, row, 1, axes=[0]), shape=[8])
-        whole = fn.cast(edges[:4], dtype=types.INT32)
+        table = types.Constant(windows, device="cpu")
+        edges = fn.reshape(fn.slice(table, row, 1, axes=[0]), shape=[4])
         images = fn.decoders.image_slice(
-            encoded, start=whole[:2], end=whole[2:], axes=[0, 1], output_type=types.RGB
+            encoded, start=edges[:2], end=edges[2:], axes=[0, 1], output_type=types.RGB
         )
         return fn.resize(
-            images,
-            size=[job.size, job.size],
-            roi_start=edges[4:6],
-            roi_end=edges[6:],
-            interp_type=types.INTERP_CUBIC,
-            antialias=True,
+            images, size=[job.size, job.size], interp_type=types.INTERP_CUBIC, antialias=True
         )
 
     return _pipeline(job, process)

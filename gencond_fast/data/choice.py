@@ -14,7 +14,9 @@ from gencond_fast.data.threads import read_in_threads
 from gencond_fast.errors import InputError
 from gencond_fast.machine import own_cores
 
-_CORES_FOR_PROCESSES = 4
+# On two cores two processes decode 1.4 times as fast as two threads at 32 pixels (WebP), 1.2 times
+# at 64 and as fast on photographs at 224. On one core they are slower: they take a fifth more of it.
+_CORES_FOR_PROCESSES = 2
 
 
 def choose_reader(
