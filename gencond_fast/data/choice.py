@@ -14,8 +14,8 @@ from gencond_fast.data.threads import read_in_threads
 from gencond_fast.errors import InputError
 from gencond_fast.machine import own_cores
 
-# On two cores two processes decode 1.4 times as fast as two threads at 32 pixels (WebP), 1.2 times
-# at 64 and as fast on photographs at 224. On one core they are slower: they take a fifth more of it.
+# On two cores two processes decode faster than two threads what is small, and as fast what is large
+# (docs/reading.md); on one core they are slower, for images are sent to them.
 _CORES_FOR_PROCESSES = 2
 
 
