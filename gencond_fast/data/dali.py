@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -18,12 +19,13 @@ from gencond_fast.data.contract import Block, Load, Split
 from gencond_fast.data.decode import fetch, fraction
 from gencond_fast.data.jpeg import plain_size
 from gencond_fast.data.pipeline import Pipeline, Pipelines
-from gencond_fast.data.resize import Window, central, fit
+from gencond_fast.data.resize import central, fit
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.data.threads import pixels, read_in_threads
 
 _FETCHED_AHEAD = 2
 _DECODED_AHEAD = 2
+_RESIZED_AHEAD = 1
 _TASKS_PER_WORKER = 2
 
 T = TypeVar("T")
@@ -59,7 +61,8 @@ def read_with_dali(split: Split, form: Form, pairs: Pairs, workers: int) -> Iter
     with closing(_Reading(split, form, workers)) as reading:
         fetching = (reading.fetch(part, block) for part, block in pairs)
         fed = (reading.feed(pending) for pending in _begun_ahead(fetching, _FETCHED_AHEAD))
-        for pending in _begun_ahead(fed, _DECODED_AHEAD):
+        taken = (reading.take(pending) for pending in _begun_ahead(fed, _DECODED_AHEAD))
+        for pending in _begun_ahead(taken, _RESIZED_AHEAD):
             yield from reading.finish(pending)
 
 
@@ -97,6 +100,9 @@ class _Pending:
         places: of those that went to DALI.
         windows: of the same ones, int [n, 4].
         pipeline: gives the same ones, once.
+        squares: uint8 [n, S, S, channels], of which those places are filled: by `filling` on a
+            CPU, by DALI on a GPU.
+        filling: resizes images, or decodes them again.
     """
 
     part: Part
@@ -105,6 +111,8 @@ class _Pending:
     places: list[int] = field(default_factory=list)
     windows: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), dtype=np.int64))
     pipeline: Pipeline | None = None
+    squares: torch.Tensor | None = None
+    filling: list[Future[list[BadImage | None]]] = field(default_factory=list)
 
     def items(self) -> list[_Item]:
         """What was fetched, in order."""
@@ -112,7 +120,7 @@ class _Pending:
 
 
 class _Reading:
-    """The three steps of every batch: fetch, feed and finish."""
+    """The four steps of every batch: fetch, feed, take and finish."""
 
     def __init__(self, split: Split, form: Form, workers: int) -> None:
         self._split = split
@@ -148,24 +156,78 @@ class _Reading:
             pending.pipeline = self._pipelines.feed(data, sizes, pending.windows, len(pending.bad))
         return pending
 
+    def take(self, pending: _Pending) -> _Pending:
+        """Begins to resize what DALI has decoded, or lets Pillow decode what DALI failed on."""
+        if pending.pipeline is None:
+            return pending
+        taken = pending.pipeline.take()
+        if isinstance(taken, torch.Tensor) and len(taken) == len(pending.bad):
+            pending.squares = taken
+            return pending
+        pending.squares = self._room(len(pending.bad))
+        if isinstance(taken, torch.Tensor):
+            pending.squares[torch.tensor(pending.places, device=taken.device)] = taken
+        else:
+            self._fill(pending, taken)
+        return pending
+
     def finish(self, pending: _Pending) -> Iterator[Batch]:
         """The batch, or nothing where all of it is left out."""
         items, rows = pending.items(), pending.part.rows
-        taken = None if pending.pipeline is None else pending.pipeline.take()
-        if taken is None:
-            self._decode_again(items, rows)
-        elif isinstance(taken, list):
-            self._resize(items, taken, pending)
+        failed = [error for task in pending.filling for error in task.result()]
+        for place, error in zip(pending.places, failed, strict=False):
+            items[place] = error
+        squares = self._room(len(items)) if pending.squares is None else pending.squares
         for place, item in enumerate(items):
-            if isinstance(item, BadImage):
+            if isinstance(item, np.ndarray):
+                squares[place] = torch.from_numpy(np.array(item))
+            elif isinstance(item, BadImage):
                 if self._split.skipping is None:
                     raise item
                 self._split.skipping.meet(int(rows[place]), item)
                 pending.bad[place] = True
-        squares = taken if isinstance(taken, torch.Tensor) else None
-        if squares is None or len(squares) < len(items):
-            squares = self._gathered(items, pending.places, squares)
         yield from batch_of(self._split, pending.part, squares.permute(0, 3, 1, 2), pending.bad)
+
+    def _room(self, count: int) -> torch.Tensor:
+        form = self._form
+        shape = (count, form.size, form.size, form.channels)
+        return torch.empty(shape, dtype=torch.uint8, device=self._pipelines.device)
+
+    def _fill(self, pending: _Pending, images: list[np.ndarray] | None) -> None:
+        """Begins to put squares of whole images, or what Pillow decodes, where they belong."""
+        items, places = pending.items(), pending.places
+        step = -(-len(places) // (_TASKS_PER_WORKER * self._workers))
+        for at in range(0, len(places), step):
+            some = slice(at, at + step)
+            if images is None:
+                task = partial(self._decode_again, pending, [items[p] for p in places[some]], some)
+            else:
+                task = partial(self._resize, pending, images[some], some)
+            pending.filling.append(self._pool.submit(task))
+
+    def _resize(
+        self, pending: _Pending, images: list[np.ndarray], some: slice
+    ) -> list[BadImage | None]:
+        assert pending.squares is not None
+        squares = pending.squares.numpy()
+        for place, image, window in zip(
+            pending.places[some], images, pending.windows[some].tolist(), strict=True
+        ):
+            squares[place] = fit(image, self._form.size, window)
+        return [None] * len(images)
+
+    def _decode_again(
+        self, pending: _Pending, items: list[_Item], some: slice
+    ) -> list[BadImage | None]:
+        assert pending.squares is not None
+        errors: list[BadImage | None] = []
+        for place, item in zip(pending.places[some], items, strict=True):
+            assert isinstance(item, _Encoded)
+            decoded = self._by_pillow(item.data, int(pending.part.rows[place]))
+            errors.append(decoded if isinstance(decoded, BadImage) else None)
+            if not isinstance(decoded, BadImage):
+                pending.squares[place] = torch.from_numpy(np.array(decoded))
+        return errors
 
     def _some(self, block: Block, rows: np.ndarray, bad: np.ndarray) -> list[_Item]:
         return [
@@ -187,51 +249,11 @@ class _Reading:
             return False
         return fraction(min(size), self._form.size) > 1
 
-    def _decode_again(self, items: list[_Item], rows: np.ndarray) -> None:
-        """Lets Pillow make what it can of the images that were for DALI."""
-        tasks = {
-            place: self._pool.submit(self._by_pillow, item.data, int(rows[place]))
-            for place, item in enumerate(items)
-            if isinstance(item, _Encoded)
-        }
-        for place, task in tasks.items():
-            items[place] = task.result()
-
-    def _resize(self, items: list[_Item], images: list[np.ndarray], pending: _Pending) -> None:
-        """Puts the windows of whole images, resized in the pool, where they belong."""
-        size, windows = self._form.size, pending.windows.tolist()
-        step = -(-len(images) // (_TASKS_PER_WORKER * self._workers))
-        tasks = [
-            self._pool.submit(_fitted, images[at : at + step], size, windows[at : at + step])
-            for at in range(0, len(images), step)
-        ]
-        squares = [square for task in tasks for square in task.result()]
-        for place, square in zip(pending.places, squares, strict=True):
-            items[place] = square
-
     def _by_pillow(self, data: bytes, row: int) -> np.ndarray | BadImage:
         try:
             return pixels(lambda: data, self._split, row, self._form)
         except BadImage as error:
             return error
-
-    def _gathered(
-        self, items: list[_Item], places: list[int], squares: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Squares and what Pillow decoded in one batch, uint8 [n, S, S, channels]."""
-        size = self._form.size
-        images = np.empty((len(items), size, size, self._form.channels), dtype=np.uint8)
-        for place, item in enumerate(items):
-            if isinstance(item, np.ndarray):
-                images[place] = item
-        gathered = torch.from_numpy(images).to(self._pipelines.device)
-        if squares is not None:
-            gathered[torch.tensor(places, device=gathered.device)] = squares
-        return gathered
-
-
-def _fitted(images: list[np.ndarray], size: int, windows: list[Window]) -> list[np.ndarray]:
-    return [fit(image, size, window) for image, window in zip(images, windows, strict=True)]
 
 
 def _windows(form: Form, rows: np.ndarray, sizes: np.ndarray) -> np.ndarray:
