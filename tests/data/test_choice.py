@@ -28,7 +28,7 @@ def arrays(tmp_path):
     return str(write_npz(tmp_path / "d.npz", pictures(5)))
 
 
-def machine(monkeypatch, *, cores=2, gpu=False, obstacle=None):
+def machine(monkeypatch, *, cores=1, gpu=False, obstacle=None):
     """A machine of so many cores, and DALI with an obstacle or without; None was asked."""
     asked = []
 
@@ -86,7 +86,7 @@ def test_what_keeps_dali_from_a_gpu_is_said(data, monkeypatch):
     machine(monkeypatch, gpu=True, obstacle="it is not installed")
     source, told = opened(data)
     assert source.train.reader == "threads"
-    assert "(2 cores; DALI is not used: it is not installed; --reader changes it)" in told[0]
+    assert "(1 core; DALI is not used: it is not installed; --reader changes it)" in told[0]
     with pytest.raises(InputError, match=r"'reader' is dali, but DALI .*: it is not installed: "):
         opened(data, reader="dali")
 

@@ -77,9 +77,8 @@ def test_wrong_arguments_fail_at_once(tree, wrong):
 
 @pytest.mark.parametrize("end", ["close", "drop", "exhaust"])
 def test_threads_end_with_the_iterator(tree, end):
-    batches = stream(
-        open_source(str(tree)).train, channels=3, image_size=5, batch_size=2, workers=3
-    )
+    split = open_source(str(tree), reader="threads").train
+    batches = stream(split, channels=3, image_size=5, batch_size=2, workers=3)
     next(batches)
     assert decoding_threads()
     if end == "close":
@@ -93,7 +92,8 @@ def test_threads_end_with_the_iterator(tree, end):
 
 def test_threads_end_and_the_error_arrives_when_an_image_is_bad(tree):
     (tree / "bee" / "0003.png").write_bytes(b"no image")
-    batches = stream(open_source(str(tree)).train, channels=3, image_size=8, batch_size=4)
+    split = open_source(str(tree), reader="threads").train
+    batches = stream(split, channels=3, image_size=8, batch_size=4)
     assert next(batches).indices.tolist() == [0, 1, 2, 3]
     with pytest.raises(InputError, match=r"bee/0003.png is no image"):
         list(batches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,7 +25,12 @@ from gencond_fast.evaluation import evaluate
 from gencond_fast.options import parse
 
 FORM = Form(3, 6)
+# in this process, where what is decoded can be counted
+opened = partial(open_source, reader="threads")
 BAD = {2, 9, 10, 11, 17}
+
+
+SHORT = (*TINY, "--steps", 4, "--reader", "threads")
 
 
 @pytest.fixture
@@ -77,8 +83,8 @@ def same(one, other):
     st.lists(st.tuples(st.sets(st.integers(0, 20)), st.integers(1, 22)), max_size=4),
 )
 def test_any_reads_are_the_same_and_decode_each_kept_image_once(spoilt, held, reads):
-    plain = open_source(spoilt, on_bad_image="skip").train
-    keeping = open_source(spoilt, on_bad_image="skip").train
+    plain = opened(spoilt, on_bad_image="skip").train
+    keeping = opened(spoilt, on_bad_image="skip").train
     keeping.kept = Kept(FORM, np.array(sorted(held), np.int64))
     row_of = {plain.where(row): row for row in range(21)}
     with pytest.MonkeyPatch.context() as patch:
@@ -103,7 +109,7 @@ def test_any_reads_are_the_same_and_decode_each_kept_image_once(spoilt, held, re
 
 @given(st.permutations(range(21)), st.integers(1, 21))
 def test_batches_in_any_order_are_joined_as_well(spoilt, order, batch_size):
-    plain, keeping = (open_source(spoilt, on_bad_image="skip").train for _ in range(2))
+    plain, keeping = (opened(spoilt, on_bad_image="skip").train for _ in range(2))
     keeping.kept = Kept(FORM, np.arange(0, 21, 2))
 
     def epoch(split):
@@ -124,7 +130,7 @@ def test_batches_in_any_order_are_joined_as_well(spoilt, order, batch_size):
 
 
 def test_batches_may_be_written_to_and_stay_as_they_were(tmp_path, decodes):
-    split = open_source(str(write_tree(tmp_path / "d", pictures(5)))).train
+    split = opened(str(write_tree(tmp_path / "d", pictures(5)))).train
     expected = torch.cat([batch.images for batch in read(split)])
     split.kept = Kept(FORM, np.arange(15))
     for _ in range(3):
@@ -136,7 +142,7 @@ def test_batches_may_be_written_to_and_stay_as_they_were(tmp_path, decodes):
 
 
 def test_another_form_is_decoded_anew(tmp_path, decodes):
-    split = open_source(str(write_tree(tmp_path / "d", pictures(5)))).train
+    split = opened(str(write_tree(tmp_path / "d", pictures(5)))).train
     expected = [read(split, form=form) for form in (Form(1, 6), Form(3, 7))]
     split.kept = Kept(FORM, np.arange(15))
     read(split)
@@ -148,7 +154,7 @@ def test_another_form_is_decoded_anew(tmp_path, decodes):
 
 
 def test_a_read_that_is_dropped_leaves_what_it_has_read(tmp_path, decodes):
-    split = open_source(str(write_tree(tmp_path / "d", pictures(7)))).train
+    split = opened(str(write_tree(tmp_path / "d", pictures(7)))).train
     expected = read(split)
     split.kept = Kept(FORM, np.arange(21))
     decodes.clear()
@@ -181,7 +187,7 @@ def test_memory_is_taken_as_images_come():
 
 @pytest.fixture
 def split(tmp_path):
-    return open_source(str(write_tree(tmp_path / "d", pictures(5)))).train
+    return opened(str(write_tree(tmp_path / "d", pictures(5)))).train
 
 
 SIZE = 15 * 3 * 6 * 6
@@ -214,7 +220,7 @@ def test_what_must_be_kept_and_does_not_fit_is_refused(split, monkeypatch):
 
 
 def test_two_sets_share_what_is_allowed(split, tmp_path, monkeypatch):
-    other = open_source(str(write_tree(tmp_path / "e", pictures(5)))).train
+    other = opened(str(write_tree(tmp_path / "e", pictures(5)))).train
     monkeypatch.setattr(kept, "own_memory", lambda: 4 * (2 * SIZE - 1))
     keeping = Keeping("auto", lambda line: None)
     keeping.keep(split, FORM, np.arange(15), "training images")
@@ -224,7 +230,7 @@ def test_two_sets_share_what_is_allowed(split, tmp_path, monkeypatch):
 
 
 def test_neither_arrays_nor_nothing_is_kept(tmp_path, split):
-    array = open_source(str(write_npz(tmp_path / "d.npz", pictures(5)))).train
+    array = opened(str(write_npz(tmp_path / "d.npz", pictures(5)))).train
     Keeping("on", pytest.fail).keep(array, FORM, np.arange(15), "training images")
     Keeping("on", pytest.fail).keep(split, FORM, np.arange(0), "training images")
     assert array.kept is None
@@ -246,7 +252,7 @@ def data(tmp_path_factory):
 def condensed(data, out, switch, monkeypatch, *more):
     """A run that finds nothing in the cache."""
     monkeypatch.setenv("GENCOND_FAST_CACHE", str(out / "cache"))
-    options = (*TINY, "--steps", 4, "--set", f"in_memory={switch}", *more)
+    options = (*SHORT, "--set", f"in_memory={switch}", *more)
     done = call("condense", "--data", data, "--out", out / "run", *options)
     assert done.code == 0, done.err
     return done
@@ -268,7 +274,7 @@ def test_condensing_decodes_what_it_reads_twice_once(data, tmp_path, monkeypatch
 def test_statistics_from_the_cache_need_no_images_kept(data, tmp_path, monkeypatch, decodes):
     condensed(data, tmp_path, "on", monkeypatch)
     decodes.clear()
-    options = (*TINY, "--steps", 4, "--set", "in_memory=on")
+    options = (*SHORT, "--set", "in_memory=on")
     again = call("condense", "--data", data, "--out", tmp_path / "other", *options)
     assert again.code == 0, again.err
     assert "kept in memory" not in again.err
@@ -288,6 +294,7 @@ def test_students_are_tested_on_images_decoded_once(data, tmp_path, monkeypatch,
     for switch in ("off", "on"):
         decodes.clear()
         config = {"run": str(tmp_path / "run"), "data": str(data), "seeds": 2, "epochs": 1}
+        config["reader"] = "threads"
         config |= {"models": ["convnet3", "convnet4"], "controls": ["random"], "in_memory": switch}
         results[switch] = evaluate(parse(EvaluateConfig, config))
         tested = [where for where in decodes if "/val/" in where]

@@ -256,7 +256,7 @@ def test_a_file_that_is_gone_is_an_error_in_both_modes(tmp_path):
 
 
 def test_memory_that_runs_out_is_no_fault_of_the_image(tmp_path, monkeypatch):
-    source = open_source(spoilt(tmp_path, set()), on_bad_image="skip")
+    source = open_source(spoilt(tmp_path, set()), on_bad_image="skip", reader="threads")
 
     def starved(image):
         raise MemoryError

@@ -292,7 +292,8 @@ def open_files(path):
 @pytest.mark.parametrize("end", ["close", "drop", "exhaust"])
 def test_files_and_threads_end_with_the_iterator(tmp_path, kind, end, small_pools):
     path = written(tmp_path, kind, pictures(60))
-    batches = training_batches(open_source(str(path)).train, **OPTIONS, crop=True, workers=2)
+    split = open_source(str(path), reader="threads").train
+    batches = training_batches(split, **OPTIONS, crop=True, workers=2)
     for step, _ in enumerate(batches):
         assert len(open_files(path)) <= 5  # those of the few batches ahead
         if step == 8 and end != "exhaust":
@@ -314,7 +315,7 @@ def test_a_pool_is_all_that_is_held(tmp_path, monkeypatch):
     path = write_parquet(tmp_path / "large.parquet", [image] * count, labels, rows_per_group=20)
     monkeypatch.setattr(training, "_POOL_BYTES", 40 * len(image))
     for classes, wanted in ((None, count), (["0", "1"], count // 6)):
-        split = open_source(str(path), classes=classes).train
+        split = open_source(str(path), classes=classes, reader="threads").train
         split.serial_bytes = len(image)  # the file itself holds equal images once
         tracemalloc.start()
         before = pa.total_allocated_bytes()
