@@ -21,7 +21,7 @@ from gencond_fast.data.jpeg import plain_size
 from gencond_fast.data.pipeline import Pipeline, Pipelines
 from gencond_fast.data.resize import central, fit
 from gencond_fast.data.skipping import BadImage
-from gencond_fast.data.threads import pixels, read_in_threads
+from gencond_fast.data.threads import pixels, read_in_threads, shapes
 
 _FETCHED_AHEAD = 2
 _DECODED_AHEAD = 2
@@ -251,7 +251,8 @@ class _Reading:
 
     def _by_pillow(self, data: bytes, row: int) -> np.ndarray | BadImage:
         try:
-            return pixels(lambda: data, self._split, row, self._form)
+            (shape,) = shapes(self._form, np.array([row]))
+            return pixels(lambda: data, self._split, row, self._form, shape)
         except BadImage as error:
             return error
 

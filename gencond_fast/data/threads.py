@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -12,6 +12,7 @@ import torch
 
 from gencond_fast.data.batch import Batch, Form, Pairs, Part, batch_of
 from gencond_fast.data.contract import Block, Load, Split
+from gencond_fast.data.crop import window
 from gencond_fast.data.decode import decode, fetch
 from gencond_fast.data.resize import fit, with_channels
 from gencond_fast.data.skipping import BadImage
@@ -35,15 +36,28 @@ def read_in_threads(split: Split, form: Form, pairs: Pairs, workers: int) -> Ite
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def pixels(item: Load | np.ndarray, split: Split, row: int, form: Form) -> np.ndarray:
-    """One image in its form, uint8 [S, S, channels]."""
-    window = None if form.crop is None else partial(form.crop.window, row)
+Shape = Sequence[float]
+"""A random window before it meets its image, see `RandomCrop.shapes`."""
+
+
+def pixels(
+    item: Load | np.ndarray, split: Split, row: int, form: Form, shape: Shape | None
+) -> np.ndarray:
+    """One image in its form, uint8 [S, S, channels]; `shape` is that of its window."""
+    found = None if shape is None else partial(window, shape)
     if isinstance(item, np.ndarray):
-        box = None if window is None else window(item.shape[1], item.shape[0])
+        box = None if found is None else found(item.shape[1], item.shape[0])
         return fit(with_channels(item, form.channels), form.size, box)
     where = split.where(row)
     data = fetch(item, where)
-    return decode(data, channels=form.channels, where=where, image_size=form.size, window=window)
+    return decode(data, channels=form.channels, where=where, image_size=form.size, window=found)
+
+
+def shapes(form: Form, rows: np.ndarray) -> Sequence[Shape | None]:
+    """The shapes of the random windows of images at `rows`, None where they have none."""
+    if form.crop is None:
+        return [None] * len(rows)
+    return form.crop.shapes(form.crop.draws(rows)).tolist()
 
 
 Met = list[tuple[int, BadImage]]
@@ -67,11 +81,12 @@ def fill(
         InputError: an image cannot be read; `BadImage` unless the split skips those.
     """
     met = []
+    drawn = shapes(form, rows)
     for place, item in enumerate(block):
         if bad[place]:
             continue
         try:
-            decoded = pixels(item, split, int(rows[place]), form)
+            decoded = pixels(item, split, int(rows[place]), form, drawn[place])
         except BadImage as error:
             if split.skipping is None:
                 raise

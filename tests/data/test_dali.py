@@ -35,7 +35,7 @@ from gencond_fast.data.crop import RandomCrop
 from gencond_fast.data.decode import decode
 from gencond_fast.data.jpeg import plain_size
 from gencond_fast.data.skipping import BadImage, Skipping
-from gencond_fast.data.threads import pixels, read_in_threads
+from gencond_fast.data.threads import pixels, read_in_threads, shapes
 
 pytest.importorskip("nvidia.dali")
 
@@ -173,7 +173,9 @@ def test_what_is_not_for_dali_is_what_pillow_decodes(channels, size, crop):
     rows = np.arange(0, len(split))
     for batch in read(split, form, batch_size=len(split)):
         for row, got in zip(rows, batch.images, strict=True):
-            expected = pixels(partial(split.files.__getitem__, row), split, int(row), form)
+            (shape,) = shapes(form, rows[row : row + 1])
+            load = partial(split.files.__getitem__, row)
+            expected = pixels(load, split, int(row), form, shape)
             np.testing.assert_array_equal(got.permute(1, 2, 0), expected, split.names[row])
 
 
