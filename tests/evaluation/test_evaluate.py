@@ -21,6 +21,7 @@ from gencond_fast.data import open_source, stream
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.waiting import Waiting
 from gencond_fast.errors import InputError
+from gencond_fast.evaluation import bench as bench_module
 from gencond_fast.evaluation import evaluate
 from gencond_fast.evaluation import run as run_module
 from gencond_fast.evaluation.epochs import held, streamed
@@ -50,13 +51,13 @@ def judged(tiny_run):
 def draws(monkeypatch):
     """What the random control drew, in order."""
     drawn = []
-    draw = run_module.draw_sample
+    draw = bench_module.draw_sample
 
     def noted(*arguments, **options):
         drawn.append((options, draw(*arguments, **options)))
         return drawn[-1][1]
 
-    monkeypatch.setattr(run_module, "draw_sample", noted)
+    monkeypatch.setattr(bench_module, "draw_sample", noted)
     return drawn
 
 
@@ -145,8 +146,8 @@ def epochs_seen(run, split, monkeypatch):
         seen.append((labels, [images_of(epoch) for epoch in range(2)]))
         return held(images_of, labels, protocol)
 
-    monkeypatch.setattr(run_module, "held", note)
-    monkeypatch.setattr(run_module, "train_student", lambda *given, **options: None)
+    monkeypatch.setattr(bench_module, "held", note)
+    monkeypatch.setattr(bench_module, "train_student", lambda *given, **options: None)
     judge(run, split=split, seeds=2)
     return seen
 
@@ -183,7 +184,7 @@ def test_rows_are_named_after_their_set_and_architecture(tiny_run):
 def test_the_accuracy_is_the_share_of_the_validation_images(tiny_run):
     source = open_source("digits")
     runtime = choose_runtime("cpu", "float32", "off", 8)
-    normalisation = run_module.Normalisation((0.3,), (0.4,))
+    normalisation = bench_module.Normalisation((0.3,), (0.4,))
     student = build_classifier("convnet3", 1, 10, 8, seed=0)
     images = torch.from_numpy(next(source.val.read(np.arange(len(source.val)), 10**6)))
     with torch.no_grad():
@@ -271,7 +272,7 @@ def test_the_student_of_the_last_epoch_is_judged(tiny_run, monkeypatch):
         order.append("test")
         return 0.5
 
-    monkeypatch.setattr(run_module, "accuracy", tested)
+    monkeypatch.setattr(bench_module, "accuracy", tested)
     given = {"run": str(tiny_run), "data": "digits", "seeds": 2, "epochs": 3, "device": "cpu"}
     result = evaluate(parse(EvaluateConfig, given), Noted())
     assert order == ["epoch", "epoch", "epoch", "test"] * 2
