@@ -411,6 +411,7 @@ import gencond_fast.data.dali as dali
 from gencond_fast.data import open_source
 from gencond_fast.data.batch import Form, in_order
 assert "nvidia.dali" not in sys.modules  # which takes seconds
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
 split = open_source(sys.argv[1]).train
 with in_order(split, np.arange(len(split)), 2) as pairs:

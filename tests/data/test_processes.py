@@ -258,7 +258,8 @@ def test_a_signal_that_waited_goes_to_whoever_handles_it_else(number):
 
 
 ENDLESS = """
-import sys, numpy as np
+import signal, sys, numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 from gencond_fast.data import open_source
 from gencond_fast.data.batch import Form, in_order
 from gencond_fast.data.processes import read_in_processes
