@@ -18,7 +18,7 @@ from benchmarks.reading import Epoch, Job, Read, Way
 
 # mean absolute differences in levels of 0 … 255, of the worst image and over all images; half a
 # pixel of displacement is about 3 in photographs, and up to 13
-TOLERANCE = (5.0, 1.0)
+TOLERANCE = (4.0, 1.0)
 
 
 class Isolated:

@@ -247,7 +247,7 @@ class _Reading:
         """Whether Pillow decodes an image of this size at a fraction, which is fast on a CPU."""
         if self._form.crop is not None or self._pipelines.device.type != "cpu":
             return False
-        return fraction(min(size), self._form.size) > 1
+        return fraction(*size, self._form.size) > 1
 
     def _by_pillow(self, data: bytes, row: int) -> np.ndarray | BadImage:
         try:

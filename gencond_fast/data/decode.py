@@ -146,18 +146,20 @@ def _undecodable(where: str, error: Exception) -> BadImage:
 
 def _draft(image: Image.Image, image_size: int) -> None:
     """Lets a JPEG decode at a fraction of its size."""
-    part = fraction(min(image.size), image_size)
+    part = fraction(*image.size, image_size)
     if part > 1 and image.format in ("JPEG", "MPO"):
         image.draft(None, (image.width // part, image.height // part))
 
 
-def fraction(shorter: int, image_size: int) -> int:
-    """By what a JPEG of this shorter side is decoded smaller: 8, 4, 2 or 1.
+def fraction(width: int, height: int, image_size: int) -> int:
+    """By what a JPEG of this size is decoded smaller: 8, 4, 2 or 1.
 
     It stays at twice the size that it is resized to, where the filter leaves nothing of what was
-    lost.
+    lost, and its central window stays at whole pixels.
     """
-    return next((part for part in (8, 4, 2) if shorter >= 2 * part * image_size), 1)
+    shorter, offset = min(width, height), abs(width - height) // 2
+    fitting = (part for part in (8, 4, 2) if shorter >= 2 * part * image_size)
+    return next((part for part in fitting if offset % part == 0), 1)
 
 
 def _upright(image: Image.Image) -> Image.Image:
