@@ -24,7 +24,16 @@ from gencond_fast.models.stores import build_store, storage_layout
 FORMAT_VERSION = 1
 FILE_NAME = "condensed.safetensors"
 _KEY = "gencond_fast"
-_SAFETENSORS_TYPES = {torch.int8: "I8", torch.uint8: "U8", torch.float16: "F16"}
+# in the order in which safetensors writes tensors
+_SAFETENSORS_TYPES = {
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+}
+_ORDER = list(_SAFETENSORS_TYPES)
 _MAX_HEADER = 100_000_000  # safetensors' own bound
 
 
@@ -121,6 +130,8 @@ def load(path: str | Path) -> Artifact:
         metadata: Metadata = TypeAdapter(Metadata).validate_python(fields)
         tensors = safetensors_torch.load(content)
         _check(metadata, tensors, fields.get("checksum"))
+        store = build_store(metadata.store)
+        store.load_storage(tensors)
     except OSError as error:
         raise InputError(f"{target} cannot be read: {error.strerror or error}") from None
     except ValidationError as error:
@@ -136,8 +147,6 @@ def load(path: str | Path) -> Artifact:
         RecursionError,
     ) as error:
         raise _damaged(target, str(error).splitlines()[0] if str(error) else "no content") from None
-    store = build_store(metadata.store)
-    store.load_storage(tensors)
     return Artifact(metadata, store.eval().requires_grad_(False), len(content))
 
 
@@ -146,8 +155,7 @@ def file_size(metadata: Metadata) -> int:
     layout = storage_layout(metadata.store)
     entries: dict[str, Any] = {"__metadata__": {_KEY: _encode(metadata, "0" * 16)}}
     start = 0
-    # safetensors orders tensors by the width of their type, then by name
-    for name, tensor in sorted(layout.items(), key=lambda i: (-i[1].element_size(), i[0])):
+    for name, tensor in sorted(layout.items(), key=lambda i: (_ORDER.index(i[1].dtype), i[0])):
         end = start + tensor.numel() * tensor.element_size()
         entries[name] = {
             "dtype": _SAFETENSORS_TYPES[tensor.dtype],

@@ -11,13 +11,16 @@ from functools import cache
 
 from gencond_fast.config import StoreConfig
 from gencond_fast.errors import InputError
-from gencond_fast.models.spec import StoreSpec
+from gencond_fast.models.spec import MOST_LEVELS, StoreSpec
 
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "KI": 1024, "MI": 1024**2, "GI": 1024**3}
 _DECODER_SHARE = 0.5  # of the budget; codes take the rest
 _USED_SHARE = 0.8  # of the budget, the least that a chosen size uses
 _WIDTHS = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
 _CODE_CHANNELS = (4, 3, 5, 2, 6, 1, 7, 8)  # in the order in which they are tried
+_SAMPLE_BYTES = 0.114  # of a coded sample, times its pixels in all channels to the power below
+_SAMPLE_POWER = 0.75
+_COEFFICIENTS = 11  # kept for each byte of a sample; three in four of them turn out zero
 _MOST_SAMPLES = 1_000_000  # of a class, the bound of StoreSpec
 
 
@@ -65,6 +68,7 @@ def size_store(
     channels: int,
     image_size: int,
     weigh: Callable[[StoreSpec], int],
+    real: int = _MOST_SAMPLES,
 ) -> StoreSpec:
     """Chooses the sizes that the options leave open so that the file fills the budget.
 
@@ -81,6 +85,7 @@ def size_store(
         channels: 1 or 3.
         image_size: side in pixels.
         weigh: exact bytes of the written file for a description.
+        real: training images of the smallest class; frequencies of no more of them are kept.
 
     Raises:
         InputError: the budget is too small for one sample of each class.
@@ -90,6 +95,9 @@ def size_store(
             f"option 'store.code_size' is {options.code_size}, larger than the image side "
             f"{image_size}: make it smaller"
         )
+    if options.format == "dct":
+        shape = (num_classes, channels, image_size)
+        return _size_frequencies(budget, options, shape, weigh, real)
     pixels = options.format == "pixels"
     base = StoreSpec(
         format=options.format,
@@ -117,11 +125,56 @@ def size_store(
         candidates += filled
     if not candidates:
         least = min(weigh(shape) for shapes in groups for shape in shapes)
-        raise InputError(
-            f"a budget of {budget} bytes is too small for {base.per_class} sample(s) of each of "
-            f"{num_classes} classes, which need {least} bytes: raise --bytes or --ipc"
-        )
+        raise _too_small(budget, base.per_class, num_classes, least)
     return max(candidates, key=weigh)
+
+
+def _size_frequencies(
+    budget: int,
+    options: StoreConfig,
+    shape: tuple[int, int, int],
+    weigh: Callable[[StoreSpec], int],
+    real: int,
+) -> StoreSpec:
+    """As many samples as come to their usual bytes, and all bytes that are left for them."""
+    num_classes, channels, image_size = shape
+    values = channels * image_size**2
+    usual = options.sample_bytes or _SAMPLE_BYTES * values**_SAMPLE_POWER
+    empty = StoreSpec(
+        format="dct",
+        num_classes=num_classes,
+        per_class=1,
+        channels=channels,  # type: ignore[arg-type]
+        image_size=image_size,
+        width=1,
+        code_channels=channels,
+        code_size=image_size,
+        coefficients=1,
+        stream_bytes=4 * num_classes,
+    )
+    room = budget - weigh(empty)
+    per_class = options.per_class or min(int(room / (num_classes * usual)), real, _MOST_SAMPLES)
+    samples = num_classes * max(per_class, 1)
+    wanted = options.coefficients or round(_COEFFICIENTS * max(room, 0) / samples)
+    kept = max(1, min(wanted, values))
+    least = 4 * math.ceil(samples * kept / (4 * MOST_LEVELS))
+    spec = replace(
+        empty, per_class=samples // num_classes, coefficients=kept, stream_bytes=least
+    )
+    stream = (budget - weigh(spec) + least) // 4 * 4
+    if per_class < 1 or stream < least:
+        raise _too_small(budget, spec.per_class, num_classes, weigh(spec))
+    spec = replace(spec, stream_bytes=stream)
+    while weigh(spec) > budget:  # a longer number takes room itself
+        spec = replace(spec, stream_bytes=spec.stream_bytes - 4)
+    return spec
+
+
+def _too_small(budget: int, per_class: int, num_classes: int, least: int) -> InputError:
+    return InputError(
+        f"a budget of {budget} bytes is too small for {per_class} sample(s) of each of "
+        f"{num_classes} classes, which need {least} bytes: raise --bytes or --ipc"
+    )
 
 
 def _decoder_shapes(base: StoreSpec, options: StoreConfig) -> list[list[StoreSpec]]:

@@ -42,18 +42,23 @@ class StoreConfig:
     """What the file holds. Sizes left at None are chosen to fill the budget.
 
     Attributes:
-        format: `generator` (codes and decoder) or `pixels`.
+        format: `dct` (entropy-coded frequencies), `generator` (codes and decoder) or `pixels`.
         per_class: stored samples of a class.
         width: most channels inside the decoder.
         code_channels: channels of one code.
         code_size: side of one code; with `pixels`, side of one stored image.
+        sample_bytes: of one coded sample of `dct` on average; decides on `per_class` where that is
+            open.
+        coefficients: frequencies of a sample of `dct` that can be other than zero.
     """
 
-    format: Literal["generator", "pixels"] = "generator"
+    format: Literal["dct", "generator", "pixels"] = "dct"
     per_class: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     width: Small | None = None
     code_channels: Small | None = None
     code_size: Small | None = None
+    sample_bytes: PositiveFloat | None = None
+    coefficients: Positive | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)

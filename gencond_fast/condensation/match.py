@@ -21,6 +21,8 @@ from gencond_fast.models.store import StoredSet
 from gencond_fast.moments import class_moments
 from gencond_fast.rng import named_rng
 
+_WEIGH_EVERY = 10  # steps
+
 
 class Match(Stage):
     """Discrepancies + intra-class + inter-class loss (+ cross-entropy) under a random network.
@@ -44,6 +46,7 @@ class Match(Stage):
         self._task = task
         self._networks = networks
         self._bank = bank
+        self._store = store
         self._spec = store.spec
         self._decode = task.runtime.compile(store)
         self._classes = min(options.class_batch or task.num_classes, task.num_classes)
@@ -65,6 +68,8 @@ class Match(Stage):
 
     def terms(self, step: int) -> dict[str, Tensor]:
         """See `Stage`."""
+        if step % _WEIGH_EVERY == 0:
+            self._store.weigh()
         device = self._task.runtime.device
         rng = named_rng(self._task.config.seed, "match", step)
         network = int(torch.randint(len(self._bank), (), generator=rng))
@@ -87,6 +92,8 @@ class Match(Stage):
             targets = classes.to(device)[labels]
             logits = self._networks.logits(features)
             terms["cross_entropy"] = weight * F.cross_entropy(logits, targets)
+        if (cost := self._store.cost(index)) is not None:
+            terms["rate"] = cost
         return terms
 
     def _real_batches(self) -> RealBatches | None:

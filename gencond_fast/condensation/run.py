@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from gencond_fast import artifact
 from gencond_fast.artifact import Metadata
 from gencond_fast.budget import format_bytes, ipc_to_bytes, size_store
@@ -22,7 +24,7 @@ from gencond_fast.condensation.task import (
     open_task,
     set_up,
 )
-from gencond_fast.condensation.warm_start import WarmStart
+from gencond_fast.condensation.warm_start import WarmStart, choose_targets
 from gencond_fast.config import Config
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
@@ -92,6 +94,10 @@ def _run(task: Task, directory: Path) -> None:
             f"{directory} was started with other versions of packages, which leave room for "
             "another number of samples: install those of its environment.json or give another --out"
         )
+    if store.adopts and not saved:
+        sample = task.sample
+        images = choose_targets(sample.images, sample.labels, metadata.store.per_class)
+        store.adopt(images.to(task.runtime.device))
     Loop(task, store, _stages(task, store), directory, saved).run()
     names = source.titles
     save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
@@ -139,13 +145,14 @@ def sized_metadata(
         channels=source.channels,
         image_size=image_size,
         weigh=lambda spec: artifact.file_size(describe(spec)),
+        real=int(np.bincount(source.train.labels, minlength=shape[0]).min()),
     )
     return describe(spec)
 
 
 def _stages(task: Task, store: StoredSet) -> list[Stage]:
     options = task.config.training
-    warm_steps = round(options.steps * options.warm_start)
+    warm_steps = 0 if store.adopts else round(options.steps * options.warm_start)
     networks = build_networks(task)
     return [
         WarmStart(task, store, warm_steps),

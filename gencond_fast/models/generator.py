@@ -93,13 +93,9 @@ class CodeGenerator(StoredSet):
 
     def fresh(self, index: Tensor, rng: torch.Generator) -> Tensor:
         """Moves each code up to half-way to another code of its class, uniformly at random."""
-        per_class = self.spec.per_class
-        draw = torch.rand(2, len(index), generator=rng).to(index.device)
-        place = index % per_class
-        away = 1 + (draw[0] * (per_class - 1)).long()  # never the sample itself
-        other = index - place + (place + away) % per_class
+        other, share = self._partners(index, rng)
         codes, partners = fake_int8(self.codes[index]), fake_int8(self.codes[other])
-        mixed = torch.lerp(codes, partners, 0.5 * draw[1][:, None, None, None])
+        mixed = torch.lerp(codes, partners, share[:, None, None, None])
         return self.decoder(mixed, self.labels(index))
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 Small = Annotated[int, Field(ge=1, le=4096)]
+MOST_LEVELS = 64  # in a byte of coded frequencies; a bound on what a small file can unfold to
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -18,7 +19,8 @@ class StoreSpec:
     allocate more than the file itself carries.
 
     Attributes:
-        format: `generator` (codes and a decoder) or `pixels` (a plain tensor of images).
+        format: `dct` (entropy-coded frequencies), `generator` (codes and a decoder) or `pixels` (a
+            plain tensor of images).
         num_classes: C.
         per_class: stored samples of each class.
         channels: 1 or 3.
@@ -26,9 +28,11 @@ class StoreSpec:
         width: most channels inside the decoder (generator).
         code_channels: channels of one code (generator).
         code_size: side of one code (generator), or of one stored image (pixels).
+        coefficients: frequencies kept of each sample, K (dct).
+        stream_bytes: of the coded frequencies of all samples, in words of four (dct).
     """
 
-    format: Literal["generator", "pixels"]
+    format: Literal["dct", "generator", "pixels"]
     num_classes: Annotated[int, Field(ge=1, le=1_000_000)]
     per_class: Annotated[int, Field(ge=1, le=1_000_000)]
     channels: Literal[1, 3]
@@ -36,10 +40,22 @@ class StoreSpec:
     width: Small
     code_channels: Small
     code_size: Small
+    coefficients: Annotated[int, Field(ge=0, le=3 * 2**20)] = 0
+    stream_bytes: Annotated[int, Field(ge=0, le=2**40)] = 0
 
     def __post_init__(self) -> None:
         if self.code_size > self.image_size:
             raise ValueError("code_size is larger than image_size")
+        if self.format == "dct":
+            self._check_frequencies()
+
+    def _check_frequencies(self) -> None:
+        if not 1 <= self.coefficients <= self.channels * self.image_size**2:
+            raise ValueError("coefficients are none or more than an image has")
+        if self.stream_bytes % 4:
+            raise ValueError("stream_bytes is no whole number of words")
+        if self.samples * self.coefficients > MOST_LEVELS * self.stream_bytes:
+            raise ValueError(f"there are more than {MOST_LEVELS} coefficients in a byte")
 
     @property
     def samples(self) -> int:

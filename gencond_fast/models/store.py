@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,12 @@ class StoredSet(nn.Module, ABC):
     """A finite list of labelled images in a form that gradients can reach.
 
     Samples are ordered by class: sample `i` belongs to class `i // per_class`.
+
+    Attributes:
+        adopts: whether it can take over images as they are, rather than be fitted to them.
     """
+
+    adopts: ClassVar[bool] = False
 
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__()
@@ -40,6 +45,32 @@ class StoredSet(nn.Module, ABC):
         Raises:
             InputError: the format holds nothing to draw from.
         """
+
+    def adopt(self, images: Tensor) -> None:
+        """Takes real images as its samples, as far as its bytes allow.
+
+        Args:
+            images: uint8 [n, channels, S, S], one for each sample.
+
+        Raises:
+            NotImplementedError: the format can only be fitted to images, see `adopts`.
+        """
+        raise NotImplementedError
+
+    def cost(self, index: Tensor) -> Tensor | None:
+        """What the codes of samples [B] weigh, as a term of the loss; None where all weigh alike."""
+        return None
+
+    def weigh(self) -> None:
+        """Moves the price in `cost` towards one at which the bytes are just used."""
+
+    def _partners(self, index: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Another sample of the same class for each of [B], and how far to go: up to half-way."""
+        per_class = self.spec.per_class
+        draw = torch.rand(2, len(index), generator=rng).to(index.device)
+        place = index % per_class
+        away = 1 + (draw[0] * (per_class - 1)).long()  # never the sample itself
+        return index - place + (place + away) % per_class, 0.5 * draw[1]
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -7,12 +7,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gencond_fast.models.dct import FrequencySet
 from gencond_fast.models.generator import CodeGenerator
 from gencond_fast.models.pixels import PixelSet
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet
 
-_FORMATS: dict[str, Callable[..., StoredSet]] = {"generator": CodeGenerator, "pixels": PixelSet}
+_FORMATS: dict[str, Callable[..., StoredSet]] = {
+    "dct": FrequencySet,
+    "generator": CodeGenerator,
+    "pixels": PixelSet,
+}
 
 
 def build_store(spec: StoreSpec, *, seed: int = 0) -> StoredSet:
