@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
@@ -49,10 +50,11 @@ def ahead(items: Generator[T, None, None], count: int = 2) -> Generator[T, None,
 
 def _taking(items: Generator[T, None, None]) -> Callable[[], T | object]:
     """What takes the next item in another thread, which has a current CUDA stream of its own."""
-    stream = torch.cuda.current_stream() if torch.cuda.is_initialized() else None
+    on_gpu = torch.cuda.is_initialized()
+    stream = torch.cuda.stream(torch.cuda.current_stream()) if on_gpu else nullcontext()
 
     def take() -> T | object:
-        with torch.cuda.stream(stream):
+        with stream:
             return next(items, _END)
 
     return take

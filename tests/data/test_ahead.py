@@ -70,15 +70,11 @@ class Making:
 
     def settled(self):
         """How many items are begun once no more are."""
-        return until_still(lambda: self.begun)
-
-
-def until_still(look):
-    before = None
-    while (now := look()) != before:
-        before = now
-        time.sleep(0.05)
-    return now
+        before = None
+        while before != self.begun:
+            before = self.begun
+            time.sleep(0.05)
+        return before
 
 
 # what comes out
@@ -146,6 +142,18 @@ def test_the_first_item_is_made_by_who_asks_and_the_others_by_one_thread():
     assert making.threads[0] == threading.get_ident()
     assert threading.get_ident() not in making.threads[1:]
     assert len(set(making.threads[1:])) == 1
+
+
+@pytest.mark.gpu
+def test_items_are_made_on_the_stream_of_the_user():
+    def items():
+        while True:
+            yield torch.cuda.current_stream()
+
+    torch.cuda.init()
+    for user in (torch.cuda.current_stream(), torch.cuda.Stream()):
+        with torch.cuda.stream(user), closing(ahead(items())) as made:
+            assert [next(made) for _ in range(3)] == [user] * 3
 
 
 def test_whoever_takes_longer_than_the_making_does_not_wait():
