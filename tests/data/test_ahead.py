@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -225,18 +226,22 @@ def test_what_is_being_made_is_waited_for():
 
 
 LEFT_OPEN = """
-import sys
+import os, signal, sys
 from gencond_fast.data import open_source, stream
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 split = open_source(sys.argv[1], reader=sys.argv[2]).train
 batches = stream(split, channels=3, image_size=64, batch_size=4)
 print(next(batches).done, flush=True)
 if sys.argv[3] == "error":
     raise KeyError("of the user")
+if sys.argv[3] == "interrupt":
+    os.killpg(0, signal.SIGINT)  # from the keyboard it reaches all processes
+    list(batches)
 """
 
 
 @pytest.mark.parametrize("reader", ["threads", "processes"])
-@pytest.mark.parametrize("end", ["end", "error"])
+@pytest.mark.parametrize("end", ["end", "error", "interrupt"])
 def test_an_interpreter_exits_while_it_is_open(tmp_path, reader, end):
     data = write_tree(tmp_path / "d", pictures(50))
     done = subprocess.run(
@@ -245,10 +250,11 @@ def test_an_interpreter_exits_while_it_is_open(tmp_path, reader, end):
         capture_output=True,
         text=True,
         timeout=60,
+        start_new_session=True,
     )
     assert done.stdout == "4\n"
-    assert done.returncode == (end == "error")
-    assert done.stderr.count("Traceback") == (end == "error"), done.stderr
+    assert done.returncode == {"end": 0, "error": 1, "interrupt": -signal.SIGINT}[end]
+    assert done.stderr.count("Traceback") == (end != "end"), done.stderr
 
 
 # where it is used
