@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmarks.reading import Epoch, Job, Read
 from gencond_fast.data import open_source, stream
-from gencond_fast.data.batch import Form, Reader, in_order
+from gencond_fast.data.ahead import ahead
+from gencond_fast.data.batch import Batch, Form, Reader, in_order
 
 IN_MEMORY = "in memory"
 MODULES = {
@@ -47,21 +48,23 @@ def find(name: str) -> Reader:
 def reading(job: Job, name: str) -> Epoch:
     """One call of the reader an epoch: the threads or processes that it has begin and end with it.
 
-    What is opened is the folder, as a user would.
+    What is opened is the folder, as a user would, and batches are taken ahead, as `stream` does.
     """
     read = find(name)
     split = open_source(job.root).train
     form = Form(channels=3, size=job.size, crop=job.crop)
 
-    def epoch() -> Iterator[Read]:
+    def batches() -> Generator[Batch, None, None]:
         rows = np.arange(len(split))
         with ExitStack() as stack:
             passes = [
                 stack.enter_context(in_order(split, rows, job.batch)) for _ in range(job.passes)
             ]
-            batches = read(split, form, chain.from_iterable(passes), job.workers)
-            for batch in batches:
-                yield Read(batch.images, batch.labels, batch.indices)
+            yield from read(split, form, chain.from_iterable(passes), job.workers)
+
+    def epoch() -> Iterator[Read]:
+        for batch in ahead(batches()):
+            yield Read(batch.images, batch.labels, batch.indices)
 
     return epoch
 

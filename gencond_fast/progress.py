@@ -52,7 +52,7 @@ class PlainReporter(Reporter):
 
     def message(self, text: str) -> None:
         """See `Reporter.message`."""
-        print(text, file=sys.stderr, flush=True)
+        print(f"{text}\n", end="", file=sys.stderr, flush=True)  # whole, from whatever thread
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:

@@ -180,7 +180,7 @@ class _Reading:
         squares = self._room(len(items)) if pending.squares is None else pending.squares
         for place, item in enumerate(items):
             if isinstance(item, np.ndarray):
-                squares[place] = torch.from_numpy(np.array(item))
+                _put(squares, place, item)
             elif isinstance(item, BadImage):
                 if self._split.skipping is None:
                     raise item
@@ -226,7 +226,7 @@ class _Reading:
             decoded = self._by_pillow(item.data, int(pending.part.rows[place]))
             errors.append(decoded if isinstance(decoded, BadImage) else None)
             if not isinstance(decoded, BadImage):
-                pending.squares[place] = torch.from_numpy(np.array(decoded))
+                _put(pending.squares, place, decoded)
         return errors
 
     def _some(self, block: Block, rows: np.ndarray, bad: np.ndarray) -> list[_Item]:
@@ -255,6 +255,14 @@ class _Reading:
             return pixels(lambda: data, self._split, row, self._form, shape)
         except BadImage as error:
             return error
+
+
+def _put(squares: torch.Tensor, place: int, square: np.ndarray) -> None:
+    """Copies a square, which may be read-only, to its place."""
+    if squares.device.type == "cpu":
+        squares.numpy()[place] = square
+    else:
+        squares[place] = torch.from_numpy(np.array(square))
 
 
 def _windows(form: Form, rows: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -64,7 +64,8 @@ class Skipping:
 
     def rows(self) -> np.ndarray:
         """Ascending int64 rows of every image left out so far."""
-        return np.union1d(self.known, np.fromiter(self.met, np.int64, len(self.met)))
+        met = list(self.met)  # at once: another thread may be reading, and meet one more
+        return np.union1d(self.known, np.array(met, np.int64))
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Which of the images at `rows` are left out: bool, of the shape of `rows`."""

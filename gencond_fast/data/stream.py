@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import torch
 
+from gencond_fast.data.ahead import ahead
 from gencond_fast.data.batch import Batch, Form, Pairs, batch_of, in_order, parts_of
 from gencond_fast.data.choice import reader_of
 from gencond_fast.data.contract import Split
@@ -24,13 +25,14 @@ def stream(
     batch_size: int,
     indices: np.ndarray | None = None,
     workers: int | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yields a split in ascending order, holding a few batches of it at any time.
 
     The shorter side is resized to `image_size` (bicubic, antialiased) and the centre is cropped.
-    The images are the same for any `workers` and `batch_size`. Threads and processes end with the
-    iterator, also when it is closed or dropped early. What `split.kept` holds in this form is not
-    decoded again, and what it is to hold is given to it.
+    The images are the same for any `workers` and `batch_size`. Batches are decoded and put together
+    ahead of their use, see `ahead`. Threads and processes end with the iterator, also when it is
+    closed or dropped early. What `split.kept` holds in this form is not decoded again, and what it
+    is to hold is given to it.
 
     Where the split skips bad images, a batch is what is left of its `batch_size` images: shorter,
     and not filled up, so that the others are in the same batches whether an image is bad or not.
@@ -56,7 +58,8 @@ def stream(
     form = Form(channels, image_size)
     workers = checked_workers(form, batch_size, workers)
     rows = _ascending(indices, len(split))
-    return _batches(split, form, rows, batch_size, workers)
+    batches = _batches(split, form, rows, batch_size, workers)
+    return batches if at_hand(split, form, rows) else ahead(batches)
 
 
 def checked_workers(form: Form, batch_size: int, workers: int | None) -> int:
@@ -88,7 +91,7 @@ def _ascending(indices: np.ndarray | None, length: int) -> np.ndarray:
 
 def _batches(
     split: Split, form: Form, rows: np.ndarray, batch_size: int, workers: int
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     with _pairs(split, form, rows, batch_size) as pairs:
         yield from decoded(split, form, pairs, workers)
 
@@ -101,13 +104,20 @@ def _pairs(
     return in_order(split, rows, batch_size)
 
 
+def at_hand(split: Split, form: Form, rows: np.ndarray) -> bool:
+    """Whether images are copied out of memory and that is all: faster than a thread is told."""
+    if _crops_alone(split, form):
+        return split.serial_bytes is None
+    return needs_no_reading(split, form, rows)
+
+
 def decoded(split: Split, form: Form, pairs: Pairs, workers: int) -> Generator[Batch, None, None]:
     """The batches of pairs, by the reader that suits the split, or from what it keeps."""
 
     def read(some: Pairs) -> Generator[Batch, None, None]:
         yield from reader_of(split)(split, form, some, workers)
 
-    if split.shape is not None and form.crop is None and min(split.shape[:2]) == form.size:
+    if _crops_alone(split, form):
         yield from _cropped(split, form, pairs)
     elif split.kept is not None and split.kept.form == form:
         yield from joined(split, split.kept, pairs, read)
@@ -115,8 +125,13 @@ def decoded(split: Split, form: Form, pairs: Pairs, workers: int) -> Generator[B
         yield from read(pairs)
 
 
+def _crops_alone(split: Split, form: Form) -> bool:
+    """Whether images are arrays that a crop alone brings to their form."""
+    return split.shape is not None and form.crop is None and min(split.shape[:2]) == form.size
+
+
 def _cropped(split: Split, form: Form, pairs: Pairs) -> Iterator[Batch]:
-    """Images that are arrays, and that a crop alone brings to their form."""
+    """Those images, see `_crops_alone`."""
     for part, block in pairs:
         assert isinstance(block, np.ndarray)
         top = (block.shape[1] - form.size) // 2

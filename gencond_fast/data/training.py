@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
+from gencond_fast.data.ahead import ahead
 from gencond_fast.data.batch import Batch, Form, Pairs, Part
 from gencond_fast.data.contract import Block, Load, Split
 from gencond_fast.data.crop import RandomCrop
 from gencond_fast.data.sampling import Share, epoch_order, in_pools, share_of
 from gencond_fast.data.skipping import BadImage
-from gencond_fast.data.stream import checked_workers, decoded
+from gencond_fast.data.stream import at_hand, checked_workers, decoded
 
 _POOL_BYTES = 256 * 1024**2  # one pool is in use while the next one is read
 _BLOCK = 64
-
-T = TypeVar("T")
 
 
 def training_batches(
@@ -40,7 +38,7 @@ def training_batches(
     rank: int = 0,
     world: int = 1,
     workers: int | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yields one shuffled epoch of a split, the same one for the same seed and epoch.
 
     The images of a step are the same for any number of ranks: each rank gets a part of them, to
@@ -98,7 +96,9 @@ def training_batches(
         order, ends = in_pools(order, split.pieces(), largest, seed=seed, epoch=epoch)
     share = share_of(len(order), batch_size, rank, world, start)
     wanted = _Wanted(order[share.places], share, np.unique(np.searchsorted(share.places, ends)))
-    return _batches(split, form, wanted, workers, fill=world > 1)
+    batches = _batches(split, form, wanted, workers, fill=world > 1)
+    held = split.serial_bytes is None and at_hand(split, form, wanted.rows)
+    return batches if held else ahead(batches)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,8 +197,7 @@ def _read_in_pools(split: Split, wanted: _Wanted) -> Generator[tuple[_Step, Bloc
     """The steps and their images, from pools of which the next one is read ahead."""
     held: dict[int, Any] = {}
     read = 0
-    with ThreadPoolExecutor(1, thread_name_prefix="gencond-pool") as thread:
-        pools = _one_ahead(_pools(split, wanted), thread)
+    with closing(ahead(_pools(split, wanted), 1)) as pools:
         for part, repeats, start, stop in _parts(wanted):
             if read < stop:
                 held = {row: held[row] for row in wanted.rows[start:read].tolist()}
@@ -210,7 +209,7 @@ def _read_in_pools(split: Split, wanted: _Wanted) -> Generator[tuple[_Step, Bloc
             yield _Step(part, repeats, _nothing), np.stack(items) if arrays else items
 
 
-def _pools(split: Split, wanted: _Wanted) -> Iterator[tuple[int, dict[int, Any]]]:
+def _pools(split: Split, wanted: _Wanted) -> Generator[tuple[int, dict[int, Any]], None, None]:
     """Where each pool stops in the wanted rows, and its images."""
     start = 0
     for stop in wanted.ends[wanted.ends > 0].tolist():
@@ -232,13 +231,6 @@ def _kept(item: Load | np.ndarray) -> Load | np.ndarray:
 
 def _refuse(error: BadImage) -> bytes:
     raise error
-
-
-def _one_ahead(items: Iterator[T], thread: ThreadPoolExecutor) -> Iterator[T]:
-    coming = thread.submit(next, items, None)
-    while (item := coming.result()) is not None:
-        coming = thread.submit(next, items, None)
-        yield item
 
 
 def _nothing() -> None:

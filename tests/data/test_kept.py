@@ -163,7 +163,9 @@ def test_a_read_that_is_dropped_leaves_what_it_has_read(tmp_path, decodes):
     batches.close()
     decodes.clear()
     same(read(split), expected)
-    assert sorted(decodes) == [split.where(row) for row in range(8, 21)]
+    # those of two more batches were, or were not, decoded ahead
+    first = next(row for row in (8, 12, 16) if split.where(row) in decodes)
+    assert sorted(decodes) == [split.where(row) for row in range(first, 21)]
 
 
 def test_images_under_random_crops_are_not_kept():
