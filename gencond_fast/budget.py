@@ -96,8 +96,8 @@ def size_store(
             f"{image_size}: make it smaller"
         )
     if options.format == "dct":
-        shape = (num_classes, channels, image_size)
-        return _size_frequencies(budget, options, shape, weigh, real)
+        data = (num_classes, channels, image_size)
+        return _size_frequencies(budget, options, data, weigh, real)
     pixels = options.format == "pixels"
     base = StoreSpec(
         format=options.format,
@@ -132,12 +132,12 @@ def size_store(
 def _size_frequencies(
     budget: int,
     options: StoreConfig,
-    shape: tuple[int, int, int],
+    data: tuple[int, int, int],
     weigh: Callable[[StoreSpec], int],
     real: int,
 ) -> StoreSpec:
     """As many samples as come to their usual bytes, and all bytes that are left for them."""
-    num_classes, channels, image_size = shape
+    num_classes, channels, image_size = data
     values = channels * image_size**2
     usual = options.sample_bytes or _SAMPLE_BYTES * values**_SAMPLE_POWER
     empty = StoreSpec(
@@ -158,9 +158,7 @@ def _size_frequencies(
     wanted = options.coefficients or round(_COEFFICIENTS * max(room, 0) / samples)
     kept = max(1, min(wanted, values))
     least = 4 * math.ceil(samples * kept / (4 * MOST_LEVELS))
-    spec = replace(
-        empty, per_class=samples // num_classes, coefficients=kept, stream_bytes=least
-    )
+    spec = replace(empty, per_class=samples // num_classes, coefficients=kept, stream_bytes=least)
     stream = (budget - weigh(spec) + least) // 4 * 4
     if per_class < 1 or stream < least:
         raise _too_small(budget, spec.per_class, num_classes, weigh(spec))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -83,10 +84,12 @@ class FrequencySet(StoredSet):
         self.places = torch.cat(places).to(device)
         self.basis = cosines(self._side, self.spec.image_size).to(device)
 
-    def load_state_dict(self, state: Any, *args: Any, **options: Any) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """Takes over a state, and the zone that is part of it."""
-        self._lay_out(state["zone"].cpu())
-        return super().load_state_dict(state, *args, **options)
+        self._lay_out(state_dict["zone"].cpu())
+        return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, index: Tensor) -> Tensor:
         """See `StoredSet.forward`."""
@@ -117,7 +120,7 @@ class FrequencySet(StoredSet):
         ]
         self.codes.copy_(torch.cat(codes))
         self.step.fill_(self._step_for(self.codes.cpu().numpy()))
-        self.codes /= self.step
+        self.codes.div_(self.step)
         self._measure_scales()
 
     def _spectrum(self, images: Tensor, basis: Tensor) -> Tensor:
@@ -283,4 +286,6 @@ def _principal_axes(images: Tensor, offset: Tensor) -> Tensor:
         pixels = (part / 255.0 - offset[:, None, None]).transpose(0, 1).flatten(1).double()
         product += pixels @ pixels.T
     axes = torch.linalg.eigh(product)[1].flip(1)
-    return (axes * torch.where(axes.sum(0) < 0, -1.0, 1.0)).float()  # they have no sign of their own
+    return (
+        axes * torch.where(axes.sum(0) < 0, -1.0, 1.0)
+    ).float()  # they have no sign of their own

@@ -9,7 +9,7 @@ sums of numbers in double precision, which come out the same on every machine.
 
 from __future__ import annotations
 
-import constriction
+import constriction  # type: ignore[import-untyped]
 import numpy as np
 
 LARGEST = 127

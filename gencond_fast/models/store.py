@@ -58,7 +58,7 @@ class StoredSet(nn.Module, ABC):
         raise NotImplementedError
 
     def cost(self, index: Tensor) -> Tensor | None:
-        """What the codes of samples [B] weigh, as a term of the loss; None where all weigh alike."""
+        """What the codes of samples [B] weigh, as a term of the loss; None for all alike."""
         return None
 
     def weigh(self) -> None:
