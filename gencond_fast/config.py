@@ -158,7 +158,9 @@ class Config:
     Attributes:
         data: path or name of the data set.
         out: run directory.
-        val_fraction: share of each class held out, for data without a validation split.
+        val_fraction: share of each class of the training split that is held out and tested on
+            in place of the data's own validation split, if it has one: for choices between
+            settings, and for data without a split.
         classes: names of the classes to condense, at least two, which keep the order they have in
             the data; None takes all.
         on_bad_image: whether an image that cannot be decoded is an `error` or is left out
