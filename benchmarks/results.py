@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.breakdown import PARTS
 from gencond_fast.files import write_text
 
 # every other column tells cases apart
@@ -20,7 +21,9 @@ MEASURED = (
     "of_floor",
     "of_read",
     "of_copy",
+    "steps_per_second",
     "images_per_second",
+    *(f"{part}_ms" for part in PARTS),
     "per_core",
     "of_dataloader",
     "cpu_ms_an_image",

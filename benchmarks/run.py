@@ -10,12 +10,12 @@ import click
 import torch
 
 from benchmarks import channels as channel_benchmark
+from benchmarks import condense as condense_benchmark
 from benchmarks import data as data_benchmark
 from benchmarks import index as index_benchmark
 from benchmarks import losses as loss_benchmark
 from benchmarks import moments as moment_benchmark
 from benchmarks import scale as scale_benchmark
-from benchmarks import step as step_benchmark
 from benchmarks.case import Case
 from benchmarks.memory import peak_mb
 from benchmarks.results import update
@@ -87,7 +87,7 @@ def moments(
     show_default=True,
     help="Generated images of a class in a step; may be given several times.",
 )
-def step(
+def condense(
     check: bool,
     threads: int | None,
     rounds: int,
@@ -95,8 +95,9 @@ def step(
     ipc: int,
     generated: tuple[int, ...],
 ) -> None:
-    """One matching step: real statistics from the table, or from real batches."""
-    _run("step", step_benchmark.cases(data, ipc, generated), "cpu", check, threads, rounds)
+    """A matching step: the real side looked up, or real batches, ours and as DM has them."""
+    made = condense_benchmark.cases(data, ipc, generated)
+    _run("condense", made, "cpu", check, threads, rounds)
 
 
 @main.command()

@@ -68,8 +68,9 @@ def cli(context: click.Context) -> None:
     "--control",
     "controls",
     multiple=True,
-    type=click.Choice(["random", "full"]),
-    help="random: as many random real images a class as the budget is in IPC; full: all of them.",
+    type=click.Choice(["random", "jpeg", "full"]),
+    help="random: as many random real images a class as the budget is in IPC; jpeg: as many as fit "
+    "into the bytes of the file as JPEG of quality 20; full: all of them.",
 )
 @classes_option
 @bad_image_option

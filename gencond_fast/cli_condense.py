@@ -67,7 +67,10 @@ def _condensing(command: Callable[..., None]) -> Callable[..., None]:
             "--image-size", type=int, help="Side in pixels (default: the data's, at most 64)."
         ),
         click.option(
-            "--val-fraction", type=float, help="Share held out, for data without a val split."
+            "--val-fraction",
+            type=float,
+            help="Share of the training split held out, for evaluate to test on in place of the "
+            "data's own val or test split.",
         ),
         classes_option,
         bad_image_option,

@@ -163,7 +163,9 @@ class Config:
     Attributes:
         data: path or name of the data set.
         out: run directory.
-        val_fraction: share of each class held out, for data without a validation split.
+        val_fraction: share of each class of the training split that is held out and tested on
+            in place of the data's own validation split, if it has one: for choices between
+            settings, and for data without a split.
         classes: names of the classes to condense, at least two, which keep the order they have in
             the data; None takes all.
         on_bad_image: whether an image that cannot be decoded is an `error` or is left out
@@ -228,7 +230,9 @@ class EvaluateConfig:
         seeds: students of each kind.
         epochs: passes over the training set; 1000 in the published protocol.
         controls: other training sets beside the condensed one; `random` is as many real
-            images a class as the budget is in IPC, `full` all real training images, streamed.
+            images a class as the budget is in IPC, `jpeg` as many as fit into the bytes of the
+            file as JPEG (see `gencond_fast.evaluation.jpegs`), `full` all real training images,
+            streamed.
         classes: names of the file's classes to train and test on, at least two; None takes all.
         on_bad_image, reader, in_memory: as in `Config`.
         split: `stored` (a finite list) or `stream` (fresh codes every epoch).
@@ -240,7 +244,7 @@ class EvaluateConfig:
     models: tuple[str, ...] = ("convnet3",)
     seeds: Positive = 3
     epochs: Positive = 1000
-    controls: tuple[Literal["random", "full"], ...] = ()
+    controls: tuple[Literal["random", "jpeg", "full"], ...] = ()
     classes: tuple[str, ...] | None = None
     on_bad_image: OnBadImage = "error"
     reader: ReaderName = "auto"

@@ -115,9 +115,9 @@ def open_source(
 
     Args:
         data: path or known name.
-        val_fraction: share of every class to set apart for validation, 0 < share < 1, for a
-            source that has no validation split of its own. The same images of a class are set
-            apart whichever classes are chosen.
+        val_fraction: share of every class of the training split to set apart for validation,
+            0 < share < 1; a validation split of the source's own is left untouched. The same
+            images of a class are set apart whichever classes are chosen.
         seed: chooses which images are set apart.
         classes: names of the classes to keep, at least two; None keeps all.
         in_given_order: label k is `classes[k]`; else the classes keep the order of the data.
@@ -152,7 +152,8 @@ def open_source(
             names, titles = (tuple(each[label] for label in kept) for each in (names, titles))
             digest = hashlib.sha256(f"{digest} {json.dumps(names)}".encode()).hexdigest()
     if on_bad_image == "skip":
-        _skip(opened, (train, val), names, data, tell)
+        parts = ("train", "val" if val_fraction is None else "train")
+        _skip(opened.digest, (train, val), parts, names, data, tell)
     choose_reader(reader, [train] if val is None else [train, val], device, tell)
     channels, native_size = inspect((train, val), f"{digest} {on_bad_image}")
     if not native_size:
@@ -172,10 +173,6 @@ def open_source(
 
 
 def _set_apart(opened: Opened, data: str, fraction: float, seed: int) -> tuple[Split, Split]:
-    if opened.val is not None:
-        raise InputError(
-            f"{data} has a validation split of its own; leave val_fraction out to use it."
-        )
     kept, apart = stratified_split(opened.train.labels, fraction, seed)
     if len(apart) == 0:
         raise InputError(
@@ -186,15 +183,19 @@ def _set_apart(opened: Opened, data: str, fraction: float, seed: int) -> tuple[S
 
 
 def _skip(
-    opened: Opened,
+    digest: str,
     splits: tuple[Split, Split | None],
+    parts: tuple[str, str],
     names: tuple[str, ...],
     data: str,
     tell: Callable[[str], None],
 ) -> None:
-    """Lets the splits leave out what cannot be decoded, beginning with what a check has listed."""
-    listed = read_bad_list(opened.digest, names)
-    for split, part in zip(splits, ("train", "val" if opened.val else "train"), strict=True):
+    """Lets the splits leave out what cannot be decoded, beginning with what a check has listed.
+
+    Each split is taken from the part of the container that stands at its place in `parts`.
+    """
+    listed = read_bad_list(digest, names)
+    for split, part in zip(splits, parts, strict=True):
         if split is None:
             continue
         rows = np.zeros(0, dtype=np.int64) if listed is None else listed.rows(part)

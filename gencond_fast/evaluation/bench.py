@@ -19,7 +19,9 @@ from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source
 from gencond_fast.data.waiting import Waiting
+from gencond_fast.errors import InputError
 from gencond_fast.evaluation.epochs import Epoch, held, streamed
+from gencond_fast.evaluation.jpegs import fit_jpegs
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.evaluation.result import Row
 from gencond_fast.evaluation.train import accuracy, train_student
@@ -67,6 +69,7 @@ class Bench:
         self._store = artifact.store.to(runtime.device)
         self._spec = artifact.metadata.store
         self._budget = artifact.metadata.budget
+        self._bytes = artifact.size
         self._source = source
         self._runtime = runtime
         self._protocol = protocol
@@ -142,6 +145,8 @@ class Bench:
 
     def control(self, name: str, progress: Progress) -> TrainingSet:
         """The training set of one of the controls; `full` shows how far its epochs are."""
+        if name == "jpeg":
+            return self.jpeg()
         return self.full(progress) if name == "full" else self.random()
 
     def random(self) -> TrainingSet:
@@ -153,6 +158,40 @@ class Bench:
             return self._held(sample.labels, lambda epoch: images)
 
         return TrainingSet("random", self._control(0)["per_class"], draw)
+
+    def jpeg(self) -> TrainingSet:
+        """As many random real images as fit into the bytes of the file as JPEG.
+
+        Of fewer classes, into their share of the bytes. Every seed has other images, but as many.
+
+        Raises:
+            InputError: not one of each class fits.
+        """
+        classes = len(self._source.class_names)
+        max_bytes = self._bytes * classes // self._spec.num_classes
+        fitting = [
+            fit_jpegs(
+                self._source,
+                image_size=self._spec.image_size,
+                max_bytes=max_bytes,
+                max_memory=_CONTROL_BYTES,
+                seed=self._control(seed)["seed"],
+            )
+            for seed in range(self._config.seeds)
+        ]
+        per_class = min(each.per_class for each in fitting)
+        if per_class == 0:
+            raise InputError(
+                f"{max_bytes:,} bytes are too few for one JPEG of each of {classes} classes: leave "
+                "out --control jpeg"
+            )
+
+        def draw(seed: int) -> Epoch:
+            kept = fitting[seed].first(per_class)
+            images = self._normalisation(kept.images().to(self._runtime.device))
+            return self._held(kept.labels, lambda epoch: images)
+
+        return TrainingSet("jpeg", per_class, draw)
 
     def _control(self, seed: int) -> dict[str, int]:
         """Which images the random control of a seed has, as options of `draw_sample`."""

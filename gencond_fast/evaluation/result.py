@@ -15,7 +15,7 @@ class Row:
         training_set: `stored`, `stream`, or the name of a control.
         model: architecture.
         images_per_class: of the training set; of `full` the mean, undecodable images included.
-        accuracies: on the validation split after the last epoch, one a seed, as fractions.
+        accuracies: on the test images after the last epoch, one a seed, as fractions.
         seconds: wall time of all seeds together.
     """
 
@@ -48,7 +48,9 @@ class EvaluationResult:
         ipc: what the bytes are worth in float32 images a class.
         ipc_uint8: the same in uint8 images.
         bits_per_class: 8 * bytes / C.
-        test_images: size of the validation split.
+        test_images: how many images were tested on.
+        held_out: the share of the training split that they are, None where they are the data's
+            own validation split.
         environment: versions and machine.
     """
 
@@ -60,6 +62,7 @@ class EvaluationResult:
     ipc_uint8: float
     bits_per_class: float
     test_images: int
+    held_out: float | None
     environment: dict[str, Any]
 
     def to_plain(self) -> dict[str, Any]:

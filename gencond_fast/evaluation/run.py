@@ -35,7 +35,8 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     """
     reporter = reporter or Reporter()
     artifact = load(config.run)
-    source = _open_test(config, artifact, reporter)
+    split = _split_of(artifact)
+    source = _open_test(config, artifact, split, reporter)
     # the choice of classes is part of the fingerprint
     if config.classes is None and source.fingerprint != artifact.metadata.made.get("data"):
         # times of modification count, so a copy of the same files may differ too
@@ -64,6 +65,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         ipc_uint8=4 * ipc,
         bits_per_class=bits_per_class(artifact.size, spec.num_classes),
         test_images=_tested(source),
+        held_out=split.val_fraction,
         environment=describe() | {"runtime": runtime.describe()},
     )
 
@@ -76,16 +78,21 @@ class _Split:
     seed: Count = 0
 
 
+def _split_of(artifact: Artifact) -> _Split:
+    options = artifact.metadata.made.get("options", {})
+    return parse(_Split, options if isinstance(options, dict) else {})
+
+
 def _tested(source: Source) -> int:
     """Images of the validation split, less those that are left out."""
     assert source.val is not None
     return len(source.val) - len(source.val.skipping or ())
 
 
-def _open_test(config: EvaluateConfig, artifact: Artifact, reporter: Reporter) -> Source:
+def _open_test(
+    config: EvaluateConfig, artifact: Artifact, split: _Split, reporter: Reporter
+) -> Source:
     """The data set, split as it was for the condensation, with the classes of the file."""
-    options = artifact.metadata.made.get("options", {})
-    split = parse(_Split, options if isinstance(options, dict) else {})
     classes = _chosen_classes(config, artifact)
     try:
         source = open_source(

@@ -52,9 +52,10 @@ def print_result(result: EvaluationResult) -> None:
         cells = (row.training_set, str(row.images_per_class), row.model, accuracy, seeds)
         table.add_row(*cells, f"{row.seconds:.0f}")
     Console().print(table)
+    tested = "test" if result.held_out is None else "held-out training"
     print(
         f"protocol {result.protocol['name']}, {result.epochs} epochs, last epoch, "
-        f"{result.test_images:,} test images; file {result.bytes:,} bytes = "
+        f"{result.test_images:,} {tested} images; file {result.bytes:,} bytes = "
         f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
         f"{result.ipc_uint8:.3g} uint8"
     )

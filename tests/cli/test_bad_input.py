@@ -31,11 +31,6 @@ def arrays(t, **changes):
     return t / "set.npz"
 
 
-def with_val(t):
-    write_tree(t / "set" / "train", MADE)
-    return write_tree(t / "set" / "val", MADE).parent
-
-
 def emptied(t):
     root = write_tree(t / "set", MADE)
     (root / "cow").mkdir()
@@ -85,10 +80,6 @@ CONDENSE = {
     "val fraction too large": (
         lambda t: (*EXAMPLE, "--val-fraction", 1.5),
         "option 'val_fraction' cannot be 1.5: Input should be less than 1",
-    ),
-    "val fraction of data with a split": (
-        lambda t: ("--data", with_val(t), "--val-fraction", 0.1),
-        "has a validation split of its own",
     ),
     "budget too small": (
         lambda t: (*EXAMPLE, "--bytes", "1KB"),

@@ -24,7 +24,6 @@ from sklearn.datasets import load_digits
 
 from gencond_fast.data import inspection, open_source, stream
 from gencond_fast.data.decode import header
-from gencond_fast.errors import InputError
 
 CLASSES = ("ant", "bee", "cow")
 
@@ -112,10 +111,16 @@ def test_sparse_reading_agrees_with_reading_all(tmp_path, container):
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_own_validation_split_and_fraction_do_not_mix(tmp_path, container):
-    data = container(tmp_path / "made", pictures(3), pictures(2))
-    with pytest.raises(InputError, match="has a validation split of its own; leave val_fraction"):
-        open_source(str(data), val_fraction=0.5)
+def test_a_fraction_comes_out_of_the_training_split_alone(tmp_path, container):
+    train, test = pictures(10), pictures(4, seed=1)
+    data = str(container(tmp_path / "made", train, test))
+    own = open_source(data)
+    source = open_source(data, val_fraction=0.3, seed=3)
+    assert np.bincount(source.train.labels).tolist() == [7, 7, 7]
+    assert np.bincount(source.val.labels).tolist() == [3, 3, 3]
+    together = torch.cat([read_all(source)[0], read_all(source, "val")[0]])
+    assert sorted(map(bytes, together.numpy())) == sorted(map(bytes, read_all(own)[0].numpy()))
+    assert source.fingerprint != own.fingerprint
 
 
 def single_split(kind, root, made):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,6 +171,22 @@ def test_splits_and_classes_map_what_is_known(tmp_path, known):
         assert len(part.skipping.known) == (len(expected) if known else 0)
         assert len(part.skipping) == len(expected)
     assert sorted(seen) == [p for p in range(24) if p not in bad and p // 8 != 1]
+
+
+def test_a_listed_test_image_is_not_looked_for_among_those_held_out(tmp_path):
+    for part, bad in (("train", {3, 12}), ("val", {0, 1, 13})):
+        (tmp_path / "d").mkdir(exist_ok=True)
+        Path(spoilt(tmp_path / part, bad)).rename(tmp_path / "d" / part)
+    data = str(tmp_path / "d")
+    checked(data)
+    source = open_source(data, on_bad_image="skip", val_fraction=0.5)
+    known = [part.origin(part.skipping.known) for part in (source.train, source.val)]
+    assert sorted(np.concatenate(known).tolist()) == [3, 12]
+    seen = [
+        part.origin(np.array(places(read(source, name))))
+        for part, name in ((source.train, "train"), (source.val, "val"))
+    ]
+    assert sorted(np.concatenate(seen).tolist()) == sorted(set(range(24)) - {3, 12})
 
 
 def test_a_class_left_with_no_image_is_named(tmp_path):

@@ -234,6 +234,7 @@ def test_the_share_set_apart_for_the_run_is_the_test(unsplit, draws, monkeypatch
     apart = marks(next(trained.val.read(np.arange(len(trained.val)), 10**6)))
     kept = marks(next(trained.train.read(np.arange(len(trained.train)), 10**6)))
     assert result.test_images == len(apart) == pytest.approx(50, abs=5)
+    assert result.held_out == 0.25
     assert len(apart | kept) == 200
     assert not apart & kept
     for _, sample in draws:
@@ -249,6 +250,28 @@ def test_another_split_cannot_slip_in(unsplit, tmp_path):
     )
     assert here.rows[0].accuracies == there.rows[0].accuracies
     assert here.test_images == there.test_images
+
+
+def test_a_held_out_part_is_tested_on_in_place_of_the_test_split(tiny_run, tmp_path, monkeypatch):
+    artifact = load(tiny_run)
+    run = tmp_path / "a.safetensors"
+    made = {"options": {"val_fraction": 0.1}}
+    save(run, artifact.store, replace(artifact.metadata, made=made))
+    tested = []
+    judged_by = bench_module.accuracy
+
+    def noted(student, source, *more):
+        tested.append(source.val)
+        return judged_by(student, source, *more)
+
+    monkeypatch.setattr(bench_module, "accuracy", noted)
+    result = judge(run, epochs=1, seeds=1)
+    split = open_source("digits", val_fraction=0.1)
+    assert (result.test_images, result.held_out) == (len(split.val), 0.1)
+    assert len(split.train) + len(split.val) == len(open_source("digits").train)
+    (val,) = tested
+    rows = np.arange(len(val))
+    assert np.array_equal(next(val.read(rows, 10**6)), next(split.val.read(rows, 10**6)))
 
 
 # the protocol
@@ -289,7 +312,7 @@ def test_the_result_says_what_the_file_weighs(tiny_run, judged, tmp_path):
     assert plain["bits_per_class"] == 8 * size / 10
     assert plain["ipc"] == pytest.approx(size / (10 * 8 * 8 * 4))
     assert plain["ipc_uint8"] == pytest.approx(4 * plain["ipc"])
-    assert plain["test_images"] == 359
+    assert (plain["test_images"], plain["held_out"]) == (359, None)
     assert plain["epochs"] == 3
     assert plain["protocol"]["name"] == "dc"
     assert plain["protocol"]["batch_size"] == 256

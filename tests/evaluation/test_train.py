@@ -216,6 +216,7 @@ def test_results_as_json():
         ipc_uint8=1.0,
         bits_per_class=987.2,
         test_images=70,
+        held_out=None,
         environment={"machine": {"gpu": None}},
     )
     plain = json.loads(json.dumps(made.to_plain(), allow_nan=False))

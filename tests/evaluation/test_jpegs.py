@@ -1,0 +1,167 @@
+"""The JPEG control: real images, stored as they are counted, as many as fit."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from command_line import call
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_builders import Picture, write_npz
+from PIL import Image
+
+from gencond_fast.artifact import load
+from gencond_fast.config import EvaluateConfig
+from gencond_fast.data import draw_sample, open_source
+from gencond_fast.errors import InputError
+from gencond_fast.evaluation import bench as bench_module
+from gencond_fast.evaluation import evaluate
+from gencond_fast.evaluation.jpegs import QUALITY, fit_jpegs
+from gencond_fast.options import parse
+
+MEMORY = 10**8
+
+
+def made(root, counts, channels=3, side=12):
+    """Classes of so many images, smooth ones and noisy ones, whose sizes as JPEG differ."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for label, count in enumerate(counts):
+        for place in range(count):
+            spread = rng.choice([0, 8, 255])
+            noise = rng.integers(0, spread + 1, (side, side, channels))
+            pixels = (rng.integers(0, 256 - spread, channels) + noise).astype(np.uint8)
+            pixels = pixels[..., 0] if channels == 1 else pixels
+            pictures.append(Picture("abcdef"[label], f"{place}.png", pixels))
+    return open_source(str(write_npz(root / "set.npz", pictures)))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("ragged"), [40, 7, 23])
+
+
+def file_of(image: torch.Tensor, **options) -> bytes:
+    array = image.permute(1, 2, 0).numpy()
+    colour = {"subsampling": 2} if array.shape[2] == 3 else {}
+    buffer = io.BytesIO()
+    Image.fromarray(array.squeeze()).save(buffer, "JPEG", quality=QUALITY, **colour, **options)
+    return buffer.getvalue()
+
+
+@settings(max_examples=15)
+@given(max_bytes=st.integers(0, 16_000), seed=st.integers(0, 5))
+def test_as_many_of_each_class_as_fit_and_no_more(source, max_bytes, seed):
+    options = {"image_size": 12, "max_memory": MEMORY, "seed": seed}
+    found = fit_jpegs(source, max_bytes=max_bytes, **options)
+    sample = draw_sample(source, image_size=12, per_class=99, max_bytes=MEMORY, seed=seed)
+    classes = [sample.images[sample.labels == label] for label in range(3)]
+    tables = len(file_of(classes[0][0], streamtype=1))
+
+    def weight(per_class):
+        kept = (image for images in classes for image in images[:per_class])
+        return tables + sum(len(file_of(image, streamtype=2)) for image in kept)
+
+    expected = max((n for n in range(1, 41) if weight(n) <= max_bytes), default=0)
+    assert found.per_class == expected
+    counts = torch.bincount(found.labels, minlength=3).tolist()
+    assert counts == [min(expected, len(images)) for images in classes]
+    assert found.size == weight(expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_those_of_ordinary_files_of_this_quality(tmp_path, channels):
+    source = made(tmp_path, [9, 9], channels)
+    found = fit_jpegs(source, image_size=12, max_bytes=10**6, max_memory=MEMORY, seed=1)
+    sample = draw_sample(source, image_size=12, per_class=9, max_bytes=MEMORY, seed=1)
+    assert torch.equal(found.labels, sample.labels)
+    images = found.images()
+    assert images.dtype == torch.uint8
+    for image, original in zip(images, sample.images, strict=True):
+        with Image.open(io.BytesIO(file_of(original))) as picture:
+            expected = np.array(picture).reshape(12, 12, channels)
+        assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
+    assert not torch.equal(images, sample.images)
+    some = found.first(4)
+    assert torch.equal(some.images(), images[[0, 1, 2, 3, 9, 10, 11, 12]])
+    assert some.labels.tolist() == [0] * 4 + [1] * 4
+
+
+def test_memory_bounds_what_is_drawn(source):
+    found = fit_jpegs(source, image_size=12, max_bytes=10**6, max_memory=5 * 3 * 432, seed=0)
+    assert found.per_class == 5
+
+
+# in an evaluation
+
+
+def judge(run, **options):
+    given = {"run": str(run), "data": "digits", "seeds": 2, "epochs": 1, "device": "cpu"}
+    return evaluate(parse(EvaluateConfig, given | options))
+
+
+@pytest.fixture
+def learned(monkeypatch):
+    """What students were given, in place of training them."""
+    given = []
+    held = bench_module.held
+
+    def noted(images_of, labels, protocol):
+        given.append((images_of(0), labels))
+        return held(images_of, labels, protocol)
+
+    monkeypatch.setattr(bench_module, "held", noted)
+    monkeypatch.setattr(bench_module, "train_student", lambda *given, **options: None)
+    return given
+
+
+def test_the_control_fills_the_bytes_of_the_file(tiny_run, learned):
+    result = judge(tiny_run, controls=["jpeg"], seeds=3)
+    row = result.rows[1]
+    assert (row.training_set, len(row.accuracies)) == ("jpeg", 3)
+    size = (tiny_run / "condensed.safetensors").stat().st_size
+    options = {"image_size": 8, "max_bytes": size, "max_memory": MEMORY}
+    seeds = [bench_module.derive_seed(seed, "random control") % 2**32 for seed in range(3)]
+    fitting = [fit_jpegs(open_source("digits"), seed=seed, **options) for seed in seeds]
+    assert row.images_per_class == min(each.per_class for each in fitting) > 3
+    mean, std = load(tiny_run).metadata.mean[0], load(tiny_run).metadata.std[0]
+    for each, (images, labels) in zip(fitting, learned[3:], strict=True):
+        kept = each.first(row.images_per_class)
+        assert kept.size <= size
+        assert labels.tolist() == kept.labels.tolist()
+        expected = (kept.images() / 255 - mean) / std
+        torch.testing.assert_close(images, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_some_classes_have_their_share_of_the_bytes(tiny_run, learned):
+    whole, part = (
+        judge(tiny_run, controls=["jpeg"], **options).rows[1].images_per_class
+        for options in ({}, {"classes": ["3", "8"]})
+    )
+    assert whole // 2 <= part <= whole  # the tables are shared by fewer images
+    assert set(learned[-1][1].tolist()) == {0, 1}
+
+
+def test_too_few_bytes_are_told_before_anyone_is_taught(tiny_run, tmp_path, learned, monkeypatch):
+    monkeypatch.setattr(
+        bench_module,
+        "fit_jpegs",
+        lambda *given, max_bytes, **options: fit_jpegs(
+            *given, max_bytes=max_bytes // 20, **options
+        ),
+    )
+    with pytest.raises(InputError, match="are too few for one JPEG of each of 10 classes: leave"):
+        judge(tiny_run, controls=["jpeg"])
+    assert not learned
+
+
+def test_the_command_line_has_it(tiny_run):
+    done = call(
+        "evaluate", tiny_run, "--data", "digits", "--seeds", 1, "--epochs", 1, "--control", "jpeg"
+    )
+    assert done.code == 0, done.err
+    assert "jpeg" in done.out
+    assert f"quality {QUALITY}" in " ".join(call("evaluate", "--help").out.split())
