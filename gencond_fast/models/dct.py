@@ -22,7 +22,7 @@ from gencond_fast.models.store import StoredSet, straight_through
 from gencond_fast.models.zone import cosines, lowest
 
 _PRICE = 1e-4  # of a bit of one sample, in units of the loss: where its search begins
-_PULL, _DRIFT = 10.0, 0.3  # of that search: on the spot, and for good
+_PULL, _DRIFT = 40.0, 1.0  # of that search: on the spot, and for good
 _LEAST_SCALE = 2e-3  # of a coefficient that is zero everywhere
 _PART = 256  # images at a time
 _BITS_OF_LEVEL = 30.0  # the most a level may seem to cost, where its gradient ends
