@@ -91,6 +91,9 @@ def size_store(
             f"{image_size}: make it smaller"
         )
     pixels = options.format == "pixels"
+    if options.factor is not None:
+        side = math.ceil(image_size / options.factor)
+        options = replace(options, code_size=side, factor=None)
     base = StoreSpec(
         format=options.format,
         num_classes=num_classes,

@@ -10,13 +10,14 @@ from gencond_fast.budget import format_bytes, ipc_to_bytes, size_store
 from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import build_bank, keep_images
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint
+from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.stage import Stage
+from gencond_fast.condensation.start import start_from_real
 from gencond_fast.condensation.task import (
     Task,
-    check_names,
     choose_image_size,
     open_config,
     open_task,
@@ -56,7 +57,7 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     source = open_config(config, reporter)
     image_size = choose_image_size(config, source)
     # everything that can be refused is refused before anything is written
-    check_names(config, source, image_size)
+    check_choices(config, source, image_size)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     sized_metadata(config, source, image_size, blank)
     directory = run_directory.find(config)
@@ -85,6 +86,8 @@ def _run(task: Task, directory: Path) -> None:
     if task.runtime.compiled:
         reporter.message("the first step of each part compiles, which takes up to a minute")
     store = build_store(metadata.store, seed=derive_seed(config.seed, "store"))
+    if config.training.start == "real":
+        start_from_real(store, task.sample)
     store.to(task.runtime.device)
     saved = load_checkpoint(directory / CHECKPOINTS)
     if saved and StoreSpec(**saved.spec) != metadata.store:
