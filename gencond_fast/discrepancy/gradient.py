@@ -88,13 +88,13 @@ def class_gradients(
     classifier, outputs = network.classifier, network.outputs
     stacked, there = stack(images.flatten(1), labels, len(outputs), most)
     stacked = stacked.unflatten(2, images.shape[1:])
-    share = there / there.sum(1, keepdim=True).clamp(min=1)
+    share = there.to(stacked.dtype) / there.sum(1, keepdim=True).clamp(min=1)
     weights = {name: w.detach() for name, w in classifier.named_parameters() if w.dim() > 1}
 
     def loss(weights: dict[str, Tensor], images: Tensor, share: Tensor, output: Tensor) -> Tensor:
         logits = functional_call(classifier, weights, (images,))
         each = F.cross_entropy(logits, output.expand(len(images)), reduction="none")
-        return (share.to(each.dtype) * each).sum()
+        return (share * each).sum()
 
     with torch.autocast(images.device.type, enabled=False):
         gradients = vmap(grad(loss), in_dims=(None, 0, 0, 0))(weights, stacked, share, outputs)
