@@ -21,6 +21,6 @@ def start_from_real(store: StoredSet, sample: Sample) -> None:
     assert isinstance(store, PixelSet)  # the config says so
     images = choose_targets(sample.images, sample.labels, store.spec.per_class)
     side = (store.spec.code_size, store.spec.code_size)
-    smaller = F.interpolate(images.float(), size=side, mode="bilinear", antialias=True)
+    smaller = F.interpolate(images.float(), size=side, mode="area")
     with torch.no_grad():
         store.images.copy_(smaller / 255.0)
