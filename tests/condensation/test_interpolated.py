@@ -16,11 +16,12 @@ from gencond_fast.progress import Reporter
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def task_of(**networks):
+def task_of(compiled="off", **networks):
     losses = networks.pop("discrepancies", {"mean": 1.0})
     small = {"width": 8, "train_steps": 10, "images_per_class": 20, "augmentations": 2}
     layer = {"networks": small | networks, "losses": {"discrepancies": losses}}
-    config = resolve({"data": "digits", "out": "", "precision": "float32"}, layer)
+    base = {"data": "digits", "out": "", "precision": "float32", "compile": compiled}
+    config = resolve(base, layer)
     source = open_config(config, Reporter())
     return open_task(set_up(config, source, source.native_size, Reporter()))
 
@@ -77,3 +78,38 @@ def test_what_goes_into_batch_norms_comes_in_their_order(model):
     assert [m for m, _ in outputs] == norms
     assert all(torch.equal(x, seen) for x, (_, seen) in zip(normed, outputs, strict=True))
     assert build_networks(task_of(random=1, trained=0)).observe(images)[1] == ()
+
+
+@pytest.mark.slow
+def test_those_from_half_way_on_classify(cache):
+    task = task_of(random=0, trained=1, interpolated=8, train_steps=80, width=16)
+    networks = build_networks(task)
+    images = task.normalisation(task.sample.images)
+    accuracy = []
+    for place in range(len(networks)):
+        networks.select(place)
+        with torch.no_grad():
+            found = networks.classifier(images).argmax(1)
+        accuracy.append(float((found == task.sample.labels).double().mean()))
+    assert accuracy[0] > 0.9
+    for plan, value in zip(networks.plans[1:], accuracy[1:], strict=True):
+        assert not plan.trained or value > accuracy[0] - 0.05
+    assert accuracy[1] < 0.6  # the nearest to the start
+
+
+@pytest.mark.slow
+def test_what_goes_into_batch_norms_is_the_same_compiled():
+    found = []
+    images = torch.randn(4, 1, 8, 8)
+    for switch in ("off", "on"):
+        task = task_of(
+            switch, model="convnet3bn", random=1, trained=0, discrepancies={"batchnorm": 1.0}
+        )
+        networks = build_networks(task)
+        networks.select(0)
+        at = images.clone().requires_grad_()
+        features, normed = networks.observe(at)
+        (features.sum() + sum(x.square().sum() for x in normed)).backward()
+        found.append((features.detach(), *(x.detach() for x in normed), at.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
