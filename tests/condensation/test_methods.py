@@ -87,6 +87,8 @@ def test_every_method_runs(tmp_path, method, terms):
     sets = [part for text in few for part in (_, text)]
     done = call("condense", *EXAMPLE, "--out", run, "--method", method, *FEW, *sets)
     assert done.code == 0, done.err
+    again = call("condense", *EXAMPLE, "--out", run, "--method", method, *FEW, *sets)
+    assert "is finished: nothing to do" in again.err
     assert options_of(run)["losses"]["discrepancies"] == METHODS[method]["losses"]["discrepancies"]
     lines = [line for line in metrics(run) if line["stage"] == "match"]
     others = {"step", "stage", "images_per_second"}
