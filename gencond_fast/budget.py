@@ -99,6 +99,9 @@ def size_store(
         data = (num_classes, channels, image_size)
         return _size_frequencies(budget, options, data, weigh, real)
     pixels = options.format == "pixels"
+    if options.factor is not None:
+        side = math.ceil(image_size / options.factor)
+        options = replace(options, code_size=side, factor=None)
     base = StoreSpec(
         format=options.format,
         num_classes=num_classes,

@@ -17,7 +17,7 @@ from gencond_fast.cli_shared import (
     make_reporter,
     reader_option,
 )
-from gencond_fast.config import OPERATIONS, PRESETS, Config
+from gencond_fast.config import DISCREPANCY_NAMES, METHODS, OPERATIONS, PRESETS, Config
 from gencond_fast.distributed import torchrun
 from gencond_fast.options import (
     parse_assignments,
@@ -47,7 +47,16 @@ def _condensing(command: Callable[..., None]) -> Callable[..., None]:
             "--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True
         ),
         click.option(
-            "--networks", type=int, help="Feature networks, a third random (default 6; quick 4)."
+            "--method",
+            type=click.Choice(list(METHODS)),
+            default="gencond",
+            show_default=True,
+            help="A published system; lies under all other options.",
+        ),
+        click.option(
+            "--networks",
+            type=int,
+            help="Feature networks (default 6, a third random; quick 4; a method has its own).",
         ),
         click.option(
             "--augmentation",
@@ -61,7 +70,8 @@ def _condensing(command: Callable[..., None]) -> Callable[..., None]:
             "discrepancies",
             multiple=True,
             metavar="NAME[:WEIGHT]",
-            help="mean (default), moments, cf; may be repeated.",
+            help=f"What is minimised: {', '.join(DISCREPANCY_NAMES)}; may be repeated "
+            "(default: mean).",
         ),
         click.option(
             "--image-size", type=int, help="Side in pixels (default: the data's, at most 64)."
@@ -97,6 +107,7 @@ def _resolve(
     *,
     data: str,
     preset: str,
+    method: str,
     networks: int | None,
     operations: tuple[str, ...],
     discrepancies: tuple[str, ...],
@@ -107,13 +118,13 @@ def _resolve(
     """The config of the file, then the options, then the assignments."""
     given |= {"data": absolute(data)}
     given |= {name: value for name, value in plain.items() if value is not None}
-    given["networks"] = share_networks(networks) if networks is not None else {}
+    given["networks"] = share_networks(networks, method) if networks is not None else {}
     if operations:
         given["networks"]["operations"] = operations
     if discrepancies:
         given["losses"] = {"discrepancies": parse_discrepancies(discrepancies)}
     layers = (read_yaml(file) if file else {}, given, parse_assignments(assignments))
-    return resolve(*layers, preset=preset)
+    return resolve(*layers, preset=preset, method=method)
 
 
 @click.command(
@@ -122,6 +133,7 @@ def _resolve(
         "  gencond_fast condense --data digits --out runs/digits --preset quick\n"
         "  gencond_fast condense --data /data/cifar10 --out runs/c10 --ipc 1\n"
         "  gencond_fast condense --data photos.tar --out runs/p --bytes 400KB --image-size 64\n"
+        "  gencond_fast condense --data /data/cifar10 --out runs/dm --method dm --preset quick\n"
         "  gencond_fast condense --data set.npz --out runs/n --set losses.intra=0.05",
     )
 )

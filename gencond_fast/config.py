@@ -29,6 +29,18 @@ Switch = Annotated[
 ]
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+DISCREPANCY_NAMES = (
+    "mean",
+    "moments",
+    "cf",
+    "mmd",
+    "sliced_wasserstein",
+    "gradient",
+    "gradient_squared",
+    "gradient_l1",
+    "batchnorm",
+    "logit",
+)
 
 
 def _without_repetition(names: tuple[Operation, ...]) -> tuple[Operation, ...]:
@@ -50,6 +62,8 @@ class StoreConfig:
         sample_bytes: of one coded sample of `dct` on average; decides on `per_class` where that is
             open.
         coefficients: frequencies of a sample of `dct` that can be other than zero.
+        factor: with `pixels`, the image side over that of a stored one, in place of `code_size`:
+            IDC's multi-formation (2205.14959).
     """
 
     format: Literal["dct", "generator", "pixels"] = "dct"
@@ -59,6 +73,13 @@ class StoreConfig:
     code_size: Small | None = None
     sample_bytes: PositiveFloat | None = None
     coefficients: Positive | None = None
+    factor: Small | None = None
+
+    def __post_init__(self) -> None:
+        if self.factor is not None and self.format != "pixels":
+            raise ValueError("factor is for format=pixels: leave it out")
+        if self.factor is not None and self.code_size is not None:
+            raise ValueError("give the side of stored images as factor or as code_size, not both")
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -70,6 +91,8 @@ class NetworkConfig:
         width: channels of a ConvNet.
         random: networks with random weights.
         trained: networks trained on real images, each for a different number of steps.
+        interpolated: networks between the initial and the trained weights of those (2502.20653);
+            those at least half-way to the trained ones classify as well.
         train_steps: steps of the longest trained one; the others are spaced down to a tenth.
         train_images: real images of a class that the training (and warm start) draws from.
         augmentations: augmentations in the table of each network, the first one the identity.
@@ -79,7 +102,8 @@ class NetworkConfig:
         real_batch: real images of a class measured anew in every matching step, in place of the
             statistics, which then give no more than the scale; None looks the statistics up.
         sample_batch: real images of a class in every matching step, for discrepancies between
-            samples (`mmd`, `sliced_wasserstein`), where `real_batch` is None.
+            samples (`mmd`, `sliced_wasserstein`, `gradient`, `logit`), where `real_batch` is
+            None.
         frequencies: at which the characteristic function of a class is measured for `cf`.
         frequency_scale: their standard deviation, in units of one over the within-class
             standard deviation of a network's features.
@@ -89,6 +113,7 @@ class NetworkConfig:
     width: Positive = 128
     random: Count = 2
     trained: Count = 4
+    interpolated: Count = 0
     train_steps: Positive = 600
     train_images: Positive = 1000
     augmentations: Positive = 7
@@ -133,7 +158,10 @@ class TrainingConfig:
 
     Attributes:
         steps: optimiser steps, warm start included.
-        warm_start: share of the steps spent fitting chosen real images; 0 leaves it out.
+        start: stored samples start as `real` images or as `noise`; `auto` is real where the format
+            can take images over, which a generator cannot.
+        warm_start: share of the steps spent fitting chosen real images after a start from noise; 0
+            leaves it out.
         warm_rate: peak learning rate of the warm start.
         match_rate: peak learning rate of the matching.
         warm_batch: samples in a warm-start step.
@@ -145,6 +173,7 @@ class TrainingConfig:
     """
 
     steps: Positive = 4000
+    start: Literal["auto", "noise", "real"] = "auto"
     warm_start: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     warm_rate: PositiveFloat = 4e-3
     match_rate: PositiveFloat = 1e-3
@@ -208,6 +237,21 @@ class Config:
             raise ValueError("give the budget as ipc or as bytes, not both")
         if self.networks.random + self.networks.trained == 0:
             raise ValueError("networks.random and networks.trained are both 0: one must not be")
+        if self.networks.interpolated and not self.networks.trained:
+            raise ValueError(
+                "networks.interpolated is above 0 and networks.trained is 0: there are no trained "
+                "weights to be near to"
+            )
+        if (self.training.start, self.store.format) == ("real", "generator"):
+            raise ValueError(
+                "training.start is real, and a generator can only be fitted to images: leave it "
+                "out for training.warm_start, or set store.format=dct or pixels"
+            )
+        if (self.training.start, self.store.format) == ("noise", "dct"):
+            raise ValueError(
+                "training.start is noise, and dct starts from real images, which give the scale "
+                "of its frequencies: leave it out, or set store.format=pixels"
+            )
         losses, all_trained = self.losses, self.networks.random == 0
         weighed = any(losses.discrepancies.values()) or losses.intra or losses.inter
         if not (weighed or (all_trained and losses.cross_entropy)) and self.training.warm_start < 1:
@@ -260,5 +304,50 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         "networks": {"width": 64, "train_steps": 120, "random": 1, "trained": 3},
         "training": {"steps": 1200},
+    },
+}
+
+_ALONE: dict[str, Any] = {"intra": 0.0, "inter": 0.0, "cross_entropy": 0.0}
+_REAL_BATCHES: dict[str, Any] = {
+    **{"random": 20, "trained": 0, "train_images": 5000, "real_batch": 256},
+    "images_per_class": 100,  # the statistics give no more than the scale
+}
+_FROM_REAL: dict[str, Any] = {"start": "real", "warm_start": 0.0, "batch_per_class": None}
+
+# published systems, over the preset and under everything else; docs/methods.md has the reasons
+METHODS: dict[str, dict[str, Any]] = {
+    "gencond": {},
+    "dm": {
+        "store": {"format": "pixels"},
+        "networks": _REAL_BATCHES,
+        "losses": _ALONE | {"discrepancies": {"mean": 1.0}},
+        "training": _FROM_REAL,
+    },
+    "m3d": {
+        "store": {"format": "pixels", "factor": 2},
+        "networks": _REAL_BATCHES,
+        "losses": _ALONE | {"discrepancies": {"mmd": 1.0}},
+        "training": _FROM_REAL,
+    },
+    "ncfm": {
+        "store": {"format": "pixels", "factor": 2},
+        "networks": {"random": 0, "trained": 4, "interpolated": 8, "frequencies": 1024},
+        "losses": _ALONE | {"discrepancies": {"cf": 1.0}, "cross_entropy": 1.0},
+        "training": _FROM_REAL,
+    },
+    # its third step, soft labels from the trained network, has its place here
+    "sre2l": {
+        "store": {"format": "pixels"},
+        "networks": {
+            **{"model": "convnet3bn", "random": 0, "trained": 1},
+            "operations": ("crop", "flip"),
+        },
+        "losses": _ALONE | {"discrepancies": {"batchnorm": 0.05}, "cross_entropy": 1.0},
+        "training": {"start": "noise", "warm_start": 0.0, "batch_per_class": 10},
+    },
+    "dim": {
+        "store": {"format": "generator"},
+        "networks": {"random": 0, "trained": 6},
+        "losses": _ALONE | {"discrepancies": {"logit": 1.0}},
     },
 }

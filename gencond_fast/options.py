@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from gencond_fast.config import PRESETS, Config
+from gencond_fast.config import METHODS, PRESETS, Config, NetworkConfig
 from gencond_fast.errors import InputError
 
 T = TypeVar("T")
@@ -29,16 +29,16 @@ def parse(kind: type[T], values: Mapping[str, Any]) -> T:
         raise InputError(_first_problem(kind, error)) from None
 
 
-def resolve(*layers: Mapping[str, Any], preset: str = "standard") -> Config:
-    """Defaults, then the preset, then each layer over the one before.
+def resolve(
+    *layers: Mapping[str, Any], preset: str = "standard", method: str = "gencond"
+) -> Config:
+    """Defaults, then the preset, the method, and each layer over the one before.
 
     Raises:
-        InputError: as `parse`, or the preset is unknown.
+        InputError: as `parse`, or the preset or the method is unknown.
     """
-    if preset not in PRESETS:
-        raise InputError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     merged: dict[str, Any] = {}
-    for layer in (PRESETS[preset], *layers):
+    for layer in (_named("preset", preset, PRESETS), _named("method", method, METHODS), *layers):
         merged = _merge(merged, layer)
     return parse(Config, merged)
 
@@ -64,15 +64,22 @@ def differences(one: Any, other: Any) -> list[str]:
     ]
 
 
-def share_networks(total: int) -> dict[str, int]:
-    """The options of a number of feature networks: a third random, the others trained.
+def share_networks(total: int, method: str = "gencond") -> dict[str, int]:
+    """The options of a number of feature networks, random and trained as the method has them.
+
+    Of the default one a third is random. Trained networks take what cannot be shared evenly.
 
     Raises:
-        InputError: the number is below 1.
+        InputError: the number is below 1, or the method is unknown.
     """
     if total < 1:
         raise InputError(f"there must be at least 1 feature network, not {total}")
-    return {"random": total // 3, "trained": total - total // 3}
+    options = NetworkConfig(**_named("method", method, METHODS).get("networks", {}))
+    all_of_them = options.random + options.trained + options.interpolated
+    random = total * options.random // all_of_them
+    interpolated = total * options.interpolated // all_of_them
+    trained = total - random - interpolated
+    return {"random": random, "trained": trained, "interpolated": interpolated}
 
 
 def parse_discrepancies(texts: Iterable[str]) -> dict[str, float]:
@@ -132,6 +139,12 @@ def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:
             value = {part: value}
         nested = _merge(nested, value, whole=())
     return nested
+
+
+def _named(kind: str, name: str, table: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    if name not in table:
+        raise InputError(f"unknown {kind} {name!r}: choose one of {', '.join(table)}")
+    return table[name]
 
 
 def _merge(

@@ -113,7 +113,9 @@ def keep_images(setting: Setting, ranks: Ranks | None = None) -> None:
     Raises:
         InputError: they are to be kept and there is too little memory.
     """
-    if all(is_whole(path) for path in _files(setting, plan_networks(setting)).paths):
+    if all(
+        is_whole(path) for path in _files(setting, plan_networks(setting.config.networks)).paths
+    ):
         return
     source, options = setting.source, setting.config
     measured = (ranks or Ranks()).share(chosen_images(setting))

@@ -15,7 +15,7 @@ from gencond_fast.condensation.bank import BankEntry
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import augment
-from gencond_fast.discrepancy import Real, RealSamples
+from gencond_fast.discrepancy import Real, RealImages, RealSamples
 from gencond_fast.discrepancy.stack import labels_of
 from gencond_fast.moments import class_moments
 
@@ -56,6 +56,14 @@ class RealBatches:
         features = self._features(entry, augmentation, rows) / entry.scale
         return RealSamples(features, tuple(counts), rng)
 
+    def images(
+        self, entry: BankEntry, augmentation: int, classes: Tensor, rng: torch.Generator
+    ) -> RealImages:
+        """Fresh images of each class, normalised and augmented; arguments as of `samples`."""
+        rows, labels = self._draw(classes, rng)
+        counts = torch.bincount(labels, minlength=len(classes)).tolist()
+        return RealImages(self._prepared(entry, augmentation, rows), tuple(counts))
+
     def _draw(self, classes: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows of the sample, without repetition, and their places in `classes`."""
         counts = self._counts[classes].unsqueeze(1)
@@ -67,12 +75,15 @@ class RealBatches:
 
     @torch.no_grad()
     def _features(self, entry: BankEntry, augmentation: int, rows: Tensor) -> Tensor:
-        task, transform = self._task, entry.augmentations[augmentation]
-        parts = []
-        for part in rows.split(_BATCH):
-            images = task.normalisation(task.sample.images[part].to(task.runtime.device))
-            parts.append(self._networks.features(augment(images, transform)))
+        parts = [
+            self._networks.features(self._prepared(entry, augmentation, part))
+            for part in rows.split(_BATCH)
+        ]
         return torch.cat(parts)
+
+    def _prepared(self, entry: BankEntry, augmentation: int, rows: Tensor) -> Tensor:
+        images = self._task.sample.images[rows].to(self._task.runtime.device)
+        return augment(self._task.normalisation(images), entry.augmentations[augmentation])
 
 
 def statistics_of(samples: RealSamples, entry: BankEntry) -> Real:

@@ -14,7 +14,7 @@ from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import augment
-from gencond_fast.discrepancy import Generated, Real, build_discrepancy, required
+from gencond_fast.discrepancy import Generated, Network, Real, build_discrepancy, required
 from gencond_fast.layout import ClassLayout
 from gencond_fast.losses import class_losses
 from gencond_fast.models.store import StoredSet
@@ -54,6 +54,7 @@ class Match(Stage):
         self._layout = ClassLayout.from_counts(
             [self._each] * self._classes, device=task.runtime.device
         )
+        self._needed = required(task.config.losses.discrepancies)
         self._batches = self._real_batches()
         self._discrepancies = [
             (name, weight, build_discrepancy(name))
@@ -81,14 +82,19 @@ class Match(Stage):
             images = self._decode(index)
         images = augment(self._task.normalisation(images.float()), entry.augmentations[transform])
         self._networks.select(network)
-        features = self._networks.features(images)
+        features, normed = self._networks.observe(images)
         labels = torch.arange(self._classes, device=device).repeat_interleave(self._each)
-        real = self._real(entry, transform, classes, rng)
         scaled = features / entry.scale
-        terms = self._discrepancy_terms(scaled, labels, real)
+        moments = class_moments(scaled, labels, self._classes)
+        generated = Generated(
+            scaled, labels, moments, self._spec.per_class, self._each, images, normed
+        )
+        real = self._real(entry, transform, classes, rng)
+        trained = self._networks.plans[network].trained
+        terms = self._discrepancy_terms(generated, real, trained)
         terms |= self._diversity_terms(scaled - entry.centre[transform])
         weight = self._task.config.losses.cross_entropy
-        if weight != 0.0 and self._networks.plans[network].trained:
+        if weight != 0.0 and trained:
             targets = classes.to(device)[labels]
             logits = self._networks.logits(features)
             terms["cross_entropy"] = weight * F.cross_entropy(logits, targets)
@@ -100,7 +106,7 @@ class Match(Stage):
         """Where the step's real samples come from, if it needs any."""
         options = self._task.config
         per_class = options.networks.real_batch
-        if any(each.needs_samples for each in required(options.losses.discrepancies)):
+        if any(each.needs_samples or each.needs_images for each in self._needed):
             per_class = per_class or options.networks.sample_batch
         return RealBatches(self._task, self._networks, per_class) if per_class else None
 
@@ -108,12 +114,16 @@ class Match(Stage):
         self, entry: BankEntry, transform: int, classes: Tensor, rng: torch.Generator
     ) -> Real:
         """The real side of a step: looked up, drawn, or both."""
-        table = entry.real(transform, classes.to(self._task.runtime.device))
-        if self._batches is None:
-            return table
-        samples = self._batches.samples(entry, transform, classes, rng)
+        outputs = classes.to(self._task.runtime.device)
+        real = entry.real(transform, outputs)
         live = self._task.config.networks.real_batch is not None
-        return replace(statistics_of(samples, entry) if live else table, samples=samples)
+        if self._batches and (live or any(each.needs_samples for each in self._needed)):
+            samples = self._batches.samples(entry, transform, classes, rng)
+            real = replace(statistics_of(samples, entry) if live else real, samples=samples)
+        if self._batches and any(each.needs_images for each in self._needed):
+            real = replace(real, images=self._batches.images(entry, transform, classes, rng))
+        network = Network(self._networks.classifier, outputs, entry.scale)
+        return replace(real, network=network)
 
     def _draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Classes [C'] and the indices [C' * n] of their samples, class after class."""
@@ -122,11 +132,13 @@ class Match(Stage):
         index = classes[:, None] * self._spec.per_class + order[:, : self._each]
         return classes, index.flatten()
 
-    def _discrepancy_terms(self, features: Tensor, labels: Tensor, real: Real) -> dict[str, Tensor]:
-        moments = class_moments(features, labels, self._classes)
-        generated = Generated(features, labels, moments, self._spec.per_class, self._each)
+    def _discrepancy_terms(
+        self, generated: Generated, real: Real, trained: bool
+    ) -> dict[str, Tensor]:
         terms = {}
         for name, weight, discrepancy in self._discrepancies:
+            if discrepancy.needs_trained and not trained:
+                continue
             discrepancy.prepare(real)
             terms[name] = weight * discrepancy.loss(generated) / self._classes
         return terms

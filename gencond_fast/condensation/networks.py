@@ -1,4 +1,4 @@
-"""Feature networks: random ones, and ones trained on real images for a while."""
+"""Feature networks: random ones, ones trained on real images for a while, and ones between."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gencond_fast.cache import (
     cache_directory,
@@ -19,39 +19,58 @@ from gencond_fast.cache import (
     save_tensors,
 )
 from gencond_fast.condensation.task import Setting, Task
+from gencond_fast.config import NetworkConfig
 from gencond_fast.data.augment import augment, draw_augmentation
+from gencond_fast.discrepancy import required
 from gencond_fast.errors import InputError
-from gencond_fast.models.classifier import Classifier
+from gencond_fast.models.classifier import Classifier, batch_norms
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.rng import derive_seed, named_rng
 
 _BATCH = 128
 _RATE = 2e-3
 _DECAY = 1e-2
+_CLASSIFIES = 0.5  # the share of the way to trained weights from which on a network can classify
 _WAITING = "another process trains the same feature networks: waiting for it"
 
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """One feature network: which initial weights, and how long it is trained."""
+    """One feature network.
+
+    Attributes:
+        index: its place among the networks; decides on its initial weights and augmentations.
+        steps: of training.
+        share: how far its weights lie on the straight way from initial (0) to trained ones (1).
+        end: the index of the trained network at the end of that way; None where it is this one.
+    """
 
     index: int
     steps: int
+    share: float = 1.0
+    end: int | None = None
 
     @property
     def trained(self) -> bool:
-        """Whether it has seen real images and so can classify."""
-        return self.steps > 0
+        """Whether it has seen enough of real images to classify."""
+        return self.steps > 0 and self.share >= _CLASSIFIES
 
 
-def plan_networks(task: Setting) -> list[NetworkPlan]:
-    """Random networks first, then trained ones; steps spaced evenly in logarithm."""
-    options = task.config.networks
+def plan_networks(options: NetworkConfig) -> list[NetworkPlan]:
+    """Random networks first, then trained ones, then those between.
+
+    Steps of training are spaced evenly in logarithm. The shares of those between are spaced evenly
+    over 0 ... 1, as if drawn uniformly (2502.20653), and they take turns at the trained networks.
+    """
     plans = [NetworkPlan(index, 0) for index in range(options.random)]
     for place in range(options.trained):
         share = 10.0 ** (place / max(options.trained - 1, 1) - 1.0) if options.trained > 1 else 1.0
         steps = max(1, round(options.train_steps * share))
         plans.append(NetworkPlan(options.random + place, steps))
+    ends = plans[options.random :][::-1]
+    for place in range(options.interpolated):
+        share, end = (place + 0.5) / options.interpolated, ends[place % len(ends)]
+        plans.append(NetworkPlan(len(plans), end.steps, share, end.index))
     return plans
 
 
@@ -67,7 +86,10 @@ class FeatureNetworks:
         device = task.runtime.device
         self._weights = [{name: w.to(device) for name, w in each.items()} for each in weights]
         self._resident = task.runtime.place(_build(task, 0)).requires_grad_(False).eval()
-        self._features = task.runtime.compile(self._resident.features)
+        losses = required(task.config.losses.discrepancies)
+        observed = any(each.needs_batchnorm for each in losses)
+        norms = batch_norms(self._resident) if observed else []
+        self._forward = task.runtime.compile(_observing(self._resident, norms))
         self._autocast = task.runtime.autocast
         self._arrange = task.runtime.arrange
         self.feature_dim = self._resident.feature_dim
@@ -81,8 +103,18 @@ class FeatureNetworks:
 
     def features(self, images: Tensor) -> Tensor:
         """Embeds normalised images [B, channels, S, S] as float32 [B, feature_dim]."""
+        return self.observe(images)[0]
+
+    def observe(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Features, and what went into each batch norm where a discrepancy needs it."""
         with self._autocast():
-            return self._features(self._arrange(images)).float()
+            features, normed = self._forward(self._arrange(images))
+        return features.float(), normed
+
+    @property
+    def classifier(self) -> Classifier:
+        """The network in place."""
+        return self._resident
 
     def logits(self, features: Tensor) -> Tensor:
         """Class scores [B, C] of embeddings; meaningful for trained networks."""
@@ -102,6 +134,7 @@ def network_key(task: Setting, plan: NetworkPlan) -> str:
         operations=options.operations,
         recipe=(_BATCH, _RATE, _DECAY),
         layout=[tuple(p.shape) for p in _build(task, plan.index).parameters()],
+        **({} if plan.end is None else {"share": plan.share, "end": plan.end}),
     )
 
 
@@ -114,7 +147,7 @@ def build_networks(task: Task) -> FeatureNetworks:
         InputError: the model is unknown.
         OSError: the cache cannot be written.
     """
-    plans = plan_networks(task)
+    plans = plan_networks(task.config.networks)
     paths = _paths(task, plans)
     if all(is_whole(path) for path in paths):
         weights = _trained(task, plans, paths)
@@ -131,7 +164,7 @@ def find_networks(task: Task) -> FeatureNetworks:
     Raises:
         InputError: they are not there.
     """
-    plans = plan_networks(task)
+    plans = plan_networks(task.config.networks)
     paths = _paths(task, plans)
     if not all(is_whole(path) for path in paths):
         raise InputError(
@@ -150,12 +183,16 @@ def _paths(task: Task, plans: list[NetworkPlan]) -> list[Path]:
 def _trained(task: Task, plans: list[NetworkPlan], paths: list[Path]) -> list[dict[str, Tensor]]:
     """The weights of every network from the cache; those that are missing are put there."""
     cached = [load_tensors(path) for path in paths]
-    missing = sum(p.steps for p, found in zip(plans, cached, strict=True) if found is None)
-    weights = []
+    pairs = zip(plans, cached, strict=True)
+    missing = sum(p.steps for p, found in pairs if found is None and p.end is None)
+    weights: list[dict[str, Tensor]] = []
     with task.reporter.task("feature networks", missing) as progress:
         for plan, path, found in zip(plans, paths, cached, strict=True):
             if found is None:
-                found = _train(task, plan, progress.advance)
+                if plan.end is None:
+                    found = _train(task, plan, progress.advance)
+                else:
+                    found = _between(task, weights[plan.end], plan)
                 save_tensors(path, found)
             weights.append(found)
     return weights
@@ -171,6 +208,29 @@ def _build(task: Setting, index: int) -> Classifier:
         seed=derive_seed(task.config.seed, "network", index),
         width=options.width if options.model.startswith("convnet") else None,
     )
+
+
+def _observing(
+    network: Classifier, norms: list[nn.BatchNorm2d]
+) -> Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]:
+    """A function that gives the features of images, and what went into each of the norms."""
+    seen: list[Tensor] = []
+    for norm in norms:
+        norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+    def observed(images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        seen.clear()
+        features = network.features(images)
+        return features, tuple(seen)
+
+    return observed
+
+
+def _between(task: Task, trained: dict[str, Tensor], plan: NetworkPlan) -> dict[str, Tensor]:
+    """Weights on the straight way from those that a trained network started with to its own."""
+    assert plan.end is not None
+    initial = _build(task, plan.end).state_dict()
+    return {name: initial[name].to(end).lerp(end, plan.share) for name, end in trained.items()}
 
 
 def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dict[str, Tensor]:

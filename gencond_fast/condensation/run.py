@@ -12,13 +12,13 @@ from gencond_fast.budget import format_bytes, ipc_to_bytes, size_store
 from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import build_bank, keep_images
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint
+from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import (
     Task,
-    check_names,
     choose_image_size,
     open_config,
     open_task,
@@ -58,7 +58,7 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     source = open_config(config, reporter)
     image_size = choose_image_size(config, source)
     # everything that can be refused is refused before anything is written
-    check_names(config, source, image_size)
+    check_choices(config, source, image_size)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     sized_metadata(config, source, image_size, blank)
     directory = run_directory.find(config)
@@ -94,7 +94,7 @@ def _run(task: Task, directory: Path) -> None:
             f"{directory} was started with other versions of packages, which leave room for "
             "another number of samples: install those of its environment.json or give another --out"
         )
-    if store.adopts and not saved:
+    if not saved and _starts_real(task, store):
         sample = task.sample
         images = choose_targets(sample.images, sample.labels, metadata.store.per_class)
         store.adopt(images.to(task.runtime.device))
@@ -150,9 +150,14 @@ def sized_metadata(
     return describe(spec)
 
 
+def _starts_real(task: Task, store: StoredSet) -> bool:
+    return store.adopts and task.config.training.start != "noise"
+
+
 def _stages(task: Task, store: StoredSet) -> list[Stage]:
     options = task.config.training
-    warm_steps = 0 if store.adopts else round(options.steps * options.warm_start)
+    fitted = 0.0 if _starts_real(task, store) else options.warm_start
+    warm_steps = round(options.steps * fitted)
     networks = build_networks(task)
     return [
         WarmStart(task, store, warm_steps),

@@ -10,10 +10,10 @@ from safetensors import safe_open
 
 from gencond_fast.cache import cache_directory
 from gencond_fast.condensation.bank import Bank, fill_bank, keep_images
+from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks, find_networks
 from gencond_fast.condensation.task import (
     Task,
-    check_names,
     choose_image_size,
     open_config,
     open_task,
@@ -86,7 +86,7 @@ def build_statistics(
             "ranks the same data, with its times of modification"
         )
     image_size = choose_image_size(config, source)
-    check_names(config, source, image_size)
+    check_choices(config, source, image_size)
     setting = set_up(config, source, image_size, reporter)
     keep_images(setting, ranks)
     task = open_task(setting)

@@ -8,8 +8,6 @@ from gencond_fast.config import Config
 from gencond_fast.data.normalise import Normalisation, measure
 from gencond_fast.data.sample import Sample, draw_sample
 from gencond_fast.data.source import Source, open_source
-from gencond_fast.discrepancy import build_discrepancy
-from gencond_fast.models.registry import build_classifier
 from gencond_fast.progress import Reporter
 from gencond_fast.runtime import Runtime, choose_runtime
 
@@ -99,15 +97,6 @@ def open_config(config: Config, reporter: Reporter) -> Source:
 def choose_image_size(config: Config, source: Source) -> int:
     """The side asked for, else the data's own up to 64 pixels."""
     return config.image_size or min(source.native_size, _LARGEST_DEFAULT_SIDE)
-
-
-def check_names(config: Config, source: Source, image_size: int) -> None:
-    """Raise InputError unless the network and the discrepancies exist and fit the data."""
-    for name in config.losses.discrepancies:
-        build_discrepancy(name)
-    build_classifier(
-        config.networks.model, source.channels, len(source.class_names), image_size, seed=0
-    )
 
 
 def set_up(config: Config, source: Source, image_size: int, reporter: Reporter) -> Setting:

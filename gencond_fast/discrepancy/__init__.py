@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gencond_fast.discrepancy.base import Discrepancy, Generated, Real, RealSamples
+from gencond_fast.discrepancy.base import (
+    Discrepancy,
+    Generated,
+    Network,
+    Real,
+    RealImages,
+    RealSamples,
+)
+from gencond_fast.discrepancy.batchnorm import BatchNorm
 from gencond_fast.discrepancy.cf import CharacteristicFunction
+from gencond_fast.discrepancy.gradient import Gradient, GradientAbsolute, GradientSquared
+from gencond_fast.discrepancy.logit import Logit
 from gencond_fast.discrepancy.mean import Mean
 from gencond_fast.discrepancy.mmd import MaximumMean
 from gencond_fast.discrepancy.moments import Moments
@@ -16,7 +26,9 @@ __all__ = [
     "DISCREPANCIES",
     "Discrepancy",
     "Generated",
+    "Network",
     "Real",
+    "RealImages",
     "RealSamples",
     "build_discrepancy",
     "required",
@@ -28,6 +40,11 @@ DISCREPANCIES: dict[str, type[Discrepancy]] = {
     "cf": CharacteristicFunction,
     "mmd": MaximumMean,
     "sliced_wasserstein": SlicedWasserstein,
+    "gradient": Gradient,
+    "gradient_squared": GradientSquared,
+    "gradient_l1": GradientAbsolute,
+    "batchnorm": BatchNorm,
+    "logit": Logit,
 }
 
 

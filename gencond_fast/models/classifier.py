@@ -27,3 +27,8 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, num_classes] of normalised images [B, channels, H, W]."""
         return self.classifier(self.features(images))
+
+
+def batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    """The batch norms of a network, in the order in which they were built."""
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -1,6 +1,8 @@
-"""ConvNet-D, the network of the condensation literature (2006.05929): conv, instance norm, pool."""
+"""ConvNet-D, the network of the condensation literature (2006.05929): conv, norm, pool."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from torch import nn
 
@@ -10,9 +12,15 @@ _SMALLEST_MAP = 3
 
 
 def convnet(
-    channels: int, num_classes: int, image_size: int, *, depth: int = 3, width: int = 128
+    channels: int,
+    num_classes: int,
+    image_size: int,
+    *,
+    depth: int = 3,
+    width: int = 128,
+    norm: Literal["instance", "batch"] = "instance",
 ) -> Classifier:
-    """`depth` blocks of 3x3 convolution, instance norm, ReLU and 2x2 average pooling.
+    """`depth` blocks of 3x3 convolution, norm, ReLU and 2x2 average pooling.
 
     Args:
         channels: input channels, 1 or 3.
@@ -22,12 +30,14 @@ def convnet(
             of one or two pixels.
         depth: number of blocks.
         width: channels of every block.
+        norm: instance norm, the literature's default, or batch norm.
     """
     layers: list[nn.Module] = []
     size = image_size
     for block in range(depth):
         layers.append(nn.Conv2d(channels if block == 0 else width, width, 3, padding=1))
-        layers.append(nn.GroupNorm(width, width))  # one group per channel is instance norm
+        # one group per channel is instance norm
+        layers.append(nn.GroupNorm(width, width) if norm == "instance" else nn.BatchNorm2d(width))
         layers.append(nn.ReLU())
         if size // 2 >= _SMALLEST_MAP:
             layers.append(nn.AvgPool2d(2))

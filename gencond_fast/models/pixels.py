@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ class PixelSet(StoredSet):
     A side s of half the image size is IDC's multi-formation with factor 2 (2205.14959): four
     times as many images for the same bytes.
     """
+
+    adopts: ClassVar[bool] = True
 
     def __init__(self, spec: StoreSpec, *, seed: int = 0) -> None:
         super().__init__(spec)
@@ -42,6 +44,13 @@ class PixelSet(StoredSet):
             "format 'pixels' has no codes to draw a stream from: use the stored set, "
             "or condense with --set store.format=generator"
         )
+
+    @torch.no_grad()
+    def adopt(self, images: Tensor) -> None:
+        """See `StoredSet.adopt`. Made smaller by averages where stored images are smaller."""
+        side = (self.spec.code_size, self.spec.code_size)
+        smaller = F.interpolate(images.float(), size=side, mode="area")
+        self.images.copy_(smaller / 255.0)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Pixels learn ten times as fast as decoder weights, like codes."""

@@ -16,6 +16,7 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "convnet3": partial(convnet, depth=3),
     "convnet4": partial(convnet, depth=4),
     "convnet5": partial(convnet, depth=5),
+    "convnet3bn": partial(convnet, depth=3, norm="batch"),
     "resnet18": resnet18,
 }
 

@@ -127,6 +127,6 @@ def test_what_is_kept_of_other_pixels_has_another_name(data, monkeypatch):
         machine(monkeypatch, gpu=gpu)
         config = resolve({"data": data, "out": "", "reader": name, "device": "cpu"})
         setting = set_up(config, open_config(config, Reporter()), 8, Reporter())
-        keys[name, gpu] = network_key(setting, plan_networks(setting)[-1])
+        keys[name, gpu] = network_key(setting, plan_networks(setting.config.networks)[-1])
     assert keys["threads", False] == keys["processes", False]
     assert len(set(keys.values())) == 3

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from gencond_fast.errors import InputError
+from gencond_fast.models.classifier import batch_norms
 from gencond_fast.models.registry import MODEL_NAMES, build_classifier
 
 
@@ -72,6 +73,17 @@ def test_convnet_by_its_definition():
             want = want[:, :, : 2 * side, : 2 * side].reshape(3, 4, side, 2, side, 2).mean((3, 5))
     want = want.flatten(1) @ weights[12].T + weights[13]
     assert torch.allclose(network(x), want, atol=1e-10)
+
+
+def test_convnet_with_batch_norm_by_its_definition():
+    network, plain = build("convnet3bn", side=12, width=4).double(), build(side=12, width=4)
+    assert [p.shape for p in network.parameters()] == [p.shape for p in plain.parameters()]
+    inner = network.body[0](torch.randn(5, 3, 12, 12, dtype=torch.float64))
+    deviation = (inner.var((0, 2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
+    want = (inner - inner.mean((0, 2, 3), keepdim=True)) / deviation
+    assert torch.allclose(network.body[1](inner), want, atol=1e-10)
+    assert len(batch_norms(network)) == 3
+    assert batch_norms(plain) == []
 
 
 def test_instance_norm_ignores_brightness_and_contrast():

@@ -1,0 +1,60 @@
+"""Networks, discrepancies and data that do not fit together are refused before any work."""
+
+from __future__ import annotations
+
+from gencond_fast.condensation.networks import plan_networks
+from gencond_fast.config import Config
+from gencond_fast.data.source import Source
+from gencond_fast.discrepancy import DISCREPANCIES, build_discrepancy
+from gencond_fast.errors import InputError
+from gencond_fast.models.classifier import batch_norms
+from gencond_fast.models.registry import build_classifier
+
+
+def check_choices(config: Config, source: Source, image_size: int) -> None:
+    """Raise InputError unless network and discrepancies exist and fit the data and each other."""
+    for name in config.losses.discrepancies:
+        build_discrepancy(name)
+    options = config.networks
+    network = build_classifier(
+        options.model, source.channels, len(source.class_names), image_size, seed=0
+    )
+    has_norms = bool(batch_norms(network))
+    if options.interpolated and has_norms:
+        raise InputError(
+            f"networks.interpolated is {options.interpolated}, and the batch norms of "
+            f"{options.model!r} have no statistics for weights between others: set "
+            "networks.interpolated=0 or networks.model=convnet3"
+        )
+    for name in _weighed(config):
+        if DISCREPANCIES[name].needs_batchnorm and not has_norms:
+            raise InputError(
+                f"discrepancy {name!r} needs batch norms, and networks.model={options.model} has "
+                "none: set networks.model=convnet3bn or resnet18"
+            )
+        if DISCREPANCIES[name].needs_trained and options.trained == 0:
+            raise InputError(
+                f"discrepancy {name!r} needs trained networks, and networks.trained is 0: set it "
+                "to 1 or more"
+            )
+    _check_every_step(config)
+
+
+def _weighed(config: Config) -> list[str]:
+    return [name for name, weight in config.losses.discrepancies.items() if weight != 0.0]
+
+
+def _check_every_step(config: Config) -> None:
+    """A step takes any of the networks, and must have something to minimise under it."""
+    losses = config.losses
+    of_trained = [name for name in _weighed(config) if DISCREPANCIES[name].needs_trained]
+    if losses.cross_entropy:
+        of_trained.append("cross_entropy")
+    others = losses.intra or losses.inter or set(_weighed(config)) - set(of_trained)
+    idle = [plan for plan in plan_networks(config.networks) if not plan.trained]
+    if idle and not others and config.training.warm_start < 1:
+        raise InputError(
+            f"{' and '.join(of_trained)} count for trained networks alone, and {len(idle)} of the "
+            "networks are random or nearly so: set networks.random=0 and networks.interpolated=0, "
+            "or give another term of the losses a weight"
+        )
