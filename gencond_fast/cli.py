@@ -53,6 +53,7 @@ def cli(context: click.Context) -> None:
         "Train networks from scratch on a condensed set and test them on the real one.",
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control random\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control full --epochs 30\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
         "      --seeds 5 --epochs 300 --json result.json",
     )
@@ -61,6 +62,11 @@ def cli(context: click.Context) -> None:
 @click.option("--data", required=True, help="The data that the set was condensed from.")
 @click.option(
     "--model", "models", multiple=True, help="convnet3 (default), convnet4, convnet5, resnet18."
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["dc", "modern"]),
+    help="dc (default), as in the literature; modern: AdamW, cosine, CutMix, averaged weights.",
 )
 @click.option("--seeds", type=int, help="Students of each kind (default 3).")
 @click.option("--epochs", type=int, help="Passes over the training set (default 1000).")

@@ -220,8 +220,10 @@ class EvaluateConfig:
         run: run directory or condensed file.
         data: path or name of the data set whose validation split is the test.
         models: architectures of the students.
+        protocol: how students are trained, see `gencond_fast.evaluation.protocol`: `dc` as in the
+            literature, `modern` (AdamW, cosine, CutMix, averaged weights).
         seeds: students of each kind.
-        epochs: passes over the training set; 1000 in the published protocol.
+        epochs: passes over the training set; 1000 in the published `dc`.
         controls: other training sets beside the condensed one; `random` is as many real
             images a class as the budget is in IPC, `full` all real training images, streamed.
         classes: names of the file's classes to train and test on, at least two; None takes all.
@@ -233,6 +235,7 @@ class EvaluateConfig:
     run: str
     data: str
     models: tuple[str, ...] = ("convnet3",)
+    protocol: Literal["dc", "modern"] = "dc"
     seeds: Positive = 3
     epochs: Positive = 1000
     controls: tuple[Literal["random", "full"], ...] = ()

@@ -19,7 +19,7 @@ from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source
 from gencond_fast.data.waiting import Waiting
-from gencond_fast.evaluation.epochs import Epoch, held, streamed
+from gencond_fast.evaluation.epochs import Epochs, held, streamed
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.evaluation.result import Row
 from gencond_fast.evaluation.train import accuracy, train_student
@@ -45,7 +45,7 @@ class TrainingSet:
 
     name: str
     images_per_class: int
-    draw: Callable[[int], Epoch]
+    draw: Callable[[int], Epochs]
 
 
 class Bench:
@@ -101,11 +101,11 @@ class Bench:
         start = time.perf_counter()
         accuracies = []
         for seed in range(self._config.seeds):
-            epoch_of = training_set.draw(seed)
+            data = training_set.draw(seed)
             student = self._runtime.place(self._student(model, derive_seed(seed, "student", model)))
-            train_student(
+            steps = train_student(
                 student,
-                epoch_of,
+                data,
                 protocol=self._protocol,
                 epochs=self._config.epochs,
                 seed=derive_seed(seed, "training", model),
@@ -124,13 +124,13 @@ class Bench:
             )
         seconds = time.perf_counter() - start
         size = training_set.images_per_class
-        return Row(training_set.name, model, size, tuple(accuracies), seconds)
+        return Row(training_set.name, model, size, tuple(accuracies), seconds, steps)
 
     def condensed(self) -> TrainingSet:
         """The file's own images: always the same, or fresh ones every epoch."""
         index, labels = self._index, self._labels
 
-        def draw(seed: int) -> Epoch:
+        def draw(seed: int) -> Epochs:
             if self._config.split == "stream":
                 return self._held(
                     labels, lambda epoch: self._decode(index, named_rng(seed, "fresh", epoch))
@@ -147,7 +147,7 @@ class Bench:
     def random(self) -> TrainingSet:
         """As many random real images as the budget is in IPC; other ones for every seed."""
 
-        def draw(seed: int) -> Epoch:
+        def draw(seed: int) -> Epochs:
             sample = draw_sample(self._source, **self._control(seed))
             images = self._normalisation(sample.images.to(self._runtime.device))
             return self._held(sample.labels, lambda epoch: images)
@@ -171,7 +171,7 @@ class Bench:
         def tell(done: int) -> None:
             progress.advance(0, {"images": done} if done else {})
 
-        def draw(seed: int) -> Epoch:
+        def draw(seed: int) -> Epochs:
             return streamed(
                 self._source,
                 self._spec.image_size,
@@ -185,7 +185,7 @@ class Bench:
 
         return TrainingSet("full", round(len(train) / len(self._source.class_names)), draw)
 
-    def _held(self, labels: Tensor, images_of: Callable[[int], Tensor]) -> Epoch:
+    def _held(self, labels: Tensor, images_of: Callable[[int], Tensor]) -> Epochs:
         return held(images_of, labels.to(self._runtime.device), self._protocol)
 
     @torch.no_grad()

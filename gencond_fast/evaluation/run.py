@@ -15,7 +15,7 @@ from gencond_fast.data.source import Source, open_source
 from gencond_fast.environment import describe
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.bench import Bench
-from gencond_fast.evaluation.protocol import DC
+from gencond_fast.evaluation.protocol import PROTOCOLS
 from gencond_fast.evaluation.result import EvaluationResult
 from gencond_fast.options import parse
 from gencond_fast.progress import Reporter
@@ -45,7 +45,8 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         )
     spec = artifact.metadata.store
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
-    bench = Bench(config, artifact, source, runtime, DC)
+    protocol = PROTOCOLS[config.protocol]
+    bench = Bench(config, artifact, source, runtime, protocol)
     bench.keep_images(reporter.message)
     total = (1 + len(config.controls)) * len(config.models) * config.seeds * config.epochs
     with reporter.task("students", total) as progress:
@@ -57,7 +58,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     ipc = bytes_to_ipc(artifact.size, *shape)
     return EvaluationResult(
         rows=rows,
-        protocol=asdict(DC),
+        protocol=asdict(protocol),
         epochs=config.epochs,
         bytes=artifact.size,
         ipc=ipc,

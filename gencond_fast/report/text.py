@@ -53,8 +53,18 @@ def print_result(result: EvaluationResult) -> None:
         table.add_row(*cells, f"{row.seconds:.0f}")
     Console().print(table)
     print(
-        f"protocol {result.protocol['name']}, {result.epochs} epochs, last epoch, "
+        f"{result.epochs} epochs, last epoch, "
         f"{result.test_images:,} test images; file {result.bytes:,} bytes = "
         f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
         f"{result.ipc_uint8:.3g} uint8"
     )
+    steps = {row.training_set: f"{row.steps:,} on {row.training_set}" for row in result.rows}
+    print(f"optimiser steps of a student: {', '.join(steps.values())}")
+    print(f"protocol {_numbers(result.protocol)}")
+
+
+def _numbers(protocol: Mapping[str, Any]) -> str:
+    """`dc: batch_size 256, optimizer sgd, ...`."""
+    numbers = {name: value for name, value in protocol.items() if name != "name"}
+    shown = (f"{k} {'+'.join(v) if isinstance(v, tuple) else v}" for k, v in numbers.items())
+    return f"{protocol['name']}: {', '.join(shown)}"

@@ -117,16 +117,17 @@ def test_streamed_epochs_are_all_images_in_new_orders():
     normalisation = Normalisation((0.25,), (0.5,))
     waiting = Waiting()
     device = torch.device("cpu")
-    epoch_of = streamed(
+    data = streamed(
         source, 8, normalisation, DC, seed=1, device=device, tell=told.append, waiting=waiting
     )
     epochs = []
     for number in range(2):
         before = torch.get_rng_state()
-        batches = list(epoch_of(number, torch.Generator()))
+        batches = list(data.batches(number, torch.Generator()))
         assert torch.equal(torch.get_rng_state(), before)
         assert [len(labels) for _, labels in batches] == [256] * 5 + [158]
         epochs.append([torch.cat(each) for each in zip(*batches, strict=True)])
+    assert data.steps == 6
     assert told == [256, 512, 768, 1024, 1280, 1438, 0] * 2
     assert waiting.passed > 0
     (images, labels), (others, _) = epochs
@@ -293,6 +294,9 @@ def test_the_result_says_what_the_file_weighs(tiny_run, judged, tmp_path):
     assert plain["epochs"] == 3
     assert plain["protocol"]["name"] == "dc"
     assert plain["protocol"]["batch_size"] == 256
+    # 81 or so stored and 3 random images of ten classes, in batches of 256, three times
+    per_class = [row["images_per_class"] for row in plain["rows"]]
+    assert [row["steps"] for row in plain["rows"]] == [3 * -(-10 * n // 256) for n in per_class]
     assert plain["environment"]["versions"]["torch"] == torch.__version__
     for row in plain["rows"]:
         assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
