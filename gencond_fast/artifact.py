@@ -17,14 +17,23 @@ from torch import Tensor
 
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.files import write_atomic
+from gencond_fast.models.soft_labels import check_soft_labels
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet
 from gencond_fast.models.stores import build_store, storage_layout
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the latest that is read
 FILE_NAME = "condensed.safetensors"
 _KEY = "gencond_fast"
-_SAFETENSORS_TYPES = {torch.int8: "I8", torch.uint8: "U8", torch.float16: "F16"}
+# in the order in which safetensors writes tensors
+_SAFETENSORS_TYPES = {
+    torch.int32: "I32",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+}
+_ORDER = list(_SAFETENSORS_TYPES)
 _MAX_HEADER = 100_000_000  # safetensors' own bound
 
 
@@ -39,7 +48,6 @@ class Metadata:
         std: likewise.
         budget: bytes the file was allowed to weigh.
         made: how it was made: options that differ from the defaults, data fingerprint, versions.
-        version: of the format.
     """
 
     store: StoreSpec
@@ -48,13 +56,17 @@ class Metadata:
     std: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
     budget: Annotated[int, Field(ge=1)]
     made: dict[str, Any] = field(default_factory=dict)
-    version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.store.num_classes:
             raise ValueError("there is not one class name for each class")
         if not len(self.mean) == len(self.std) == self.store.channels:
             raise ValueError("mean and std must have one number a channel")
+
+    @property
+    def version(self) -> int:
+        """Of the format: 2 where there are soft labels, which a reader of 1 would not look for."""
+        return 2 if self.store.soft_labels else 1
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,14 @@ class Artifact:
     metadata: Metadata
     store: StoredSet
     size: int
+
+    def require_soft_labels(self, path: str | Path) -> None:
+        """Raises InputError, naming the file, unless it holds soft labels."""
+        if not self.metadata.store.soft_labels:
+            raise InputError(
+                f"{path} holds hard labels alone: add soft ones with `gencond_fast relabel`, or "
+                "condense with --soft-labels"
+            )
 
 
 def save(path: str | Path, store: StoredSet, metadata: Metadata) -> int:
@@ -119,6 +139,8 @@ def load(path: str | Path) -> Artifact:
                 f"{FORMAT_VERSION}: upgrade gencond_fast"
             )
         metadata: Metadata = TypeAdapter(Metadata).validate_python(fields)
+        if version != metadata.version:
+            raise ValueError("its version does not fit its content")
         tensors = safetensors_torch.load(content)
         _check(metadata, tensors, fields.get("checksum"))
     except OSError as error:
@@ -146,8 +168,7 @@ def file_size(metadata: Metadata) -> int:
     layout = storage_layout(metadata.store)
     entries: dict[str, Any] = {"__metadata__": {_KEY: _encode(metadata, "0" * 16)}}
     start = 0
-    # safetensors orders tensors by the width of their type, then by name
-    for name, tensor in sorted(layout.items(), key=lambda i: (-i[1].element_size(), i[0])):
+    for name, tensor in sorted(layout.items(), key=lambda i: (_ORDER.index(i[1].dtype), i[0])):
         end = start + tensor.numel() * tensor.element_size()
         entries[name] = {
             "dtype": _SAFETENSORS_TYPES[tensor.dtype],
@@ -178,6 +199,7 @@ def _check(metadata: Metadata, tensors: dict[str, Tensor], checksum: object) -> 
         raise ValueError("its checksum does not match its content")
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise ValueError("it holds numbers that are not finite")
+    check_soft_labels(metadata.store, tensors)
 
 
 def _checksum(metadata: Metadata, tensors: dict[str, Tensor]) -> str:
@@ -192,7 +214,10 @@ def _encode(metadata: Metadata, checksum: str) -> str:
 
 
 def _fields(metadata: Metadata) -> dict[str, Any]:
-    return TypeAdapter(Metadata).dump_python(metadata, mode="json")
+    fields = TypeAdapter(Metadata).dump_python(metadata, mode="json")
+    if not metadata.store.soft_labels:  # version 1 had no such field, and its readers want none
+        del fields["store"]["soft_labels"]
+    return fields | {"version": metadata.version}
 
 
 def _dump(values: dict[str, Any]) -> bytes:

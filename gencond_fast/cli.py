@@ -65,8 +65,9 @@ def cli(context: click.Context) -> None:
 )
 @click.option(
     "--protocol",
-    type=click.Choice(["dc", "modern"]),
-    help="dc (default), as in the literature; modern: AdamW, cosine, CutMix, averaged weights.",
+    type=click.Choice(["dc", "modern", "soft"]),
+    help="dc (default), as in the literature; modern: AdamW, cosine, CutMix, averaged weights; "
+    "soft: modern, on the file's soft labels.",
 )
 @click.option("--seeds", type=int, help="Students of each kind (default 3).")
 @click.option("--epochs", type=int, help="Passes over the training set (default 1000).")

@@ -47,6 +47,8 @@ class StoreConfig:
         width: most channels inside the decoder.
         code_channels: channels of one code.
         code_size: side of one code; with `pixels`, side of one stored image.
+        soft_labels: class probabilities kept for each stored sample, all of them at most; 0 keeps
+            hard labels alone.
     """
 
     format: Literal["generator", "pixels"] = "generator"
@@ -54,6 +56,7 @@ class StoreConfig:
     width: Small | None = None
     code_channels: Small | None = None
     code_size: Small | None = None
+    soft_labels: Count = 0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -221,7 +224,8 @@ class EvaluateConfig:
         data: path or name of the data set whose validation split is the test.
         models: architectures of the students.
         protocol: how students are trained, see `gencond_fast.evaluation.protocol`: `dc` as in the
-            literature, `modern` (AdamW, cosine, CutMix, averaged weights).
+            literature, `modern` (AdamW, cosine, CutMix, averaged weights), `soft` (as `modern`, on
+            the soft labels that are stored).
         seeds: students of each kind.
         epochs: passes over the training set; 1000 in the published `dc`.
         controls: other training sets beside the condensed one; `random` is as many real
@@ -235,7 +239,7 @@ class EvaluateConfig:
     run: str
     data: str
     models: tuple[str, ...] = ("convnet3",)
-    protocol: Literal["dc", "modern"] = "dc"
+    protocol: Literal["dc", "modern", "soft"] = "dc"
     seeds: Positive = 3
     epochs: Positive = 1000
     controls: tuple[Literal["random", "full"], ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gencond_fast.artifact import Artifact
@@ -70,7 +71,10 @@ class Bench:
         self._source = source
         self._runtime = runtime
         self._protocol = protocol
-        self._index, self._labels = _chosen_samples(artifact, source.class_names, runtime.device)
+        self._index, labels = _chosen_samples(artifact, source.class_names, runtime.device)
+        self._targets = labels
+        if protocol.soft:
+            self._targets = _soft_targets(artifact, source.class_names, self._index, labels)
         self._normalisation = Normalisation(artifact.metadata.mean, artifact.metadata.std)
         self.waiting = Waiting()
         for model in config.models:
@@ -128,15 +132,15 @@ class Bench:
 
     def condensed(self) -> TrainingSet:
         """The file's own images: always the same, or fresh ones every epoch."""
-        index, labels = self._index, self._labels
+        index, targets = self._index, self._targets
 
         def draw(seed: int) -> Epochs:
             if self._config.split == "stream":
                 return self._held(
-                    labels, lambda epoch: self._decode(index, named_rng(seed, "fresh", epoch))
+                    targets, lambda epoch: self._decode(index, named_rng(seed, "fresh", epoch))
                 )
             stored = self._decode(index, None)
-            return self._held(labels, lambda epoch: stored)
+            return self._held(targets, lambda epoch: stored)
 
         return TrainingSet(self._config.split, self._spec.per_class, draw)
 
@@ -185,8 +189,8 @@ class Bench:
 
         return TrainingSet("full", round(len(train) / len(self._source.class_names)), draw)
 
-    def _held(self, labels: Tensor, images_of: Callable[[int], Tensor]) -> Epochs:
-        return held(images_of, labels.to(self._runtime.device), self._protocol)
+    def _held(self, targets: Tensor, images_of: Callable[[int], Tensor]) -> Epochs:
+        return held(images_of, targets.to(self._runtime.device), self._protocol)
 
     @torch.no_grad()
     def _decode(self, index: Tensor, rng: torch.Generator | None) -> Tensor:
@@ -210,3 +214,19 @@ def _chosen_samples(
     index = torch.arange(artifact.metadata.store.samples, device=device)
     labels = new.to(device)[artifact.store.labels(index)]
     return index[labels >= 0], labels[labels >= 0]
+
+
+def _soft_targets(
+    artifact: Artifact, class_names: tuple[str, ...], index: Tensor, labels: Tensor
+) -> Tensor:
+    """The stored probabilities float32 [n, C'] of samples, shared among the classes asked for.
+
+    A sample without any probability of these keeps its hard label.
+    """
+    names = artifact.metadata.class_names
+    place = {name: column for column, name in enumerate(names)}
+    columns = torch.tensor([place[name] for name in class_names], device=index.device)
+    parts = [artifact.store.targets(part)[:, columns] for part in index.split(_DECODE_BATCH)]
+    kept = torch.cat(parts)
+    total = kept.sum(1, keepdim=True)
+    return torch.where(total > 0, kept / total, F.one_hot(labels, len(columns)).float())

@@ -35,6 +35,9 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     """
     reporter = reporter or Reporter()
     artifact = load(config.run)
+    protocol = PROTOCOLS[config.protocol]
+    if protocol.soft:
+        artifact.require_soft_labels(config.run)
     source = _open_test(config, artifact, reporter)
     # the choice of classes is part of the fingerprint
     if config.classes is None and source.fingerprint != artifact.metadata.made.get("data"):
@@ -45,7 +48,6 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         )
     spec = artifact.metadata.store
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
-    protocol = PROTOCOLS[config.protocol]
     bench = Bench(config, artifact, source, runtime, protocol)
     bench.keep_images(reporter.message)
     total = (1 + len(config.controls)) * len(config.models) * config.seeds * config.epochs

@@ -26,6 +26,7 @@ class StoreSpec:
         width: most channels inside the decoder (generator).
         code_channels: channels of one code (generator).
         code_size: side of one code (generator), or of one stored image (pixels).
+        soft_labels: class probabilities kept for each sample, at most C; 0 where labels are hard.
     """
 
     format: Literal["generator", "pixels"]
@@ -36,10 +37,13 @@ class StoreSpec:
     width: Small
     code_channels: Small
     code_size: Small
+    soft_labels: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
     def __post_init__(self) -> None:
         if self.code_size > self.image_size:
             raise ValueError("code_size is larger than image_size")
+        if self.soft_labels > self.num_classes:
+            raise ValueError("soft_labels is larger than num_classes")
 
     @property
     def samples(self) -> int:

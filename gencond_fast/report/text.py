@@ -24,6 +24,7 @@ def print_artifact(artifact: Artifact, path: Path) -> None:
     print(
         f"  {spec.num_classes} classes x {spec.per_class} samples of "
         f"{spec.channels}x{spec.image_size}x{spec.image_size}"
+        + (f", {spec.soft_labels} class probabilities each" if spec.soft_labels else "")
     )
     print(
         f"  {bits_per_class(size, spec.num_classes):,.0f} bits per class = "
