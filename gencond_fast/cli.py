@@ -17,6 +17,7 @@ import click
 from gencond_fast._version import __version__
 from gencond_fast.cli_condense import condense, stats
 from gencond_fast.cli_data import data as data_commands
+from gencond_fast.cli_labels import relabel, teachers
 from gencond_fast.cli_shared import (
     bad_image_option,
     check_json,
@@ -106,7 +107,7 @@ def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **pla
         write_json(file, result.to_plain())
 
 
-for _command in (condense, stats, data_commands):
+for _command in (condense, stats, teachers, relabel, data_commands):
     cli.add_command(_command)
 
 

@@ -155,6 +155,41 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class LabelConfig:
+    """How stored samples get soft labels, where `store.soft_labels` asks for them.
+
+    Attributes:
+        teachers: `pool` is the trained feature networks of the run, `teachers` networks trained on
+            all training images (`TeacherConfig`).
+        augmentations: of each sample that a teacher sees, the first one the identity.
+        temperature: that logits are divided by.
+        hard: the share of the hard label in the result.
+    """
+
+    teachers: Literal["pool", "teachers"] = "pool"
+    augmentations: Positive = 16
+    temperature: PositiveFloat = 1.0
+    hard: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TeacherConfig:
+    """Networks trained on the whole training split.
+
+    Attributes:
+        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES`.
+        width: channels of a ConvNet.
+        count: networks, of different initial weights and orders of the images.
+        epochs: passes over the training images.
+    """
+
+    model: str = "convnet3"
+    width: Positive = 128
+    count: Positive = 1
+    epochs: Positive = 20
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Config:
     """One condensation.
 
@@ -198,6 +233,8 @@ class Config:
     networks: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
+    labels: LabelConfig = LabelConfig()
+    teachers: TeacherConfig = TeacherConfig()
 
     def __post_init__(self) -> None:
         if self.ipc is not None and self.bytes is not None:
@@ -210,6 +247,11 @@ class Config:
             raise ValueError(
                 "losses leaves nothing to minimise (cross_entropy counts for trained networks "
                 "alone): give a discrepancy, intra or inter a weight"
+            )
+        if self.store.soft_labels and self.labels.teachers == "pool" and not self.networks.trained:
+            raise ValueError(
+                "labels.teachers is pool and networks.trained is 0, so nothing gives soft labels: "
+                "set labels.teachers=teachers, or networks.trained to 1 or more"
             )
         if self.ipc is None and self.bytes is None:
             object.__setattr__(self, "ipc", 10)

@@ -10,9 +10,10 @@ from gencond_fast.budget import format_bytes, ipc_to_bytes, size_store
 from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import build_bank, keep_images
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint
+from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
-from gencond_fast.condensation.networks import build_networks
+from gencond_fast.condensation.networks import FeatureNetworks, build_networks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import (
     Task,
@@ -22,6 +23,7 @@ from gencond_fast.condensation.task import (
     open_task,
     set_up,
 )
+from gencond_fast.condensation.teachers import check_teachers, choose_teachers
 from gencond_fast.condensation.warm_start import WarmStart
 from gencond_fast.config import Config
 from gencond_fast.data.normalise import Normalisation
@@ -57,6 +59,7 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     image_size = choose_image_size(config, source)
     # everything that can be refused is refused before anything is written
     check_names(config, source, image_size)
+    check_teachers(config, source, image_size)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     sized_metadata(config, source, image_size, blank)
     directory = run_directory.find(config)
@@ -92,7 +95,10 @@ def _run(task: Task, directory: Path) -> None:
             f"{directory} was started with other versions of packages, which leave room for "
             "another number of samples: install those of its environment.json or give another --out"
         )
-    Loop(task, store, _stages(task, store), directory, saved).run()
+    networks = build_networks(task)
+    Loop(task, store, _stages(task, store, networks), directory, saved).run()
+    if metadata.store.soft_labels:
+        store = with_soft_labels(task, store, metadata.store, choose_teachers(task, networks))
     names = source.titles
     save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
     save_png(sample_grid(store, names), directory / "samples.png")
@@ -143,10 +149,9 @@ def sized_metadata(
     return describe(spec)
 
 
-def _stages(task: Task, store: StoredSet) -> list[Stage]:
+def _stages(task: Task, store: StoredSet, networks: FeatureNetworks) -> list[Stage]:
     options = task.config.training
     warm_steps = round(options.steps * options.warm_start)
-    networks = build_networks(task)
     return [
         WarmStart(task, store, warm_steps),
         Match(task, store, networks, build_bank(task, networks), options.steps - warm_steps),

@@ -48,6 +48,7 @@ def train_student(
     for epoch in range(epochs):
         steps += trainer.run_epoch(epoch)
         advance(1)
+    trainer.check("a student")
     trainer.finish()
     return steps
 

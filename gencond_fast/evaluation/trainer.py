@@ -66,14 +66,13 @@ class Trainer:
             self._step(images, targets, rng)
         return step + 1
 
-    def finish(self) -> None:
-        """Puts the averaged weights in place, if the protocol tests those.
-
-        Raises:
-            RunError: the loss stopped being a finite number.
-        """
+    def check(self, name: str) -> None:
+        """Raises RunError, calling the network `name`, if its last loss is not a finite number."""
         if not self._loss.isfinite():
-            raise RunError("a student diverged: its loss is not finite in the last epoch")
+            raise RunError(f"{name} diverged: its loss is not finite in the last epoch")
+
+    def finish(self) -> None:
+        """Puts the averaged weights in place, if the protocol tests those."""
         if self._average is not None:
             self._average.put_in_place()
 
