@@ -35,6 +35,7 @@ from gencond_fast.progress import Reporter
 from gencond_fast.rng import named_rng
 
 PRODUCT = "condensed.safetensors"
+SHORT = (*TINY, "--steps", "10")
 NETWORKS = {"width": 8, "train_steps": 5, "random": 1, "trained": 2, "train_images": 20}
 
 
@@ -117,7 +118,7 @@ def test_the_pool_is_the_trained_networks_of_the_run():
 @pytest.fixture(scope="module")
 def soft_run(tmp_path_factory, _own_cache):
     run = tmp_path_factory.mktemp("soft") / "run"
-    done = call("condense", "--data", "digits", "--out", run, *TINY, "--soft-labels", 4)
+    done = call("condense", "--data", "digits", "--out", run, *SHORT, "--soft-labels", 4)
     assert done.code == 0, done.err
     return run
 
@@ -135,7 +136,7 @@ def test_a_run_ends_with_labels_within_its_budget(soft_run):
 
 def test_a_run_stopped_while_labels_are_given_goes_on_to_the_same_bits(soft_run, tmp_path):
     run = tmp_path / "run"
-    line = ["condense", "--data", "digits", "--out", str(run), *TINY, "--soft-labels", "4"]
+    line = ["condense", "--data", "digits", "--out", str(run), *SHORT, "--soft-labels", "4"]
     before = signal.getsignal(signal.SIGTERM)
     err = io.StringIO()
     try:
@@ -230,7 +231,7 @@ def test_images_that_were_set_apart_are_not_learned(tmp_path, monkeypatch):
     ]
     data = write_npz(tmp_path / "set.npz", made)
     options = ("--val-fraction", 0.25, "--seed", 3, "--classes", "7,2,5")
-    done = call("condense", "--data", data, "--out", tmp_path / "run", *TINY, *options)
+    done = call("condense", "--data", data, "--out", tmp_path / "run", *SHORT, *options)
     assert done.code == 0, done.err
     monkeypatch.setattr("gencond_fast.condensation.networks._train", None)  # all are in the cache
     more = ("--soft-labels", 3, "--bytes", "1MB", "--out", tmp_path / "soft")

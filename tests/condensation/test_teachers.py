@@ -164,7 +164,7 @@ def test_teachers_give_the_labels_of_a_run(cache, tmp_path, epochs):
     labels = ("--soft-labels", 10, "--set", "labels.teachers=teachers", "--set", "labels.hard=0")
     same = ("--set", "teachers.width=8", "--set", "teachers.epochs=2")
     run = tmp_path / "run"
-    done = call("condense", "--data", "digits", "--out", run, *TINY, *labels, *same)
+    done = call("condense", "--data", "digits", "--out", run, *TINY, "--steps", 4, *labels, *same)
     assert done.code == 0, done.err
     assert len(epochs) == 2  # they were in the cache
     assert load(run).metadata.made["options"]["labels.teachers"] == "teachers"

@@ -28,6 +28,7 @@ from gencond_fast.evaluation.epochs import held, streamed
 from gencond_fast.evaluation.protocol import DC
 from gencond_fast.evaluation.train import accuracy
 from gencond_fast.models.registry import build_classifier
+from gencond_fast.models.stores import build_store
 from gencond_fast.options import parse
 from gencond_fast.progress import Reporter
 from gencond_fast.runtime import choose_runtime
@@ -166,6 +167,48 @@ def test_the_stored_set_stays_and_the_stream_moves(tiny_run, monkeypatch):
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first[0], second[0])
     assert first[0].shape == wanted.shape
+
+
+@pytest.mark.parametrize("split", ["stored", "stream"])
+def test_the_soft_protocol_teaches_what_is_stored_and_controls_hard_labels(
+    tiny_run, tmp_path, monkeypatch, split
+):
+    """The probabilities of the classes asked for are shared among these alone."""
+    old = load(tiny_run)
+    spec = replace(old.metadata.store, soft_labels=4)
+    store = build_store(spec)
+    store.load_images(old.store.images_to_storage())
+    rows = torch.rand(spec.samples, 10, generator=torch.Generator().manual_seed(0)) ** 8
+    rows[0] = torch.eye(10)[9]  # has none of the classes below
+    store.soft_labels.keep(torch.arange(spec.samples), rows / rows.sum(1, keepdim=True))
+    file = tmp_path / "soft"
+    save(file, store, replace(old.metadata, store=spec))
+    seen = []
+
+    def noted(student, data, *, protocol, **options):
+        assert protocol.soft
+        seen.append(next(iter(data.batches(0, torch.Generator().manual_seed(0))))[1])
+
+    monkeypatch.setattr(bench_module, "train_student", noted)
+    options = {"protocol": "soft", "split": split, "controls": ["random"], "seeds": 1}
+    judge(file, **options)
+    judge(file, **options, classes=["5", "0", "2"])
+    order = torch.randperm(spec.samples, generator=torch.Generator().manual_seed(0))[:256]
+    torch.testing.assert_close(seen[0], store.targets(order))
+    some = torch.cat([torch.arange(spec.per_class) + c * spec.per_class for c in (0, 2, 5)])
+    order = torch.randperm(len(some), generator=torch.Generator().manual_seed(0))[:256]
+    kept = store.targets(some[order])[:, [0, 2, 5]]
+    want = kept / kept.sum(1, keepdim=True)
+    without = kept.sum(1) == 0  # keep their own class
+    assert without[order == 0].all()
+    want[without] = torch.eye(3)[order[without] // spec.per_class]
+    torch.testing.assert_close(seen[2], want)
+    assert seen[1].dtype == seen[3].dtype == torch.int64
+
+
+def test_a_file_of_hard_labels_has_nothing_for_the_soft_protocol(tiny_run):
+    with pytest.raises(InputError, match="holds hard labels alone: add soft ones with"):
+        judge(tiny_run, protocol="soft")
 
 
 def test_rows_are_named_after_their_set_and_architecture(tiny_run):
