@@ -17,11 +17,12 @@ from torch import Tensor
 
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.files import write_atomic
+from gencond_fast.models.soft_labels import check_soft_labels
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet
 from gencond_fast.models.stores import build_store, storage_layout
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the latest that is read
 FILE_NAME = "condensed.safetensors"
 _KEY = "gencond_fast"
 # in the order in which safetensors writes tensors
@@ -48,7 +49,6 @@ class Metadata:
         std: likewise.
         budget: bytes the file was allowed to weigh.
         made: how it was made: options that differ from the defaults, data fingerprint, versions.
-        version: of the format.
     """
 
     store: StoreSpec
@@ -57,13 +57,17 @@ class Metadata:
     std: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
     budget: Annotated[int, Field(ge=1)]
     made: dict[str, Any] = field(default_factory=dict)
-    version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.store.num_classes:
             raise ValueError("there is not one class name for each class")
         if not len(self.mean) == len(self.std) == self.store.channels:
             raise ValueError("mean and std must have one number a channel")
+
+    @property
+    def version(self) -> int:
+        """Of the format: 2 where there is something that a reader of 1 would not look for."""
+        return 2 if self.store.soft_labels or self.store.format == "dct" else 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,14 @@ class Artifact:
     metadata: Metadata
     store: StoredSet
     size: int
+
+    def require_soft_labels(self, path: str | Path) -> None:
+        """Raises InputError, naming the file, unless it holds soft labels."""
+        if not self.metadata.store.soft_labels:
+            raise InputError(
+                f"{path} holds hard labels alone: add soft ones with `gencond_fast relabel`, or "
+                "condense with --soft-labels"
+            )
 
 
 def save(path: str | Path, store: StoredSet, metadata: Metadata) -> int:
@@ -128,6 +140,8 @@ def load(path: str | Path) -> Artifact:
                 f"{FORMAT_VERSION}: upgrade gencond_fast"
             )
         metadata: Metadata = TypeAdapter(Metadata).validate_python(fields)
+        if version != metadata.version:
+            raise ValueError("its version does not fit its content")
         tensors = safetensors_torch.load(content)
         _check(metadata, tensors, fields.get("checksum"))
         store = build_store(metadata.store)
@@ -186,6 +200,7 @@ def _check(metadata: Metadata, tensors: dict[str, Tensor], checksum: object) -> 
         raise ValueError("its checksum does not match its content")
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise ValueError("it holds numbers that are not finite")
+    check_soft_labels(metadata.store, tensors)
 
 
 def _checksum(metadata: Metadata, tensors: dict[str, Tensor]) -> str:
@@ -200,7 +215,11 @@ def _encode(metadata: Metadata, checksum: str) -> str:
 
 
 def _fields(metadata: Metadata) -> dict[str, Any]:
-    return TypeAdapter(Metadata).dump_python(metadata, mode="json")
+    fields = TypeAdapter(Metadata).dump_python(metadata, mode="json")
+    if metadata.version == 1:  # had no such fields, and its readers want none
+        for name in ("soft_labels", "coefficients", "stream_bytes"):
+            del fields["store"][name]
+    return fields | {"version": metadata.version}
 
 
 def _dump(values: dict[str, Any]) -> bytes:

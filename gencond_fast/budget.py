@@ -111,6 +111,7 @@ def size_store(
         width=options.width or _WIDTHS[0],
         code_channels=channels if pixels else options.code_channels or _CODE_CHANNELS[0],
         code_size=options.code_size or (image_size if pixels else _code_size(image_size)),
+        soft_labels=min(options.soft_labels, num_classes),
     )
     weigh = cache(weigh)
     groups = [_pixel_shapes(base, options)] if pixels else _decoder_shapes(base, options)

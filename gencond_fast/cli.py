@@ -17,6 +17,7 @@ import click
 from gencond_fast._version import __version__
 from gencond_fast.cli_condense import condense, stats
 from gencond_fast.cli_data import data as data_commands
+from gencond_fast.cli_labels import relabel, teachers
 from gencond_fast.cli_shared import (
     bad_image_option,
     check_json,
@@ -53,6 +54,7 @@ def cli(context: click.Context) -> None:
         "Train networks from scratch on a condensed set and test them on the real one.",
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control random\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control full --epochs 30\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
         "      --seeds 5 --epochs 300 --json result.json",
     )
@@ -61,6 +63,12 @@ def cli(context: click.Context) -> None:
 @click.option("--data", required=True, help="The data that the set was condensed from.")
 @click.option(
     "--model", "models", multiple=True, help="convnet3 (default), convnet4, convnet5, resnet18."
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["dc", "modern", "soft"]),
+    help="dc (default), as in the literature; modern: AdamW, cosine, CutMix, averaged weights; "
+    "soft: modern, on the file's soft labels.",
 )
 @click.option("--seeds", type=int, help="Students of each kind (default 3).")
 @click.option("--epochs", type=int, help="Passes over the training set (default 1000).")
@@ -100,7 +108,7 @@ def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **pla
         write_json(file, result.to_plain())
 
 
-for _command in (condense, stats, data_commands):
+for _command in (condense, stats, teachers, relabel, data_commands):
     cli.add_command(_command)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from gencond_fast.budget import format_bytes, parse_bytes
+from gencond_fast.budget import format_bytes
 from gencond_fast.cli_shared import (
+    Bytes,
     absolute,
     bad_image_option,
     classes_option,
@@ -27,14 +28,6 @@ from gencond_fast.options import (
     share_networks,
 )
 from gencond_fast.report.text import print_artifact, print_plain
-
-
-class _Bytes(click.ParamType):
-    name = "BYTES"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Reads 40KB and the like."""
-        return parse_bytes(str(value))
 
 
 def _condensing(command: Callable[..., None]) -> Callable[..., None]:
@@ -139,15 +132,21 @@ def _resolve(
 )
 @click.option("--out", required=True, help="Run directory, made if missing.")
 @click.option("--ipc", type=int, help="Budget in float32 images a class (default 10).")
-@click.option("--bytes", type=_Bytes(), help="Budget in bytes of the file: 40KB, 1.5MiB.")
+@click.option("--bytes", type=Bytes(), help="Budget in bytes of the file: 40KB, 1.5MiB.")
 @click.option("--steps", type=int, help="Optimiser steps, warm start included.")
+@click.option(
+    "--soft-labels", type=int, help="Class probabilities kept a sample (default 0: hard labels)."
+)
 @_condensing
-def condense(data: str, out: str, steps: int | None, quiet: bool, **plain: Any) -> None:
+def condense(
+    data: str, out: str, steps: int | None, soft_labels: int | None, quiet: bool, **plain: Any
+) -> None:
     """Parses the options of one condensation and runs it."""
     # paths are made absolute so that the same run is recognised from any folder
     given = {"out": str(Path(out).expanduser().absolute())}
     training = {"training": {"steps": steps}} if steps is not None else {}
-    config = _resolve(given | training, data=data, **plain)
+    store = {"store": {"soft_labels": soft_labels}} if soft_labels is not None else {}
+    config = _resolve(given | training | store, data=data, **plain)
     from gencond_fast.artifact import load
     from gencond_fast.condensation import condense as run
 

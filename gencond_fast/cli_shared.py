@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from gencond_fast.budget import parse_bytes
 from gencond_fast.errors import InputError
 from gencond_fast.progress import PlainReporter, Reporter, RichReporter
 
@@ -22,6 +23,16 @@ class Classes(click.ParamType):
         from gencond_fast.data.classes import parse_classes
 
         return parse_classes(value) if isinstance(value, str) else value
+
+
+class Bytes(click.ParamType):
+    """An amount of bytes, with a unit or without."""
+
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Reads 40KB and the like."""
+        return parse_bytes(str(value))
 
 
 classes_option = click.option(

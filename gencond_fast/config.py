@@ -64,6 +64,8 @@ class StoreConfig:
         coefficients: frequencies of a sample of `dct` that can be other than zero.
         factor: with `pixels`, the image side over that of a stored one, in place of `code_size`:
             IDC's multi-formation (2205.14959).
+        soft_labels: class probabilities kept for each stored sample, all of them at most; 0 keeps
+            hard labels alone.
     """
 
     format: Literal["dct", "generator", "pixels"] = "dct"
@@ -74,6 +76,7 @@ class StoreConfig:
     sample_bytes: PositiveFloat | None = None
     coefficients: Positive | None = None
     factor: Small | None = None
+    soft_labels: Count = 0
 
     def __post_init__(self) -> None:
         if self.factor is not None and self.format != "pixels":
@@ -186,6 +189,41 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class LabelConfig:
+    """How stored samples get soft labels, where `store.soft_labels` asks for them.
+
+    Attributes:
+        teachers: `pool` is the trained feature networks of the run, `teachers` networks trained on
+            all training images (`TeacherConfig`).
+        augmentations: of each sample that a teacher sees, the first one the identity.
+        temperature: that logits are divided by.
+        hard: the share of the hard label in the result.
+    """
+
+    teachers: Literal["pool", "teachers"] = "pool"
+    augmentations: Positive = 16
+    temperature: PositiveFloat = 1.0
+    hard: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TeacherConfig:
+    """Networks trained on the whole training split.
+
+    Attributes:
+        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES`.
+        width: channels of a ConvNet.
+        count: networks, of different initial weights and orders of the images.
+        epochs: passes over the training images.
+    """
+
+    model: str = "convnet3"
+    width: Positive = 128
+    count: Positive = 1
+    epochs: Positive = 20
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Config:
     """One condensation.
 
@@ -231,6 +269,8 @@ class Config:
     networks: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
+    labels: LabelConfig = LabelConfig()
+    teachers: TeacherConfig = TeacherConfig()
 
     def __post_init__(self) -> None:
         if self.ipc is not None and self.bytes is not None:
@@ -259,6 +299,11 @@ class Config:
                 "losses leaves nothing to minimise (cross_entropy counts for trained networks "
                 "alone): give a discrepancy, intra or inter a weight"
             )
+        if self.store.soft_labels and self.labels.teachers == "pool" and not self.networks.trained:
+            raise ValueError(
+                "labels.teachers is pool and networks.trained is 0, so nothing gives soft labels: "
+                "set labels.teachers=teachers, or networks.trained to 1 or more"
+            )
         if self.ipc is None and self.bytes is None:
             object.__setattr__(self, "ipc", 10)
 
@@ -271,8 +316,11 @@ class EvaluateConfig:
         run: run directory or condensed file.
         data: path or name of the data set whose validation split is the test.
         models: architectures of the students.
+        protocol: how students are trained, see `gencond_fast.evaluation.protocol`: `dc` as in the
+            literature, `modern` (AdamW, cosine, CutMix, averaged weights), `soft` (as `modern`, on
+            the soft labels that are stored).
         seeds: students of each kind.
-        epochs: passes over the training set; 1000 in the published protocol.
+        epochs: passes over the training set; 1000 in the published `dc`.
         controls: other training sets beside the condensed one; `random` is as many real
             images a class as the budget is in IPC, `jpeg` as many as fit into the bytes of the
             file as JPEG (see `gencond_fast.evaluation.jpegs`), `full` all real training images,
@@ -286,6 +334,7 @@ class EvaluateConfig:
     run: str
     data: str
     models: tuple[str, ...] = ("convnet3",)
+    protocol: Literal["dc", "modern", "soft"] = "dc"
     seeds: Positive = 3
     epochs: Positive = 1000
     controls: tuple[Literal["random", "jpeg", "full"], ...] = ()

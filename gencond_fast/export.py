@@ -26,7 +26,8 @@ def export(
     """Decodes stored samples and writes them; returns the file or folder written.
 
     `imagefolder` makes OUT/CLASS/00000.png, `npz` OUT/samples.npz (images uint8 NHWC, labels
-    int64, classes), `grid` OUT/samples.png (at most 20 classes and 12 samples of each).
+    int64, classes; soft_labels float32 [n, C] if the file has them), `grid` OUT/samples.png (at
+    most 20 classes and 12 samples of each).
 
     Args:
         run: run directory or condensed file.
@@ -64,26 +65,32 @@ def export(
 
 def _decoded(artifact: Artifact, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of images uint8 [B, S, S, channels] and labels int64 [B], class after class."""
+    with torch.no_grad():
+        for part in _chosen(artifact, count).split(_BATCH):
+            yield to_uint8(artifact.store(part)), artifact.store.labels(part).numpy()
+
+
+def _chosen(artifact: Artifact, count: int) -> torch.Tensor:
+    """The first `count` samples of each class: int64 [C * count]."""
     spec = artifact.metadata.store
-    index = (
+    return (
         torch.arange(spec.num_classes)[:, None] * spec.per_class + torch.arange(count)
     ).flatten()
-    with torch.no_grad():
-        for part in index.split(_BATCH):
-            yield to_uint8(artifact.store(part)), artifact.store.labels(part).numpy()
 
 
 def _write_npz(artifact: Artifact, path: Path, count: int) -> None:
     images, labels = zip(*_decoded(artifact, count), strict=True)
+    arrays = {
+        "images": np.concatenate(images),
+        "labels": np.concatenate(labels),
+        "classes": np.array(artifact.metadata.class_names),
+    }
+    if artifact.metadata.store.soft_labels:
+        arrays["soft_labels"] = artifact.store.targets(_chosen(artifact, count)).numpy()
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                images=np.concatenate(images),
-                labels=np.concatenate(labels),
-                classes=np.array(artifact.metadata.class_names),
-            )
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     write_atomic(path, write)
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import pickle
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from gencond_fast.files import write_atomic
+from gencond_fast.condensation.state import load_state, save_state
 
 CHECKPOINTS = "checkpoint"  # the folder in a run directory
 _KEPT = 2
-_DIGEST = 32  # bytes of SHA-256 at the end: damage that unpickling would not notice
 _NAME = re.compile(r"step-(\d+)\.pt")
 
 
@@ -49,11 +44,7 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
         OSError: the directory cannot be written or the disk is full; older ones stay.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"step-{checkpoint.step:08d}.pt"
-    content = io.BytesIO()  # to a path torch.save would not raise OSError when the disk is full
-    torch.save(vars(checkpoint), content)
-    content.write(hashlib.sha256(content.getbuffer()).digest())
-    write_atomic(path, lambda temporary: temporary.write_bytes(content.getbuffer()))
+    save_state(directory / f"step-{checkpoint.step:08d}.pt", vars(checkpoint))
     for old in _newest_first(directory)[_KEPT:]:
         old.unlink()
 
@@ -61,23 +52,11 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(directory: Path) -> Checkpoint | None:
     """The newest checkpoint that can be read as it was written, None where there is none."""
     for path in _newest_first(directory):
-        content = _intact(path)
-        if content is None:
-            continue
-        try:
-            return Checkpoint(**torch.load(content, map_location="cpu", weights_only=True))
-        except (RuntimeError, TypeError, pickle.UnpicklingError):  # of another version
-            continue
+        values = load_state(path)
+        if values is not None:
+            with suppress(TypeError):  # of another version
+                return Checkpoint(**values)
     return None
-
-
-def _intact(path: Path) -> io.BytesIO | None:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    body, digest = content[:-_DIGEST], content[-_DIGEST:]
-    return io.BytesIO(body) if hashlib.sha256(body).digest() == digest else None
 
 
 def _newest_first(directory: Path) -> list[Path]:

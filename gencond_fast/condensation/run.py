@@ -13,9 +13,10 @@ from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import build_bank, keep_images
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint
 from gencond_fast.condensation.choices import check_choices
+from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
-from gencond_fast.condensation.networks import build_networks
+from gencond_fast.condensation.networks import FeatureNetworks, build_networks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import (
     Task,
@@ -24,6 +25,7 @@ from gencond_fast.condensation.task import (
     open_task,
     set_up,
 )
+from gencond_fast.condensation.teachers import check_teachers, choose_teachers
 from gencond_fast.condensation.warm_start import WarmStart, choose_targets
 from gencond_fast.config import Config
 from gencond_fast.data.normalise import Normalisation
@@ -59,6 +61,7 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     image_size = choose_image_size(config, source)
     # everything that can be refused is refused before anything is written
     check_choices(config, source, image_size)
+    check_teachers(config, source, image_size)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     sized_metadata(config, source, image_size, blank)
     directory = run_directory.find(config)
@@ -98,7 +101,10 @@ def _run(task: Task, directory: Path) -> None:
         sample = task.sample
         images = choose_targets(sample.images, sample.labels, metadata.store.per_class)
         store.adopt(images.to(task.runtime.device))
-    Loop(task, store, _stages(task, store), directory, saved).run()
+    networks = build_networks(task)
+    Loop(task, store, _stages(task, store, networks), directory, saved).run()
+    if metadata.store.soft_labels:
+        store = with_soft_labels(task, store, metadata.store, choose_teachers(task, networks))
     names = source.titles
     save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
     save_png(sample_grid(store, names), directory / "samples.png")
@@ -154,11 +160,10 @@ def _starts_real(task: Task, store: StoredSet) -> bool:
     return store.adopts and task.config.training.start != "noise"
 
 
-def _stages(task: Task, store: StoredSet) -> list[Stage]:
+def _stages(task: Task, store: StoredSet, networks: FeatureNetworks) -> list[Stage]:
     options = task.config.training
     fitted = 0.0 if _starts_real(task, store) else options.warm_start
     warm_steps = round(options.steps * fitted)
-    networks = build_networks(task)
     return [
         WarmStart(task, store, warm_steps),
         Match(task, store, networks, build_bank(task, networks), options.steps - warm_steps),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 
 from torch import Tensor
+
+from gencond_fast.schedule import warm_cosine
 
 _RAMP = 0.05  # of a stage, over which the learning rate rises
 
@@ -36,7 +37,4 @@ class Stage(ABC):
 
     def rate_at(self, step: int) -> float:
         """A short linear rise, then half a cosine down to zero."""
-        ramp = max(1, round(_RAMP * self.steps))
-        if step < ramp:
-            return self.rate * (step + 1) / ramp
-        return 0.5 * self.rate * (1 + math.cos(math.pi * (step - ramp) / (self.steps - ramp)))
+        return warm_cosine(self.rate, step, self.steps, _RAMP)

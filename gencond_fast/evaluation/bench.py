@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gencond_fast.artifact import Artifact
@@ -20,7 +21,7 @@ from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source
 from gencond_fast.data.waiting import Waiting
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.epochs import Epoch, held, streamed
+from gencond_fast.evaluation.epochs import Epochs, held, streamed
 from gencond_fast.evaluation.jpegs import fit_jpegs
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.evaluation.result import Row
@@ -47,7 +48,7 @@ class TrainingSet:
 
     name: str
     images_per_class: int
-    draw: Callable[[int], Epoch]
+    draw: Callable[[int], Epochs]
 
 
 class Bench:
@@ -73,7 +74,10 @@ class Bench:
         self._source = source
         self._runtime = runtime
         self._protocol = protocol
-        self._index, self._labels = _chosen_samples(artifact, source.class_names, runtime.device)
+        self._index, labels = _chosen_samples(artifact, source.class_names, runtime.device)
+        self._targets = labels
+        if protocol.soft:
+            self._targets = _soft_targets(artifact, source.class_names, self._index, labels)
         self._normalisation = Normalisation(artifact.metadata.mean, artifact.metadata.std)
         self.waiting = Waiting()
         for model in config.models:
@@ -104,11 +108,11 @@ class Bench:
         start = time.perf_counter()
         accuracies = []
         for seed in range(self._config.seeds):
-            epoch_of = training_set.draw(seed)
+            data = training_set.draw(seed)
             student = self._runtime.place(self._student(model, derive_seed(seed, "student", model)))
-            train_student(
+            steps = train_student(
                 student,
-                epoch_of,
+                data,
                 protocol=self._protocol,
                 epochs=self._config.epochs,
                 seed=derive_seed(seed, "training", model),
@@ -127,19 +131,19 @@ class Bench:
             )
         seconds = time.perf_counter() - start
         size = training_set.images_per_class
-        return Row(training_set.name, model, size, tuple(accuracies), seconds)
+        return Row(training_set.name, model, size, tuple(accuracies), seconds, steps)
 
     def condensed(self) -> TrainingSet:
         """The file's own images: always the same, or fresh ones every epoch."""
-        index, labels = self._index, self._labels
+        index, targets = self._index, self._targets
 
-        def draw(seed: int) -> Epoch:
+        def draw(seed: int) -> Epochs:
             if self._config.split == "stream":
                 return self._held(
-                    labels, lambda epoch: self._decode(index, named_rng(seed, "fresh", epoch))
+                    targets, lambda epoch: self._decode(index, named_rng(seed, "fresh", epoch))
                 )
             stored = self._decode(index, None)
-            return self._held(labels, lambda epoch: stored)
+            return self._held(targets, lambda epoch: stored)
 
         return TrainingSet(self._config.split, self._spec.per_class, draw)
 
@@ -152,7 +156,7 @@ class Bench:
     def random(self) -> TrainingSet:
         """As many random real images as the budget is in IPC; other ones for every seed."""
 
-        def draw(seed: int) -> Epoch:
+        def draw(seed: int) -> Epochs:
             sample = draw_sample(self._source, **self._control(seed))
             images = self._normalisation(sample.images.to(self._runtime.device))
             return self._held(sample.labels, lambda epoch: images)
@@ -186,7 +190,7 @@ class Bench:
                 "out --control jpeg"
             )
 
-        def draw(seed: int) -> Epoch:
+        def draw(seed: int) -> Epochs:
             kept = fitting[seed].first(per_class)
             images = self._normalisation(kept.images().to(self._runtime.device))
             return self._held(kept.labels, lambda epoch: images)
@@ -210,7 +214,7 @@ class Bench:
         def tell(done: int) -> None:
             progress.advance(0, {"images": done} if done else {})
 
-        def draw(seed: int) -> Epoch:
+        def draw(seed: int) -> Epochs:
             return streamed(
                 self._source,
                 self._spec.image_size,
@@ -224,8 +228,8 @@ class Bench:
 
         return TrainingSet("full", round(len(train) / len(self._source.class_names)), draw)
 
-    def _held(self, labels: Tensor, images_of: Callable[[int], Tensor]) -> Epoch:
-        return held(images_of, labels.to(self._runtime.device), self._protocol)
+    def _held(self, targets: Tensor, images_of: Callable[[int], Tensor]) -> Epochs:
+        return held(images_of, targets.to(self._runtime.device), self._protocol)
 
     @torch.no_grad()
     def _decode(self, index: Tensor, rng: torch.Generator | None) -> Tensor:
@@ -249,3 +253,19 @@ def _chosen_samples(
     index = torch.arange(artifact.metadata.store.samples, device=device)
     labels = new.to(device)[artifact.store.labels(index)]
     return index[labels >= 0], labels[labels >= 0]
+
+
+def _soft_targets(
+    artifact: Artifact, class_names: tuple[str, ...], index: Tensor, labels: Tensor
+) -> Tensor:
+    """The stored probabilities float32 [n, C'] of samples, shared among the classes asked for.
+
+    A sample without any probability of these keeps its hard label.
+    """
+    names = artifact.metadata.class_names
+    place = {name: column for column, name in enumerate(names)}
+    columns = torch.tensor([place[name] for name in class_names], device=index.device)
+    parts = [artifact.store.targets(part)[:, columns] for part in index.split(_DECODE_BATCH)]
+    kept = torch.cat(parts)
+    total = kept.sum(1, keepdim=True)
+    return torch.where(total > 0, kept / total, F.one_hot(labels, len(columns)).float())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,28 +15,40 @@ from gencond_fast.data.training import training_batches
 from gencond_fast.data.waiting import Waiting
 from gencond_fast.evaluation.protocol import Protocol
 
-Epoch = Callable[[int, torch.Generator], Iterator[tuple[Tensor, Tensor]]]
-"""Gives an epoch, by its number and with the generator of its augmentation, as batches: normalised
-images [B, channels, S, S] and their labels int64 [B], both on the device of the student.
-"""
+Batches = Iterator[tuple[Tensor, Tensor]]
 
 
-def held(images_of: Callable[[int], Tensor], labels: Tensor, protocol: Protocol) -> Epoch:
+@dataclass(frozen=True, eq=False)
+class Epochs:
+    """Passes over a training set.
+
+    Attributes:
+        steps: batches of an epoch, at most.
+        batches: gives an epoch, by its number and with the generator of its augmentation, as
+            batches: normalised images [B, channels, S, S] and their targets, labels int64 [B] or
+            probabilities float32 [B, C], all on the device of the student.
+    """
+
+    steps: int
+    batches: Callable[[int, torch.Generator], Batches]
+
+
+def held(images_of: Callable[[int], Tensor], targets: Tensor, protocol: Protocol) -> Epochs:
     """Shuffles images that are there all at once.
 
     Args:
         images_of: the normalised images [n, channels, S, S] of an epoch.
-        labels: int64 [n], on the same device.
+        targets: int64 [n] or float32 [n, C], on the same device.
         protocol: its batch size.
     """
 
-    def epoch(number: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(number: int, rng: torch.Generator) -> Batches:
         images = images_of(number)
-        order = torch.randperm(len(labels), generator=rng).to(labels.device)
+        order = torch.randperm(len(targets), generator=rng).to(targets.device)
         for index in order.split(protocol.batch_size):
-            yield images[index], labels[index]
+            yield images[index], targets[index]
 
-    return epoch
+    return Epochs(math.ceil(len(targets) / protocol.batch_size), epoch)
 
 
 def streamed(
@@ -47,7 +61,7 @@ def streamed(
     device: torch.device,
     tell: Callable[[int], None],
     waiting: Waiting,
-) -> Epoch:
+) -> Epochs:
     """Shuffles the whole training split, of which a few batches are held at any time.
 
     Args:
@@ -62,7 +76,7 @@ def streamed(
         waiting: measures the time until images come.
     """
 
-    def epoch(number: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(number: int, rng: torch.Generator) -> Batches:
         batches = training_batches(
             source.train,
             channels=source.channels,
@@ -76,4 +90,4 @@ def streamed(
             tell(batch.done)
         tell(0)
 
-    return epoch
+    return Epochs(math.ceil(len(source.train) / protocol.batch_size), epoch)

@@ -1,29 +1,58 @@
-"""The evaluation protocol of the condensation literature, in one place."""
+"""How students are trained: every protocol, all its numbers in one place."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a student is trained (DC 2006.05929 and DSA 2102.08259, evaluation).
+    """How a student is trained; the defaults are those of DC 2006.05929 and DSA 2102.08259.
 
     Attributes:
         name: as it is printed.
         batch_size: images in a step.
-        rate: learning rate of SGD, divided by ten after half of the epochs.
+        optimizer: `sgd` or `adamw`.
+        rate: peak learning rate.
         momentum: of SGD.
-        weight_decay: of SGD.
+        weight_decay: of the optimiser; AdamW's is decoupled.
+        schedule: `step` divides the rate by ten after half of the epochs; `cosine` lets it rise
+            linearly over `warm_up`, then fall along half a cosine to zero, step by step.
+        warm_up: share of all steps, of `cosine`.
         augmentation: DSA operations, one a batch, parameters for each image.
+        cutmix: probability that a batch is mixed, one box for all its images (1905.04899).
+        average: decay of the moving average of the weights that is tested; None tests the weights
+            themselves. After t steps it is min(average, (1 + t) / (10 + t)).
+        soft: whether condensed images are learned by the labels stored with them, as probabilities
+            (KL divergence); controls have hard labels.
     """
 
     name: str = "dc"
     batch_size: int = 256
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    schedule: Literal["step", "cosine"] = "step"
+    warm_up: float = 0.0
     augmentation: tuple[str, ...] = ("color", "crop", "cutout", "flip", "scale", "rotate")
+    cutmix: float = 0.0
+    average: float | None = None
+    soft: bool = False
 
 
 DC = Protocol()
+MODERN = Protocol(
+    name="modern",
+    optimizer="adamw",
+    rate=1e-3,
+    momentum=0.0,
+    weight_decay=0.05,
+    schedule="cosine",
+    warm_up=0.05,
+    cutmix=0.5,
+    average=0.99,
+)
+SOFT = replace(MODERN, name="soft", soft=True)
+PROTOCOLS = {protocol.name: protocol for protocol in (DC, MODERN, SOFT)}

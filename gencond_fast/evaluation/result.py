@@ -17,6 +17,7 @@ class Row:
         images_per_class: of the training set; of `full` the mean, undecodable images included.
         accuracies: on the test images after the last epoch, one a seed, as fractions.
         seconds: wall time of all seeds together.
+        steps: optimiser steps of one student.
     """
 
     training_set: str
@@ -24,6 +25,7 @@ class Row:
     images_per_class: int
     accuracies: tuple[float, ...]
     seconds: float
+    steps: int
 
     @property
     def mean(self) -> float:
@@ -42,7 +44,7 @@ class EvaluationResult:
 
     Attributes:
         rows: one for each training set and architecture.
-        protocol: all its numbers.
+        protocol: all its numbers (`gencond_fast.evaluation.protocol`).
         epochs: passes over the training set (the published protocol has 1000).
         bytes: of the condensed file.
         ipc: what the bytes are worth in float32 images a class.

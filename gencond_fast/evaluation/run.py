@@ -15,7 +15,7 @@ from gencond_fast.data.source import Source, open_source
 from gencond_fast.environment import describe
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.bench import Bench
-from gencond_fast.evaluation.protocol import DC
+from gencond_fast.evaluation.protocol import PROTOCOLS
 from gencond_fast.evaluation.result import EvaluationResult
 from gencond_fast.options import parse
 from gencond_fast.progress import Reporter
@@ -35,6 +35,9 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     """
     reporter = reporter or Reporter()
     artifact = load(config.run)
+    protocol = PROTOCOLS[config.protocol]
+    if protocol.soft:
+        artifact.require_soft_labels(config.run)
     split = _split_of(artifact)
     source = _open_test(config, artifact, split, reporter)
     # the choice of classes is part of the fingerprint
@@ -46,7 +49,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         )
     spec = artifact.metadata.store
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
-    bench = Bench(config, artifact, source, runtime, DC)
+    bench = Bench(config, artifact, source, runtime, protocol)
     bench.keep_images(reporter.message)
     total = (1 + len(config.controls)) * len(config.models) * config.seeds * config.epochs
     with reporter.task("students", total) as progress:
@@ -58,7 +61,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     ipc = bytes_to_ipc(artifact.size, *shape)
     return EvaluationResult(
         rows=rows,
-        protocol=asdict(DC),
+        protocol=asdict(protocol),
         epochs=config.epochs,
         bytes=artifact.size,
         ipc=ipc,

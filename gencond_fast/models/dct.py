@@ -159,7 +159,7 @@ class FrequencySet(StoredSet):
         """Steps are large where pixels and codes lie in [0, 1]: levels learn faster than both."""
         return [{"params": [self.codes], "scale": 30.0, "betas": (0.9, 0.99)}]
 
-    def to_storage(self) -> dict[str, Tensor]:
+    def images_to_storage(self) -> dict[str, Tensor]:
         """`stream` uint8, its `odds` uint8 [2, K], `zone` int32, and `colours` float32."""
         spec = self.spec
         if self.codes.is_meta:
@@ -178,8 +178,8 @@ class FrequencySet(StoredSet):
             "colours": colours,
         }
 
-    def load_storage(self, tensors: dict[str, Tensor]) -> None:
-        """See `StoredSet.load_storage`."""
+    def load_images(self, tensors: dict[str, Tensor]) -> None:
+        """See `StoredSet.load_images`."""
         spec, channels = self.spec, self.spec.channels
         zone = tensors["zone"]
         if int(zone.min()) < 0 or int(zone.sum()) != spec.coefficients:

@@ -105,15 +105,15 @@ class CodeGenerator(StoredSet):
             {"params": [self.codes], "scale": 10.0},
         ]
 
-    def to_storage(self) -> dict[str, Tensor]:
+    def images_to_storage(self) -> dict[str, Tensor]:
         """`codes` int8 [n, k, s, s] and `decoder` float16, all its weights in one row."""
         return {
             "codes": to_int8(self.codes),
             "decoder": parameters_to_vector(self.decoder.parameters()).detach().half(),
         }
 
-    def load_storage(self, tensors: dict[str, Tensor]) -> None:
-        """See `StoredSet.load_storage`."""
+    def load_images(self, tensors: dict[str, Tensor]) -> None:
+        """See `StoredSet.load_images`."""
         with torch.no_grad():
             self.codes.copy_(tensors["codes"].float() / 127.0)
             vector_to_parameters(tensors["decoder"].float(), self.decoder.parameters())

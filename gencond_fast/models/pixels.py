@@ -56,11 +56,11 @@ class PixelSet(StoredSet):
         """Pixels learn ten times as fast as decoder weights, like codes."""
         return [{"params": [self.images], "scale": 10.0}]
 
-    def to_storage(self) -> dict[str, Tensor]:
+    def images_to_storage(self) -> dict[str, Tensor]:
         """`images` uint8 [n, channels, s, s]."""
         return {"images": (self.images.detach().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)}
 
-    def load_storage(self, tensors: dict[str, Tensor]) -> None:
-        """See `StoredSet.load_storage`."""
+    def load_images(self, tensors: dict[str, Tensor]) -> None:
+        """See `StoredSet.load_images`."""
         with torch.no_grad():
             self.images.copy_(tensors["images"].float() / 255.0)

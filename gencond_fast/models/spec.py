@@ -30,6 +30,7 @@ class StoreSpec:
         code_size: side of one code (generator), or of one stored image (pixels).
         coefficients: frequencies kept of each sample, K (dct).
         stream_bytes: of the coded frequencies of all samples, in words of four (dct).
+        soft_labels: class probabilities kept for each sample, at most C; 0 where labels are hard.
     """
 
     format: Literal["dct", "generator", "pixels"]
@@ -42,10 +43,13 @@ class StoreSpec:
     code_size: Small
     coefficients: Annotated[int, Field(ge=0, le=3 * 2**20)] = 0
     stream_bytes: Annotated[int, Field(ge=0, le=2**40)] = 0
+    soft_labels: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
     def __post_init__(self) -> None:
         if self.code_size > self.image_size:
             raise ValueError("code_size is larger than image_size")
+        if self.soft_labels > self.num_classes:
+            raise ValueError("soft_labels is larger than num_classes")
         if self.format == "dct":
             self._check_frequencies()
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gencond_fast.models.soft_labels import SoftLabels
 from gencond_fast.models.spec import StoreSpec
 
 
@@ -25,10 +26,15 @@ class StoredSet(nn.Module, ABC):
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.soft_labels = SoftLabels(spec)
 
     def labels(self, index: Tensor) -> Tensor:
         """Classes [B] int64 of the samples `index` [B] int64."""
         return index // self.spec.per_class
+
+    def targets(self, index: Tensor) -> Tensor:
+        """Class probabilities [B, C] float32 of the samples `index` [B]; one-hot where hard."""
+        return self.soft_labels(index)
 
     @abstractmethod
     def forward(self, index: Tensor) -> Tensor:
@@ -77,12 +83,21 @@ class StoredSet(nn.Module, ABC):
         """Optimiser groups, each with `scale`: how much faster than the stage it learns."""
 
     @abstractmethod
-    def to_storage(self) -> dict[str, Tensor]:
-        """The tensors of the file, in their stored types."""
+    def images_to_storage(self) -> dict[str, Tensor]:
+        """The tensors of the file that the images are decoded from, in their stored types."""
 
     @abstractmethod
+    def load_images(self, tensors: dict[str, Tensor]) -> None:
+        """Takes over those tensors, whose shapes and types are already checked."""
+
+    def to_storage(self) -> dict[str, Tensor]:
+        """All tensors of the file, in their stored types."""
+        return self.images_to_storage() | self.soft_labels.to_storage()
+
     def load_storage(self, tensors: dict[str, Tensor]) -> None:
-        """Takes over the tensors of a file, whose shapes and types are already checked."""
+        """Takes over the tensors of a file, which are already checked."""
+        self.load_images(tensors)
+        self.soft_labels.load_storage(tensors)
 
 
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:

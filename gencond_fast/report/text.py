@@ -24,6 +24,7 @@ def print_artifact(artifact: Artifact, path: Path) -> None:
     print(
         f"  {spec.num_classes} classes x {spec.per_class} samples of "
         f"{spec.channels}x{spec.image_size}x{spec.image_size}"
+        + (f", {spec.soft_labels} class probabilities each" if spec.soft_labels else "")
     )
     print(
         f"  {bits_per_class(size, spec.num_classes):,.0f} bits per class = "
@@ -54,8 +55,18 @@ def print_result(result: EvaluationResult) -> None:
     Console().print(table)
     tested = "test" if result.held_out is None else "held-out training"
     print(
-        f"protocol {result.protocol['name']}, {result.epochs} epochs, last epoch, "
+        f"{result.epochs} epochs, last epoch, "
         f"{result.test_images:,} {tested} images; file {result.bytes:,} bytes = "
         f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
         f"{result.ipc_uint8:.3g} uint8"
     )
+    steps = {row.training_set: f"{row.steps:,} on {row.training_set}" for row in result.rows}
+    print(f"optimiser steps of a student: {', '.join(steps.values())}")
+    print(f"protocol {_numbers(result.protocol)}")
+
+
+def _numbers(protocol: Mapping[str, Any]) -> str:
+    """`dc: batch_size 256, optimizer sgd, ...`."""
+    numbers = {name: value for name, value in protocol.items() if name != "name"}
+    shown = (f"{k} {'+'.join(v) if isinstance(v, tuple) else v}" for k, v in numbers.items())
+    return f"{protocol['name']}: {', '.join(shown)}"

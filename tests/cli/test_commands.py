@@ -16,7 +16,7 @@ from PIL import Image
 
 import gencond_fast as gf
 
-COMMANDS = ("condense", "evaluate", "sample", "info")
+COMMANDS = ("condense", "evaluate", "relabel", "sample", "info", "teachers")
 SHORT = (*TINY, "--steps", "6")
 
 

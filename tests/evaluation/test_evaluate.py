@@ -28,6 +28,7 @@ from gencond_fast.evaluation.epochs import held, streamed
 from gencond_fast.evaluation.protocol import DC
 from gencond_fast.evaluation.train import accuracy
 from gencond_fast.models.registry import build_classifier
+from gencond_fast.models.stores import build_store
 from gencond_fast.options import parse
 from gencond_fast.progress import Reporter
 from gencond_fast.runtime import choose_runtime
@@ -117,16 +118,17 @@ def test_streamed_epochs_are_all_images_in_new_orders():
     normalisation = Normalisation((0.25,), (0.5,))
     waiting = Waiting()
     device = torch.device("cpu")
-    epoch_of = streamed(
+    data = streamed(
         source, 8, normalisation, DC, seed=1, device=device, tell=told.append, waiting=waiting
     )
     epochs = []
     for number in range(2):
         before = torch.get_rng_state()
-        batches = list(epoch_of(number, torch.Generator()))
+        batches = list(data.batches(number, torch.Generator()))
         assert torch.equal(torch.get_rng_state(), before)
         assert [len(labels) for _, labels in batches] == [256] * 5 + [158]
         epochs.append([torch.cat(each) for each in zip(*batches, strict=True)])
+    assert data.steps == 6
     assert told == [256, 512, 768, 1024, 1280, 1438, 0] * 2
     assert waiting.passed > 0
     (images, labels), (others, _) = epochs
@@ -165,6 +167,48 @@ def test_the_stored_set_stays_and_the_stream_moves(tiny_run, monkeypatch):
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first[0], second[0])
     assert first[0].shape == wanted.shape
+
+
+@pytest.mark.parametrize("split", ["stored", "stream"])
+def test_the_soft_protocol_teaches_what_is_stored_and_controls_hard_labels(
+    tiny_run, tmp_path, monkeypatch, split
+):
+    """The probabilities of the classes asked for are shared among these alone."""
+    old = load(tiny_run)
+    spec = replace(old.metadata.store, soft_labels=4)
+    store = build_store(spec)
+    store.load_images(old.store.images_to_storage())
+    rows = torch.rand(spec.samples, 10, generator=torch.Generator().manual_seed(0)) ** 8
+    rows[0] = torch.eye(10)[9]  # has none of the classes below
+    store.soft_labels.keep(torch.arange(spec.samples), rows / rows.sum(1, keepdim=True))
+    file = tmp_path / "soft"
+    save(file, store, replace(old.metadata, store=spec))
+    seen = []
+
+    def noted(student, data, *, protocol, **options):
+        assert protocol.soft
+        seen.append(next(iter(data.batches(0, torch.Generator().manual_seed(0))))[1])
+
+    monkeypatch.setattr(bench_module, "train_student", noted)
+    options = {"protocol": "soft", "split": split, "controls": ["random"], "seeds": 1}
+    judge(file, **options)
+    judge(file, **options, classes=["5", "0", "2"])
+    order = torch.randperm(spec.samples, generator=torch.Generator().manual_seed(0))[:256]
+    torch.testing.assert_close(seen[0], store.targets(order))
+    some = torch.cat([torch.arange(spec.per_class) + c * spec.per_class for c in (0, 2, 5)])
+    order = torch.randperm(len(some), generator=torch.Generator().manual_seed(0))[:256]
+    kept = store.targets(some[order])[:, [0, 2, 5]]
+    want = kept / kept.sum(1, keepdim=True)
+    without = kept.sum(1) == 0  # keep their own class
+    assert without[order == 0].all()
+    want[without] = torch.eye(3)[order[without] // spec.per_class]
+    torch.testing.assert_close(seen[2], want)
+    assert seen[1].dtype == seen[3].dtype == torch.int64
+
+
+def test_a_file_of_hard_labels_has_nothing_for_the_soft_protocol(tiny_run):
+    with pytest.raises(InputError, match="holds hard labels alone: add soft ones with"):
+        judge(tiny_run, protocol="soft")
 
 
 def test_rows_are_named_after_their_set_and_architecture(tiny_run):
@@ -316,6 +360,9 @@ def test_the_result_says_what_the_file_weighs(tiny_run, judged, tmp_path):
     assert plain["epochs"] == 3
     assert plain["protocol"]["name"] == "dc"
     assert plain["protocol"]["batch_size"] == 256
+    # 81 or so stored and 3 random images of ten classes, in batches of 256, three times
+    per_class = [row["images_per_class"] for row in plain["rows"]]
+    assert [row["steps"] for row in plain["rows"]] == [3 * -(-10 * n // 256) for n in per_class]
     assert plain["environment"]["versions"]["torch"] == torch.__version__
     for row in plain["rows"]:
         assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))

@@ -195,7 +195,7 @@ def test_accuracy_on_the_validation_split(tmp_path):
 
 
 def row_of(*accuracies: float) -> Row:
-    return Row("stored", "convnet3", 10, accuracies, 1.5)
+    return Row("stored", "convnet3", 10, accuracies, 1.5, 12)
 
 
 def test_mean_and_deviation_over_seeds():
@@ -208,7 +208,7 @@ def test_mean_and_deviation_over_seeds():
 
 def test_results_as_json():
     made = EvaluationResult(
-        rows=(row_of(0.5, 0.75), Row("random", "resnet18", 1, (0.25,), 2.0)),
+        rows=(row_of(0.5, 0.75), Row("random", "resnet18", 1, (0.25,), 2.0, 3)),
         protocol={"augmentation": ("flip",), "rate": 0.01},
         epochs=5,
         bytes=1234,
