@@ -155,11 +155,15 @@ def _size_frequencies(
         code_size=image_size,
         coefficients=1,
         stream_bytes=4 * num_classes,
+        soft_labels=min(options.soft_labels, num_classes),
     )
     room = budget - weigh(empty)
-    per_class = options.per_class or min(int(room / (num_classes * usual)), real, _MOST_SAMPLES)
+    labels = (weigh(replace(empty, per_class=201)) - weigh(empty)) / 200  # of a sample a class
+    fitting = int(room / (num_classes * usual + labels))
+    per_class = options.per_class or min(fitting, real, _MOST_SAMPLES)
     samples = num_classes * max(per_class, 1)
-    wanted = options.coefficients or round(_COEFFICIENTS * max(room, 0) / samples)
+    left = max(room - labels * samples / num_classes, 0.0)
+    wanted = options.coefficients or round(_COEFFICIENTS * left / samples)
     kept = max(1, min(wanted, values))
     least = 4 * math.ceil(samples * kept / (4 * MOST_LEVELS))
     spec = replace(empty, per_class=samples // num_classes, coefficients=kept, stream_bytes=least)
