@@ -21,6 +21,7 @@ _CODE_CHANNELS = (4, 3, 5, 2, 6, 1, 7, 8)  # in the order in which they are trie
 _SAMPLE_BYTES = 0.114  # of a coded sample, times its pixels in all channels to the power below
 _SAMPLE_POWER = 0.75
 _COEFFICIENTS = 11  # kept for each byte of a sample; three in four of them turn out zero
+_LONGER_NUMBERS = 64  # bytes that they take in the header at most
 _MOST_SAMPLES = 1_000_000  # of a class, the bound of StoreSpec
 
 
@@ -152,7 +153,6 @@ def _size_frequencies(
             f"option 'store.coefficients' is {options.coefficients}, more than the {values} of an "
             f"image of {channels} x {image_size} x {image_size}: make it smaller"
         )
-    usual = options.sample_bytes or _SAMPLE_BYTES * values**_SAMPLE_POWER
     empty = StoreSpec(
         format="dct",
         num_classes=num_classes,
@@ -166,30 +166,42 @@ def _size_frequencies(
         stream_bytes=4 * num_classes,
         soft_labels=min(options.soft_labels, num_classes),
     )
-    room = max(budget - weigh(empty), 0)
     labels = (weigh(replace(empty, per_class=201)) - weigh(empty)) / 200  # of a sample a class
-    fitting = int(room / (num_classes * usual + labels))
-    per_class = options.per_class or max(1, min(fitting, real, _MOST_SAMPLES))
-    samples = num_classes * per_class
-    left = max(room - labels * per_class, 0.0)
-    # each byte of the samples brings coefficients, and each coefficient takes two bytes itself
-    wanted = round(_COEFFICIENTS * left / (samples + 2 * _COEFFICIENTS))
-    kept = options.coefficients or min(max(wanted, 1), values)
-
-    def least(kept: int) -> StoreSpec:
-        words = max(num_classes, math.ceil(samples * kept / (4 * MOST_LEVELS)))
-        return replace(empty, per_class=per_class, coefficients=kept, stream_bytes=4 * words)
-
-    spec = least(kept)
+    room = max(budget - weigh(empty) - _LONGER_NUMBERS, 0)
+    spec = _share_out(room, options, empty, labels, real)
     if weigh(spec) > budget and not options.coefficients:
-        spec = least(1)
+        spec = _with_least_stream(empty, spec.per_class, 1)
     if weigh(spec) > budget:
-        raise _too_small(budget, per_class, num_classes, weigh(spec))
-    most = max(spec.stream_bytes, math.ceil(samples * kept / 4) * 4)
+        raise _too_small(budget, spec.per_class, num_classes, weigh(spec))
+    most = max(spec.stream_bytes, 4 * math.ceil(spec.samples * spec.coefficients / 4))
     stream = min(spec.stream_bytes + (budget - weigh(spec)) // 4 * 4, most)
     while weigh(filled := replace(spec, stream_bytes=stream)) > budget:
         stream -= 4  # a longer number takes room itself
     return filled
+
+
+def _share_out(
+    room: int, options: StoreConfig, empty: StoreSpec, labels: float, real: int
+) -> StoreSpec:
+    """Samples and coefficients for so many bytes beyond the empty ones, with the least stream."""
+    values = empty.channels * empty.image_size**2
+    fixed = options.coefficients or 1
+    usual = options.sample_bytes or _SAMPLE_BYTES * values**_SAMPLE_POWER
+    each = empty.num_classes * max(usual, fixed / MOST_LEVELS) + labels
+    fitting = int((room - 2 * (fixed - 1)) / each)
+    per_class = options.per_class or max(1, min(fitting, real, _MOST_SAMPLES))
+    samples = empty.num_classes * per_class
+    left = max(room - labels * per_class, 0.0)
+    # each byte of the samples brings coefficients, and each coefficient takes two bytes itself
+    wanted = round(_COEFFICIENTS * left / (samples + 2 * _COEFFICIENTS))
+    kept = options.coefficients or min(max(wanted, 1), values)
+    return _with_least_stream(empty, per_class, kept)
+
+
+def _with_least_stream(empty: StoreSpec, per_class: int, kept: int) -> StoreSpec:
+    samples = empty.num_classes * per_class
+    words = max(empty.num_classes, math.ceil(samples * kept / (4 * MOST_LEVELS)))
+    return replace(empty, per_class=per_class, coefficients=kept, stream_bytes=4 * words)
 
 
 def _too_small(budget: int, per_class: int, num_classes: int, least: int) -> InputError:

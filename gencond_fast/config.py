@@ -49,6 +49,16 @@ def _without_repetition(names: tuple[Operation, ...]) -> tuple[Operation, ...]:
     return names
 
 
+_OF_FORMATS = {
+    "width": ("generator",),
+    "code_channels": ("generator",),
+    "code_size": ("generator", "pixels"),
+    "sample_bytes": ("dct",),
+    "coefficients": ("dct",),
+    "factor": ("pixels",),
+}
+
+
 @dataclass(frozen=True, config=_STRICT)
 class StoreConfig:
     """What the file holds. Sizes left at None are chosen to fill the budget.
@@ -56,12 +66,13 @@ class StoreConfig:
     Attributes:
         format: `dct` (entropy-coded frequencies), `generator` (codes and decoder) or `pixels`.
         per_class: stored samples of a class.
-        width: most channels inside the decoder.
-        code_channels: channels of one code.
-        code_size: side of one code; with `pixels`, side of one stored image.
+        width: most channels inside the decoder of `generator`.
+        code_channels: channels of one code of `generator`.
+        code_size: side of one code of `generator`; with `pixels`, side of one stored image.
         sample_bytes: of one coded sample of `dct` on average; decides on `per_class` where that is
-            open.
-        coefficients: frequencies of a sample of `dct` that can be other than zero.
+            open. The larger, the fewer and the finer samples there are.
+        coefficients: frequencies of a sample of `dct`, of all channels together, that can be other
+            than zero.
         factor: with `pixels`, the image side over that of a stored one, in place of `code_size`:
             IDC's multi-formation (2205.14959).
         soft_labels: class probabilities kept for each stored sample, all of them at most; 0 keeps
@@ -79,8 +90,9 @@ class StoreConfig:
     soft_labels: Count = 0
 
     def __post_init__(self) -> None:
-        if self.factor is not None and self.format != "pixels":
-            raise ValueError("factor is for format=pixels: leave it out")
+        for name, formats in _OF_FORMATS.items():
+            if getattr(self, name) is not None and self.format not in formats:
+                raise ValueError(f"{name} is for format={' or '.join(formats)}: leave it out")
         if self.factor is not None and self.code_size is not None:
             raise ValueError("give the side of stored images as factor or as code_size, not both")
 

@@ -20,8 +20,11 @@ from gencond_fast.models.stores import build_store
 def spec_of(format: str = "generator", **changes: Any) -> StoreSpec:
     """Three classes of five 12-pixel colour images."""
     code = {"code_channels": 2, "code_size": 3}
-    if format == "pixels":
-        code = {"code_channels": changes.get("channels", 3), "code_size": 12}
+    if format != "generator":
+        side = changes.get("image_size", 12)
+        code = {"code_channels": changes.get("channels", 3), "code_size": side}
+    if format == "dct":
+        code |= {"coefficients": 16, "stream_bytes": 400}
     sizes = {"num_classes": 3, "per_class": 5, "channels": 3, "image_size": 12, "width": 8}
     return StoreSpec(format=format, **(sizes | code | changes))
 

@@ -20,11 +20,17 @@ HEADER = 700  # bytes of a header, of about the usual size
 
 
 def file_bytes(spec: StoreSpec) -> int:
-    """What a file weighs: one byte a code or pixel, two a weight of the decoder."""
+    """What a file weighs: one byte a code or pixel, two a weight of the decoder.
+
+    Of frequencies: the stream, two bytes a column, and of each channel count, offset and axis.
+    """
     samples = spec.num_classes * spec.per_class
     header = HEADER + 15 * spec.num_classes
     if spec.format == "pixels":
         return header + samples * spec.channels * spec.code_size**2
+    if spec.format == "dct":
+        numbers = 1 + 2 * spec.channels + spec.channels**2
+        return header + spec.stream_bytes + 2 * spec.coefficients + 4 + 4 * numbers
     doublings, side = 0, spec.image_size
     while side > spec.code_size:
         doublings, side = doublings + 1, max(spec.code_size, (side + 1) // 2)
@@ -59,14 +65,14 @@ shapes = st.tuples(
     st.sampled_from([1, 3]),
     st.sampled_from([8, 16, 28, 30, 32, 64, 96, 128, 224, 256]),
 )
-formats = st.sampled_from(["generator", "pixels"])
+formats = st.sampled_from(["dct", "generator", "pixels"])
 
 
-@pytest.mark.parametrize("format", ["generator", "pixels"])
+@pytest.mark.parametrize("format", ["dct", "generator", "pixels"])
 @pytest.mark.parametrize("width", [8, 12, 28, 36, 128])
 @pytest.mark.parametrize(("side", "code"), [(8, 2), (28, 4), (224, 28), (32, 32)])
 def test_these_tests_weigh_rightly(format, width, side, code):
-    spec = StoreSpec(format, 7, 5, 3, side, width, 4, code)
+    spec = StoreSpec(format, 7, 5, 3, side, width, 4, code, width, 100 * width)
     stored = storage_layout(spec).values()
     tensors = sum(tensor.numel() * tensor.element_size() for tensor in stored)
     assert file_bytes(spec) == HEADER + 15 * 7 + tensors
@@ -91,7 +97,7 @@ def test_the_least_budget_is_enough(format, shape, ratio):
         sized(need - 1, options, *shape)
 
 
-@pytest.mark.parametrize("format", ["generator", "pixels"])
+@pytest.mark.parametrize("format", ["dct", "generator", "pixels"])
 @pytest.mark.parametrize("ipc", [1, 10, 50])
 @pytest.mark.parametrize(
     "shape", [(10, 3, 32), (10, 1, 28), (10, 1, 16), (100, 3, 32), (200, 3, 64), (1000, 3, 64)]
@@ -117,7 +123,7 @@ def test_fixed_sizes_are_kept(per_class, width, code_channels, code_size, size):
         "code_channels": code_channels,
         "code_size": code_size,
     }
-    options = StoreConfig(**fixed)
+    options = StoreConfig(format="generator", **fixed)
     assume(size >= least(options, 10, 3, 32))
     spec = sized(size, options, 10, 3, 32)
     assert file_bytes(spec) <= size
@@ -125,7 +131,7 @@ def test_fixed_sizes_are_kept(per_class, width, code_channels, code_size, size):
 
 
 def test_only_the_number_of_samples_is_left_open():
-    options = StoreConfig(width=16, code_channels=4, code_size=4)
+    options = StoreConfig(format="generator", width=16, code_channels=4, code_size=4)
     spec = sized(50_000, options, 10, 3, 32)
     more = StoreSpec(**(vars(spec) | {"per_class": spec.per_class + 1}))
     assert file_bytes(spec) <= 50_000 < file_bytes(more)
@@ -139,17 +145,17 @@ def test_pixels_keep_at_least_half_of_the_side():
 
 
 def test_a_budget_beyond_the_most_samples_is_no_crash():
-    options = StoreConfig(width=8, code_channels=1, code_size=1)
+    options = StoreConfig(format="generator", width=8, code_channels=1, code_size=1)
     spec = sized(10**9, options, 1, 1, 8)
     assert spec.per_class == 1_000_000
 
 
 def test_code_larger_than_the_image_is_refused():
     with pytest.raises(InputError, match=r"store.code_size' is 33, larger than the image side 32"):
-        sized(10**6, StoreConfig(code_size=33), 10, 3, 32)
+        sized(10**6, StoreConfig(format="generator", code_size=33), 10, 3, 32)
 
 
-@pytest.mark.parametrize("format", ["generator", "pixels"])
+@pytest.mark.parametrize("format", ["dct", "generator", "pixels"])
 @pytest.mark.parametrize("size", [9_000, 40_000])
 def test_the_written_file_obeys_the_budget(tmp_path, format, size):
     spec = budget.size_store(
