@@ -384,14 +384,14 @@ METHODS: dict[str, dict[str, Any]] = {
         "losses": _ALONE | {"discrepancies": {"cf": 1.0}, "cross_entropy": 1.0},
         "training": _FROM_REAL,
     },
-    # its third step, soft labels from the trained network, has its place here
     "sre2l": {
-        "store": {"format": "pixels"},
+        "store": {"format": "pixels", "soft_labels": 10},
         "networks": {
             **{"model": "convnet3bn", "random": 0, "trained": 1},
             "operations": ("crop", "flip"),
         },
         "losses": _ALONE | {"discrepancies": {"batchnorm": 0.05}, "cross_entropy": 1.0},
+        "labels": {"hard": 0.0},
         "training": {"start": "noise", "warm_start": 0.0, "batch_per_class": 10},
     },
     "dim": {
