@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,12 +101,9 @@ def save(path: str | Path, store: StoredSet, metadata: Metadata) -> int:
         RunError: the set holds numbers that are not finite, which no reader would take.
         OSError: the place cannot be written or the disk is full; nothing is left behind.
     """
+    _refuse_infinite(store.state_dict())  # before they are rounded to whole numbers
     tensors = {name: tensor.cpu().contiguous() for name, tensor in store.to_storage().items()}
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise RunError(
-            "the stored set holds numbers that are not finite: lower training.match_rate or "
-            "training.warm_rate and start in a new directory"
-        )
+    _refuse_infinite(tensors)  # and what float16 does not reach
     header = {_KEY: _encode(metadata, _checksum(metadata, tensors))}
     target = Path(path)
     # save_file would not raise OSError when the disk is full
@@ -189,6 +187,14 @@ def _read_header(content: bytes) -> dict[str, Any]:
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
         raise ValueError("its header is not an object")
     return header
+
+
+def _refuse_infinite(tensors: Mapping[str, Tensor]) -> None:
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise RunError(
+            "the stored set holds numbers that are not finite: lower training.match_rate or "
+            "training.warm_rate and start in a new directory"
+        )
 
 
 def _check(metadata: Metadata, tensors: dict[str, Tensor], checksum: object) -> None:

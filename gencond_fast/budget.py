@@ -140,9 +140,18 @@ def _size_frequencies(
     weigh: Callable[[StoreSpec], int],
     real: int,
 ) -> StoreSpec:
-    """As many samples as come to their usual bytes, and all bytes that are left for them."""
+    """As many samples as come to their usual bytes, and all bytes that are left for them.
+
+    A file is smaller than its budget where there are no more real images, and a byte for each of
+    their coefficients.
+    """
     num_classes, channels, image_size = data
     values = channels * image_size**2
+    if options.coefficients and options.coefficients > values:
+        raise InputError(
+            f"option 'store.coefficients' is {options.coefficients}, more than the {values} of an "
+            f"image of {channels} x {image_size} x {image_size}: make it smaller"
+        )
     usual = options.sample_bytes or _SAMPLE_BYTES * values**_SAMPLE_POWER
     empty = StoreSpec(
         format="dct",
@@ -157,23 +166,30 @@ def _size_frequencies(
         stream_bytes=4 * num_classes,
         soft_labels=min(options.soft_labels, num_classes),
     )
-    room = budget - weigh(empty)
+    room = max(budget - weigh(empty), 0)
     labels = (weigh(replace(empty, per_class=201)) - weigh(empty)) / 200  # of a sample a class
     fitting = int(room / (num_classes * usual + labels))
-    per_class = options.per_class or min(fitting, real, _MOST_SAMPLES)
-    samples = num_classes * max(per_class, 1)
-    left = max(room - labels * samples / num_classes, 0.0)
-    wanted = options.coefficients or round(_COEFFICIENTS * left / samples)
-    kept = max(1, min(wanted, values))
-    least = 4 * math.ceil(samples * kept / (4 * MOST_LEVELS))
-    spec = replace(empty, per_class=samples // num_classes, coefficients=kept, stream_bytes=least)
-    stream = (budget - weigh(spec) + least) // 4 * 4
-    if per_class < 1 or stream < least:
-        raise _too_small(budget, spec.per_class, num_classes, weigh(spec))
-    spec = replace(spec, stream_bytes=stream)
-    while weigh(spec) > budget:  # a longer number takes room itself
-        spec = replace(spec, stream_bytes=spec.stream_bytes - 4)
-    return spec
+    per_class = options.per_class or max(1, min(fitting, real, _MOST_SAMPLES))
+    samples = num_classes * per_class
+    left = max(room - labels * per_class, 0.0)
+    # each byte of the samples brings coefficients, and each coefficient takes two bytes itself
+    wanted = round(_COEFFICIENTS * left / (samples + 2 * _COEFFICIENTS))
+    kept = options.coefficients or min(max(wanted, 1), values)
+
+    def least(kept: int) -> StoreSpec:
+        words = max(num_classes, math.ceil(samples * kept / (4 * MOST_LEVELS)))
+        return replace(empty, per_class=per_class, coefficients=kept, stream_bytes=4 * words)
+
+    spec = least(kept)
+    if weigh(spec) > budget and not options.coefficients:
+        spec = least(1)
+    if weigh(spec) > budget:
+        raise _too_small(budget, per_class, num_classes, weigh(spec))
+    most = max(spec.stream_bytes, math.ceil(samples * kept / 4) * 4)
+    stream = min(spec.stream_bytes + (budget - weigh(spec)) // 4 * 4, most)
+    while weigh(filled := replace(spec, stream_bytes=stream)) > budget:
+        stream -= 4  # a longer number takes room itself
+    return filled
 
 
 def _too_small(budget: int, per_class: int, num_classes: int, least: int) -> InputError:

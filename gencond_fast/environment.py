@@ -14,7 +14,7 @@ from gencond_fast import _ext
 from gencond_fast._version import __version__
 from gencond_fast.kernels import launch
 
-_PACKAGES = ("torch", "numpy", "pillow", "pyarrow", "safetensors", "triton")
+_PACKAGES = ("torch", "numpy", "pillow", "pyarrow", "safetensors", "constriction", "triton")
 
 
 def versions() -> dict[str, str]:

@@ -2,13 +2,12 @@
 
 The codes are the lowest coefficients of the discrete cosine transform of an image, as FreD
 (2311.08819) learns them, in whole steps as JPEG keeps them; an entropy coder stores them in about
-as many bits as they carry, most of them being zero.
+as many bits as they carry, most of them being zero. docs/format.md says what lies in the file.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,27 +16,46 @@ import torch
 from torch import Tensor, nn
 
 from gencond_fast.models import entropy
+from gencond_fast.models.levels import coded_size, finest_step, pack
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet, straight_through
-from gencond_fast.models.zone import cosines, lowest
+from gencond_fast.models.zone import cosines, even_zone, lowest, strongest_zone
 
 _PRICE = 1e-4  # of a bit of one sample, in units of the loss: where its search begins
 _PULL, _DRIFT = 40.0, 1.0  # of that search: on the spot, and for good
 _LEAST_SCALE = 2e-3  # of a coefficient that is zero everywhere
 _PART = 256  # images at a time
 _BITS_OF_LEVEL = 30.0  # the most a level may seem to cost, where its gradient ends
+_BOUND = 1e6  # of what a file says of its colours; a sane one stays below its image side
 
 
 class FrequencySet(StoredSet):
     """Levels of the lowest frequencies of each sample, in an orthogonal colour space.
+
+    With the levels q of a sample, the orthonormal DCT-II D [S, S], the offset o and the colour axes
+    A of the set, its image is clamp(o + A (D^T (step q) D)), the product with A over channels.
 
     A bit has a price in the loss, which is moved until the coded levels fill the bytes that the
     description leaves for them, as in learned compression (1802.01436) and its use for
     condensation (2507.17221).
 
     Attributes:
-        codes: [n, K] in units of the step; rounded in every forward pass.
-        zone: [channels] int32, how many of the lowest frequencies of each channel are kept.
+        codes: float32 [n, K] in units of the step; rounded in every forward pass.
+        zone: int32 [channels], how many of the lowest frequencies of each channel are kept; they
+            are the columns of `codes`, channel after channel.
+        offset: float32 [channels], o.
+        colours: float32 [channels, channels], A; its columns are the axes.
+        step: float32 [1].
+        scales: float32 [K], mean size of the levels of each column, when they were last weighed.
+        price: float32 scalar, of a bit of a sample, in units of the loss.
+        base: float32 scalar, the logarithm of the price at which the bytes are just used.
+
+    Args:
+        spec: its sizes; `coefficients` is K.
+        seed: of the codes, which mean little before images are adopted or a file is loaded.
+
+    Raises:
+        InputError: the package that codes is not installed.
     """
 
     zone: Tensor
@@ -52,10 +70,11 @@ class FrequencySet(StoredSet):
 
     def __init__(self, spec: StoreSpec, *, seed: int = 0) -> None:
         super().__init__(spec)
+        entropy.require_coder()  # not only when hours of work are to be written
         channels, kept = spec.channels, spec.coefficients
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.codes = nn.Parameter(0.5 * torch.randn(spec.samples, kept))
+            self.codes = nn.Parameter(torch.randn(spec.samples, kept).mul_(0.5))
         self.register_buffer("zone", torch.zeros(channels, dtype=torch.int32))
         self.register_buffer("offset", torch.full((channels,), 0.5))
         self.register_buffer("colours", torch.eye(channels))
@@ -67,10 +86,14 @@ class FrequencySet(StoredSet):
         self.register_buffer("places", torch.zeros(kept, dtype=torch.int64), persistent=False)
         self.register_buffer("basis", torch.zeros(1, spec.image_size), persistent=False)
         if not self.codes.is_meta:
-            self._lay_out(_even_zone(spec))
+            self._lay_out(even_zone(kept, channels))
 
     def _lay_out(self, zone: Tensor) -> None:
-        """Prepares the transform for so many frequencies of each channel."""
+        """Prepares the transform for so many frequencies of each channel.
+
+        Raises:
+            ValueError: there are not so many.
+        """
         frequencies = [lowest(int(count), self.spec.image_size) for count in zone]
         self._side = 1 + max(int(each.max()) for each in frequencies if len(each))
         places = [
@@ -91,19 +114,22 @@ class FrequencySet(StoredSet):
 
     def forward(self, index: Tensor) -> Tensor:
         """See `StoredSet.forward`."""
-        return self._decode(self._levels(self.codes[index]))
+        return self._decode(_rounded(self.codes[index]))
 
     def fresh(self, index: Tensor, rng: torch.Generator) -> Tensor:
         """Moves each code up to half-way to another code of its class, uniformly at random."""
         other, share = self._partners(index, rng)
-        codes = torch.lerp(
-            self._levels(self.codes[index]), self._levels(self.codes[other]), share[:, None]
-        )
+        codes = torch.lerp(_rounded(self.codes[index]), _rounded(self.codes[other]), share[:, None])
         return self._decode(codes)
 
     @torch.no_grad()
     def adopt(self, images: Tensor) -> None:
-        """See `StoredSet.adopt`. Chooses colours, zone and step as well."""
+        """See `StoredSet.adopt`. Chooses colours, zone and step as well.
+
+        The colours are the principal axes of all pixels (the Karhunen-Loeve transform), the zone
+        has the strongest frequencies of all channels together, and the step is the finest that the
+        bytes allow, the same for all, as is best for squared errors at a high rate.
+        """
         spec = self.spec
         self.offset.copy_(_mean(images))
         self.colours.copy_(_principal_axes(images, self.offset))
@@ -111,13 +137,11 @@ class FrequencySet(StoredSet):
         power = torch.zeros(images.shape[1:], device=images.device)
         for part in images.split(_PART):
             power += self._spectrum(part, full).square().sum(0)
-        self._lay_out(_zone_of(power, spec.coefficients))
-        codes = [
-            self._spectrum(part, self.basis).flatten(1)[:, self.places]
-            for part in images.split(_PART)
-        ]
-        self.codes.copy_(torch.cat(codes))
-        self.step.fill_(self._step_for(self.codes.cpu().numpy()))
+        self._lay_out(strongest_zone(power, spec.coefficients))
+        for start, part in enumerate(images.split(_PART)):
+            spectrum = self._spectrum(part, self.basis).flatten(1)
+            self.codes[start * _PART : start * _PART + len(part)] = spectrum[:, self.places]
+        self.step.fill_(finest_step(self.codes.cpu().numpy(), spec.stream_bytes))
         self.codes.div_(self.step)
         self._measure_scales()
 
@@ -128,10 +152,14 @@ class FrequencySet(StoredSet):
         return basis @ turned @ basis.T
 
     def cost(self, index: Tensor) -> Tensor:
-        """See `StoredSet.cost`."""
+        """See `StoredSet.cost`: the price of the bits of a sample, on the mean of the batch.
+
+        A level is taken to have the mass that a Laplace distribution has within half a step of its
+        code; its scale is the mean size of the levels of the column.
+        """
         size = self.codes[index].abs()
         scale = self.scales
-        # the mass of a Laplace distribution on one level, without differences of near numbers
+        # written without differences of near numbers
         inside = 1.0 - 0.5 * (
             torch.exp((size - 0.5).clamp(max=0.0) / scale) + torch.exp(-(size + 0.5) / scale)
         )
@@ -147,8 +175,7 @@ class FrequencySet(StoredSet):
     @torch.no_grad()
     def weigh(self) -> None:
         """See `StoredSet.weigh`."""
-        levels = self._quantised()
-        used = entropy.size(levels, entropy.fit(levels)) / self.spec.stream_bytes
+        used = coded_size(self._levels()) / self.spec.stream_bytes
         self.base.add_(_DRIFT * (used - 1.0)).clamp_(-30.0, 0.0)
         self.price.copy_((self.base + _PULL * (used - 1.0)).clamp(-30.0, 0.0).exp())
         self._measure_scales()
@@ -158,44 +185,43 @@ class FrequencySet(StoredSet):
         return [{"params": [self.codes], "scale": 30.0, "betas": (0.9, 0.99)}]
 
     def images_to_storage(self) -> dict[str, Tensor]:
-        """`stream` uint8, its `odds` uint8 [2, K], `zone` int32, and `colours` float32."""
-        spec = self.spec
-        if self.codes.is_meta:
-            stream, odds, check = (
-                torch.empty(size, dtype=torch.uint8)
-                for size in ((spec.stream_bytes,), (2, spec.coefficients), (4,))
-            )
-        else:
-            stream, odds, check = self._coded()
+        """The tensors of docs/format.md.
+
+        `stream` uint8 [stream_bytes], its `odds` uint8 [2, K] and `check` uint8 [4], `zone` int32
+        [channels], and `colours` float32 [1 + channels + channels^2]: step, offset, axes.
+        """
         colours = torch.cat((self.step, self.offset, self.colours.flatten()))
-        return {
-            "stream": stream,
-            "odds": odds,
-            "check": check,
-            "zone": self.zone.clone(),
-            "colours": colours,
-        }
+        return self._streams() | {"zone": self.zone.clone(), "colours": colours}
 
     def load_images(self, tensors: dict[str, Tensor]) -> None:
-        """See `StoredSet.load_images`."""
+        """See `StoredSet.load_images`.
+
+        Raises:
+            ValueError: the tensors do not go together, or are damaged.
+        """
         spec, channels = self.spec, self.spec.channels
-        zone = tensors["zone"]
+        zone, colours = tensors["zone"], tensors["colours"]
         if int(zone.min()) < 0 or int(zone.sum()) != spec.coefficients:
             raise ValueError("its frequencies are not as many as it states")
-        odds = tensors["odds"].numpy()
-        levels = entropy.decode(tensors["stream"].numpy().tobytes(), odds, spec.samples)
-        if zlib.crc32(levels.tobytes()) != int.from_bytes(tensors["check"].numpy().tobytes()):
-            raise ValueError("its codes do not come out as they were put in")
+        if float(colours.abs().max()) > _BOUND:
+            raise ValueError("its colours are out of bounds")
         self._lay_out(zone)
-        self.step.copy_(tensors["colours"][:1])
-        self.offset.copy_(tensors["colours"][1 : 1 + channels])
-        self.colours.copy_(tensors["colours"][1 + channels :].view(channels, channels))
+        stream, check = (tensors[name].numpy().tobytes() for name in ("stream", "check"))
+        levels = entropy.decode(stream, tensors["odds"].numpy(), spec.samples, check)
+        self.step.copy_(colours[:1])
+        self.offset.copy_(colours[1 : 1 + channels])
+        self.colours.copy_(colours[1 + channels :].view(channels, channels))
         with torch.no_grad():
             self.codes.copy_(torch.from_numpy(levels))
+            self._measure_scales()
 
-    def _levels(self, codes: Tensor) -> Tensor:
-        bounded = codes.clamp(-entropy.LARGEST, entropy.LARGEST)
-        return straight_through(codes, bounded.round())
+    def _streams(self) -> dict[str, Tensor]:
+        spec = self.spec
+        if self.codes.is_meta:
+            shapes = {"stream": (spec.stream_bytes,), "odds": (2, spec.coefficients), "check": (4,)}
+            return {name: torch.empty(shape, dtype=torch.uint8) for name, shape in shapes.items()}
+        packed = pack(self.codes.detach().cpu().numpy(), spec.stream_bytes)
+        return {name: torch.from_numpy(value) for name, value in packed._asdict().items()}
 
     def _decode(self, levels: Tensor) -> Tensor:
         """Levels [B, K] to images [B, channels, S, S]."""
@@ -209,67 +235,19 @@ class FrequencySet(StoredSet):
             images = images + self.offset[:, None, None]
             return straight_through(images, images.clamp(0.0, 1.0))
 
-    def _quantised(self) -> np.ndarray:
-        return self._levels(self.codes.detach()).to(torch.int8).cpu().numpy()
+    def _levels(self) -> np.ndarray:
+        """All codes as int16 levels; one that is no number, of which the loop warns, is zero."""
+        levels = _rounded(self.codes.detach()).nan_to_num(0.0)
+        return levels.to(torch.int16).cpu().numpy()
 
     def _measure_scales(self) -> None:
-        self.scales.copy_(self._levels(self.codes.detach()).abs().mean(0).clamp(min=_LEAST_SCALE))
-
-    def _step_for(self, codes: np.ndarray) -> float:
-        """The finest step at which codes fit into the stream."""
-        # not so fine that a level would leave its bounds
-        low, high = max(1e-6, float(np.abs(codes).max()) / entropy.LARGEST), 1e3
-        for _ in range(40):
-            middle = math.sqrt(low * high)
-            bound = entropy.LARGEST
-            levels = np.clip(np.rint(codes / middle), -bound, bound).astype(np.int8)
-            fits = entropy.size(levels, entropy.fit(levels)) + 8 <= self.spec.stream_bytes
-            low, high = (low, middle) if fits else (middle, high)
-        return high
-
-    def _coded(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Stream, odds and checksum; the least levels give way until they fit."""
-        codes = self.codes.detach().cpu().numpy()
-        low, high = 0.5, float(entropy.LARGEST)
-        best = _code(codes, low)
-        if len(best[0]) > self.spec.stream_bytes:
-            for _ in range(20):
-                middle = 0.5 * (low + high)
-                tried = _code(codes, middle)
-                if len(tried[0]) > self.spec.stream_bytes:
-                    low = middle
-                else:
-                    high, best = middle, tried
-        stream, odds, levels = best
-        padded = stream + bytes(self.spec.stream_bytes - len(stream))
-        check = zlib.crc32(levels.tobytes()).to_bytes(4)
-        return (
-            torch.frombuffer(bytearray(padded), dtype=torch.uint8),
-            torch.from_numpy(odds),
-            torch.frombuffer(bytearray(check), dtype=torch.uint8),
-        )
+        sizes = _rounded(self.codes.detach()).abs().mean(0)
+        self.scales.copy_(sizes.clamp(min=_LEAST_SCALE))
 
 
-def _code(codes: np.ndarray, threshold: float) -> tuple[bytes, np.ndarray, np.ndarray]:
-    """Codes as levels, those below the threshold as zero; their stream, odds, and they."""
-    bound = entropy.LARGEST
-    levels = np.clip(np.rint(codes), -bound, bound).astype(np.int8)
-    levels[np.abs(codes) < threshold] = 0
-    odds = entropy.fit(levels)
-    return entropy.encode(levels, odds), odds, levels
-
-
-def _even_zone(spec: StoreSpec) -> Tensor:
-    """Coefficients shared out evenly over the channels, before images are known."""
-    each, more = divmod(spec.coefficients, spec.channels)
-    return torch.tensor([each + (c < more) for c in range(spec.channels)], dtype=torch.int32)
-
-
-def _zone_of(power: Tensor, count: int) -> Tensor:
-    """How many of the `count` strongest coefficients each channel has, from [channels, S, S]."""
-    strongest = power.flatten().argsort(descending=True, stable=True)[:count]
-    channel = strongest // power[0].numel()
-    return torch.bincount(channel, minlength=len(power)).to(torch.int32).cpu()
+def _rounded(codes: Tensor) -> Tensor:
+    bounded = codes.clamp(-entropy.LARGEST, entropy.LARGEST)
+    return straight_through(codes, bounded.round())
 
 
 def _mean(images: Tensor) -> Tensor:
@@ -284,6 +262,5 @@ def _principal_axes(images: Tensor, offset: Tensor) -> Tensor:
         pixels = (part / 255.0 - offset[:, None, None]).transpose(0, 1).flatten(1).double()
         product += pixels @ pixels.T
     axes = torch.linalg.eigh(product)[1].flip(1)
-    return (
-        axes * torch.where(axes.sum(0) < 0, -1.0, 1.0)
-    ).float()  # they have no sign of their own
+    signs = torch.where(axes.sum(0) < 0, -1.0, 1.0)  # they have none of their own
+    return (axes * signs).float()

@@ -4,23 +4,51 @@ Levels are small integers, most of them zero. Each column has a two-sided geomet
 the discrete form of the Laplace distribution that transform coefficients follow (Lam and Goodman,
 "A mathematical analysis of the DCT coefficient distributions for images", 2000), with a weight of
 its own at zero. Its two parameters are bytes, and all that is computed from them are products and
-sums of numbers in double precision, which come out the same on every machine.
+sums of numbers in double precision, which come out the same on every machine. The coder is the
+range coder of `constriction` (Bamler, "Understanding entropy coding with asymmetric numeral
+systems", 2201.01741), which is imported when it is needed.
 """
 
 from __future__ import annotations
 
-import constriction  # type: ignore[import-untyped]
+import math
+import zlib
+from functools import cache
+from typing import Any
+
 import numpy as np
 
-LARGEST = 127
+from gencond_fast.errors import InputError
+
+LARGEST = 1023
 """Levels lie in -LARGEST ... LARGEST."""
 
-_RAREST = 2.0**-40  # a level that is written although none was met has odds as well
+_SYMBOLS = 2 * LARGEST + 1
 _STEPS = 256  # of a parameter
+# what the coder adds: it gives each symbol 2^-24 before it shares out the rest, and the range that
+# it divides is a whole number
+_LEAK = -math.log2(1.0 - _SYMBOLS * 2.0**-24)  # bits a level
+_ROUNDING = 2e-4  # of all bits
+
+
+def require_coder() -> Any:
+    """The package that codes.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import constriction  # type: ignore[import-untyped]
+    except ImportError:
+        raise InputError(
+            "format 'dct' needs the package constriction, which is not installed: "
+            "pip install 'constriction>=0.5,<0.6', or take --set store.format=generator"
+        ) from None
+    return constriction
 
 
 def fit(levels: np.ndarray) -> np.ndarray:
-    """The parameters of each column.
+    """The parameters of each column, by maximum likelihood.
 
     Args:
         levels: int [n, K], within the bounds.
@@ -29,67 +57,112 @@ def fit(levels: np.ndarray) -> np.ndarray:
         uint8 [2, K]: the share of zeros, and how slowly larger levels become rarer. A byte b
         stands for (b + 1/2) / 256.
     """
-    size = np.abs(levels.astype(np.int64))
-    zeros = (size == 0).mean(0)
-    others = np.maximum((size > 0).sum(0), 1)
-    # maximum likelihood of a geometric distribution on 1, 2, ... of mean m: decay 1 - 1/m
-    decay = 1.0 - others / np.maximum(size.sum(0), others)
+    others = np.count_nonzero(levels, axis=0)
+    zeros = 1.0 - others / max(len(levels), 1)
+    # a geometric distribution on 1, 2, ... of mean m: decay 1 - 1/m
+    others = np.maximum(others, 1)
+    decay = 1.0 - others / np.maximum(np.abs(levels).sum(0, dtype=np.int64), others)
     return np.stack([_to_byte(zeros), _to_byte(decay)])
 
 
 def size(levels: np.ndarray, parameters: np.ndarray) -> float:
-    """Bytes that `encode` gives, to within a few."""
-    shifted = levels.T.astype(np.int64) + LARGEST
-    bits = -np.log2(probabilities(parameters))
-    return float(np.take_along_axis(bits, shifted, axis=1).sum() / 8.0)
+    """Bytes that `encode` gives, to within a few in ten thousand, from counts and sums alone.
 
-
-def encode(levels: np.ndarray, parameters: np.ndarray) -> bytes:
-    """The levels as bytes, in whole words of four.
+    More than that only where levels are so rare under the parameters that the coder gives them
+    better odds.
 
     Args:
         levels: int [n, K], within the bounds.
-        parameters: uint8 [2, K], of any values: others than the fitted ones cost more bytes.
+        parameters: uint8 [2, K], as `fit` gives them.
     """
-    encoder = constriction.stream.queue.RangeEncoder()
+    zero, decay = (parameters + 0.5) / _STEPS
+    others = np.count_nonzero(levels, axis=0)
+    total = np.abs(levels).sum(0, dtype=np.int64)
+    first = 0.5 * (1.0 - zero) * _tails()[parameters[1], 0]  # of level 1; then by powers of decay
+    logarithms = (
+        (len(levels) - others) @ np.log2(zero)
+        + others @ np.log2(first / decay)
+        + total @ np.log2(decay)
+    )
+    return float(levels.size * _LEAK - (1.0 + _ROUNDING) * logarithms) / 8.0
+
+
+def encode(levels: np.ndarray, parameters: np.ndarray) -> bytes:
+    """The levels as bytes, in words of four, the lowest byte first.
+
+    Args:
+        levels: int [n, K], within the bounds. They are coded column after column.
+        parameters: uint8 [2, K], of any values: others than the fitted ones cost more bytes.
+
+    Raises:
+        InputError: the package that codes is not installed.
+    """
+    coder = require_coder()
+    encoder = coder.stream.queue.RangeEncoder()
     symbols = np.ascontiguousarray(levels.T, dtype=np.int32) + LARGEST
-    for column, odds in zip(symbols, probabilities(parameters), strict=True):
-        encoder.encode(column, _model(odds))
+    for column, (zero, decay) in zip(symbols, parameters.T, strict=True):
+        encoder.encode(column, _model(coder, zero, decay))
     return encoder.get_compressed().astype("<u4").tobytes()
 
 
-def decode(stream: bytes, parameters: np.ndarray, samples: int) -> np.ndarray:
-    """The levels int8 [samples, K] that `encode` was given; whatever follows them is ignored.
+def check_of(levels: np.ndarray) -> bytes:
+    """Four bytes by which `decode` knows that levels int [n, K] came out as they were put in."""
+    return zlib.crc32(levels.astype("<i2").tobytes()).to_bytes(4, "big")
+
+
+def decode(stream: bytes, parameters: np.ndarray, samples: int, check: bytes) -> np.ndarray:
+    """The levels int16 [samples, K] that `encode` was given; whatever follows them is ignored.
+
+    Args:
+        stream: what `encode` gave.
+        parameters: uint8 [2, K], those of the encoding.
+        samples: n.
+        check: `check_of` the levels. A range coder decodes nearly any bytes to something.
 
     Raises:
-        ValueError: the stream is not one.
+        ValueError: the stream is damaged, or none of these parameters.
+        InputError: the package that decodes is not installed.
     """
+    coder = require_coder()
     if len(stream) % 4:
         raise ValueError("its codes are no whole number of words")
     words = np.frombuffer(stream, dtype="<u4").astype(np.uint32)
-    decoder = constriction.stream.queue.RangeDecoder(words)
-    levels = np.empty((parameters.shape[1], samples), dtype=np.int8)
+    decoder = coder.stream.queue.RangeDecoder(words)
+    columns = np.empty((parameters.shape[1], samples), dtype=np.int16)
     try:
-        for row, odds in zip(levels, probabilities(parameters), strict=True):
-            row[:] = decoder.decode(_model(odds), samples) - LARGEST
+        for row, (zero, decay) in zip(columns, parameters.T, strict=True):
+            row[:] = decoder.decode(_model(coder, zero, decay), samples) - LARGEST
     except AssertionError:  # how the decoder says that the words are no stream of these models
         raise ValueError("its codes are damaged") from None
-    return np.ascontiguousarray(levels.T)
+    levels = np.ascontiguousarray(columns.T)
+    if check_of(levels) != check:
+        raise ValueError("its codes do not come out as they were put in")
+    return levels
 
 
-def probabilities(parameters: np.ndarray) -> np.ndarray:
-    """float64 [K, 2 * LARGEST + 1], of the levels from -LARGEST to LARGEST."""
-    zero, decay = (parameters.astype(np.float64) + 0.5) / _STEPS
+def probabilities(zero: int, decay: int) -> np.ndarray:
+    """Of the levels from -LARGEST to LARGEST in a column of these parameters: float64.
+
+    With p0 = (zero + 1/2) / 256 and d = (decay + 1/2) / 256 level 0 has p0, and the levels k and -k
+    have (1 - p0) d^k / (2 (d + d^2 + ... + d^LARGEST)).
+    """
+    share = (zero + 0.5) / _STEPS
+    half = 0.5 * (1.0 - share) * _tails()[decay]
+    return np.concatenate([half[::-1], [share], half])
+
+
+@cache
+def _tails() -> np.ndarray:
+    """Geometric distributions on 1 ... LARGEST: float64 [256, LARGEST], one for each byte."""
+    decay = (np.arange(_STEPS) + 0.5) / _STEPS
     # products, not powers: libraries of mathematics differ in the last bit of a power
-    tails = np.cumprod(np.broadcast_to(decay, (LARGEST, len(decay))), axis=0).T
-    tails = tails / np.cumsum(tails, axis=1)[:, -1:]
-    half = 0.5 * (1.0 - zero)[:, None] * tails
-    odds = np.concatenate([half[:, ::-1], zero[:, None], half], axis=1)
-    return np.ascontiguousarray(np.maximum(odds, _RAREST))
+    tails = np.cumprod(np.broadcast_to(decay[:, None], (_STEPS, LARGEST)), axis=1)
+    return tails / np.cumsum(tails, axis=1)[:, -1:]
 
 
-def _model(odds: np.ndarray) -> constriction.stream.model.Categorical:
-    return constriction.stream.model.Categorical(odds, perfect=False)
+def _model(coder: Any, zero: int, decay: int) -> Any:
+    # the fast way to fixed point; the other one may change what is written
+    return coder.stream.model.Categorical(probabilities(zero, decay), lazy=False, perfect=False)
 
 
 def _to_byte(share: np.ndarray) -> np.ndarray:

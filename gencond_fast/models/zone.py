@@ -1,4 +1,7 @@
-"""Which frequencies of an image are kept: the lowest ones of each channel."""
+"""Which frequencies of an image are kept: the lowest ones of each channel.
+
+A zone (of the zonal coding of transforms) says of each channel how many they are.
+"""
 
 from __future__ import annotations
 
@@ -34,3 +37,21 @@ def cosines(kept: int, size: int) -> Tensor:
     waves *= math.sqrt(2.0 / size)
     waves[:1] /= math.sqrt(2.0)
     return waves.float()
+
+
+def even_zone(count: int, channels: int) -> Tensor:
+    """`count` frequencies shared out evenly: int32 [channels], the first ones have one more."""
+    each, more = divmod(count, channels)
+    return each + (torch.arange(channels) < more).int()
+
+
+def strongest_zone(power: Tensor, count: int) -> Tensor:
+    """How many of the `count` strongest frequencies each channel has: int32 [channels].
+
+    Args:
+        power: float [channels, S, S], of each frequency over all images.
+        count: at most channels * S * S.
+    """
+    strongest = power.flatten().argsort(descending=True, stable=True)[:count]
+    channel = strongest // power[0].numel()
+    return torch.bincount(channel, minlength=len(power)).int().cpu()
