@@ -95,12 +95,12 @@ class _Networks(FeatureNetworks):
         self._watch.enter("features")
         super().select(index)
 
-    def features(self, images: Tensor) -> Tensor:
+    def observe(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         self._watch.enter_on_gradient(images, "augmentation")
-        features = super().features(images)
+        features, normed = super().observe(images)
         self._watch.enter_on_gradient(features, "features")
         self._watch.enter("losses")
-        return features
+        return features, normed
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -175,8 +175,9 @@ class TrainingConfig:
         steps: optimiser steps, warm start included.
         start: stored samples start as `real` images or as `noise`; `auto` is real where the format
             can take images over, which a generator cannot.
-        warm_start: share of the steps spent fitting chosen real images after a start from noise; 0
-            leaves it out.
+        warm_start: share of the steps spent fitting chosen real images; 0 leaves it out. None is
+            half of them after a start from noise. After a start from real images there is nothing
+            to fit, and a share that is given all the same is left out of the matching.
         warm_rate: peak learning rate of the warm start.
         match_rate: peak learning rate of the matching.
         warm_batch: samples in a warm-start step.
@@ -189,7 +190,7 @@ class TrainingConfig:
 
     steps: Positive = 4000
     start: Literal["auto", "noise", "real"] = "auto"
-    warm_start: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    warm_start: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     warm_rate: PositiveFloat = 4e-3
     match_rate: PositiveFloat = 1e-3
     warm_batch: Positive = 256
@@ -306,7 +307,7 @@ class Config:
             )
         losses, all_trained = self.losses, self.networks.random == 0
         weighed = any(losses.discrepancies.values()) or losses.intra or losses.inter
-        if not (weighed or (all_trained and losses.cross_entropy)) and self.training.warm_start < 1:
+        if not (weighed or (all_trained and losses.cross_entropy)) and self.warm_share < 1:
             raise ValueError(
                 "losses leaves nothing to minimise (cross_entropy counts for trained networks "
                 "alone): give a discrepancy, intra or inter a weight"
@@ -318,6 +319,20 @@ class Config:
             )
         if self.ipc is None and self.bytes is None:
             object.__setattr__(self, "ipc", 10)
+
+    @property
+    def starts_real(self) -> bool:
+        """Whether stored samples start as real images."""
+        start = self.training.start
+        return self.store.format != "generator" if start == "auto" else start == "real"
+
+    @property
+    def warm_share(self) -> float:
+        """The share of the steps that come before the matching."""
+        share = self.training.warm_start
+        if share is None:
+            return 0.0 if self.starts_real else 0.5
+        return share
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -396,14 +411,14 @@ METHODS: dict[str, dict[str, Any]] = {
         "losses": _ALONE | {"discrepancies": {"cf": 1.0}, "cross_entropy": 1.0},
         "training": _FROM_REAL,
     },
-    # its third step, soft labels from the trained network, has its place here
     "sre2l": {
-        "store": {"format": "pixels"},
+        "store": {"format": "pixels", "soft_labels": 10},
         "networks": {
             **{"model": "convnet3bn", "random": 0, "trained": 1},
             "operations": ("crop", "flip"),
         },
         "losses": _ALONE | {"discrepancies": {"batchnorm": 0.05}, "cross_entropy": 1.0},
+        "labels": {"hard": 0.0},
         "training": {"start": "noise", "warm_start": 0.0, "batch_per_class": 10},
     },
     "dim": {

@@ -52,7 +52,7 @@ def _check_every_step(config: Config) -> None:
         of_trained.append("cross_entropy")
     others = losses.intra or losses.inter or set(_weighed(config)) - set(of_trained)
     idle = [plan for plan in plan_networks(config.networks) if not plan.trained]
-    if idle and not others and config.training.warm_start < 1:
+    if idle and not others and config.warm_share < 1:
         raise InputError(
             f"{' and '.join(of_trained)} count for trained networks alone, and {len(idle)} of the "
             "networks are random or nearly so: set networks.random=0 and networks.interpolated=0, "

@@ -97,7 +97,7 @@ def _run(task: Task, directory: Path) -> None:
             f"{directory} was started with other versions of packages, which leave room for "
             "another number of samples: install those of its environment.json or give another --out"
         )
-    if not saved and _starts_real(task, store):
+    if config.starts_real and not saved:
         sample = task.sample
         images = choose_targets(sample.images, sample.labels, metadata.store.per_class)
         store.adopt(images.to(task.runtime.device))
@@ -156,15 +156,13 @@ def sized_metadata(
     return describe(spec)
 
 
-def _starts_real(task: Task, store: StoredSet) -> bool:
-    return store.adopts and task.config.training.start != "noise"
-
-
 def _stages(task: Task, store: StoredSet, networks: FeatureNetworks) -> list[Stage]:
-    options = task.config.training
-    fitted = 0.0 if _starts_real(task, store) else options.warm_start
-    warm_steps = round(options.steps * fitted)
-    return [
-        WarmStart(task, store, warm_steps),
-        Match(task, store, networks, build_bank(task, networks), options.steps - warm_steps),
-    ]
+    steps = task.config.training.steps
+    before = round(steps * task.config.warm_share)
+    stages: list[Stage] = []
+    if before and not task.config.starts_real:
+        stages.append(WarmStart(task, store, before))
+    if steps > before:
+        bank = build_bank(task, networks)
+        stages.append(Match(task, store, networks, bank, steps - before))
+    return stages

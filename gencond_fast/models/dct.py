@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,8 +67,6 @@ class FrequencySet(StoredSet):
     base: Tensor
     places: Tensor
     basis: Tensor
-
-    adopts: ClassVar[bool] = True
 
     def __init__(self, spec: StoreSpec, *, seed: int = 0) -> None:
         super().__init__(spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,6 @@ class PixelSet(StoredSet):
     A side s of half the image size is IDC's multi-formation with factor 2 (2205.14959): four
     times as many images for the same bytes.
     """
-
-    adopts: ClassVar[bool] = True
 
     def __init__(self, spec: StoreSpec, *, seed: int = 0) -> None:
         super().__init__(spec)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,7 @@ class StoredSet(nn.Module, ABC):
     """A finite list of labelled images in a form that gradients can reach.
 
     Samples are ordered by class: sample `i` belongs to class `i // per_class`.
-
-    Attributes:
-        adopts: whether it can take over images as they are, rather than be fitted to them.
     """
-
-    adopts: ClassVar[bool] = False
 
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__()
@@ -59,7 +54,7 @@ class StoredSet(nn.Module, ABC):
             images: uint8 [n, channels, S, S], one for each sample.
 
         Raises:
-            NotImplementedError: the format can only be fitted to images, see `adopts`.
+            NotImplementedError: the format can only be fitted to images.
         """
         raise NotImplementedError
 

@@ -240,7 +240,13 @@ def test_time_is_told_where_it_was_spent(monkeypatch, kind, part):
     elif part == "augmentation":
         monkeypatch.setattr(match_module, "augment", slowed(match_module.augment))
     elif part == "features":
-        made.networks._features = slowed(made.networks._features)
+        forward = made.networks._forward
+
+        def slow_forward(images):
+            features, normed = forward(images)
+            return Slow.apply(features, clock), normed
+
+        made.networks._forward = slow_forward
     elif part == "losses":
         moments = match_module.class_moments
         monkeypatch.setattr(

@@ -136,7 +136,14 @@ REFUSED = {
         (_, "networks.interpolated=3", _, "networks.model=convnet3bn"),
         "networks.interpolated is 3, and the batch norms of 'convnet3bn' have no statistics",
     ),
-    "a generator of real images": ((_, "training.start=real"), "training.start is real, which"),
+    "a generator of real images": (
+        (_, "training.start=real", _, "store.format=generator"),
+        "training.start is real, and a generator can only be fitted",
+    ),
+    "frequencies of noise": (
+        (_, "training.start=noise"),
+        "training.start is noise, and dct starts",
+    ),
     "a factor of codes": ((_, "store.factor=2"), "factor is for format=pixels"),
     "two sides": (
         (_, "store.format=pixels", _, "store.factor=2", _, "store.code_size=4"),
