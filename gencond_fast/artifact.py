@@ -115,7 +115,8 @@ def save(path: str | Path, store: StoredSet, metadata: Metadata) -> int:
 def load(path: str | Path) -> Artifact:
     """Opens a condensed file, or the one in a run directory.
 
-    Nothing in the file is executed, and no more is allocated than it carries.
+    Nothing in the file is executed, and no more is allocated than it carries or, of coded
+    frequencies, than `StoreSpec` allows for the bytes that it carries.
 
     Raises:
         InputError: it is missing, truncated, damaged, of a later format, or something else.

@@ -16,7 +16,7 @@ class StoreSpec:
     """Everything that fixes the shapes of a stored set.
 
     The bounds are there for files from strangers: no accepted description can make the reader
-    allocate more than the file itself carries.
+    allocate more than the file itself carries or, with `dct`, MOST_LEVELS numbers for each byte.
 
     Attributes:
         format: `dct` (entropy-coded frequencies), `generator` (codes and a decoder) or `pixels` (a

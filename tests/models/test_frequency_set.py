@@ -393,7 +393,7 @@ def test_bytes_in_plenty_give_the_images_back(contrast):
         images[::2] = 255
     store = made(1, 64, share=1.0, stream_bytes=4 * 64 * 64 * 12)
     store.adopt(images)
-    largest = float((store.codes * store.step).abs().max())
+    largest = float((store.codes.detach() * store.step).abs().max())
     assert float(store.codes.detach().abs().max()) <= entropy.LARGEST + 0.01
     assert float(store.step) == pytest.approx(max(1 / 255, largest / entropy.LARGEST), rel=1e-3)
     error = (images_of(store) - images / 255).square().mean().sqrt()

@@ -137,7 +137,7 @@ def test_labels_are_part_of_the_budget(classes, kept, ipc):
     def fill(soft: int) -> tuple[StoreSpec, int]:
         spec = budget.size_store(
             size,
-            StoreConfig(soft_labels=soft),
+            StoreConfig(format="generator", soft_labels=soft),
             num_classes=classes,
             channels=3,
             image_size=32,

@@ -15,7 +15,7 @@ from gencond_fast.models.generator import CodeGenerator, pyramid
 from gencond_fast.models.store import fake_int8, straight_through, to_int8
 from gencond_fast.models.stores import build_store, storage_layout
 
-both = pytest.mark.parametrize("format", ["generator", "pixels"])
+every_format = pytest.mark.parametrize("format", ["dct", "generator", "pixels"])
 
 
 def test_int8_levels_are_exact():
@@ -57,7 +57,7 @@ def test_pyramid_at_most_doubles(code, image):
     assert len(sides) - 1 == int(np.ceil(np.log2(image / code) - 1e-9))
 
 
-@both
+@every_format
 @pytest.mark.parametrize(("side", "code"), [(8, 1), (8, 2), (28, 4), (30, 4), (64, 8), (13, 13)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_decodes_to_images(format, side, code, channels):
@@ -68,14 +68,14 @@ def test_decodes_to_images(format, side, code, channels):
     assert 0 <= images.min() < images.max() <= 1
 
 
-@both
+@every_format
 def test_labels_go_class_after_class(format):
     store = build_store(spec_of(format))
     assert store.labels(torch.tensor([0, 4, 5, 14])).tolist() == [0, 0, 1, 2]
     assert store.spec.samples == 15
 
 
-@both
+@every_format
 def test_samples_do_not_depend_on_their_batch(format):
     store = build_store(spec_of(format))
     index = torch.tensor([7, 2, 7, 11])
@@ -94,7 +94,7 @@ def test_the_class_matters():
     assert not torch.allclose(a, b, atol=1e-4)
 
 
-@both
+@every_format
 def test_initial_values_come_from_the_seed_alone(format):
     torch.manual_seed(1)
     one = build_store(spec_of(format), seed=5).state_dict()
@@ -103,10 +103,12 @@ def test_initial_values_come_from_the_seed_alone(format):
     assert torch.equal(state, torch.get_rng_state())
     other = build_store(spec_of(format), seed=6).state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not any(torch.equal(one[name], other[name]) for name in one)
+    learned = [name for name, _ in build_store(spec_of(format)).named_parameters()]
+    assert learned
+    assert not any(torch.equal(one[name], other[name]) for name in learned)
 
 
-@both
+@every_format
 @pytest.mark.parametrize("side", [8, 28, 30, 64])
 def test_layout_is_that_of_the_real_storage(format, side):
     spec = spec_of(format, image_size=side, code_size=4, num_classes=2)
@@ -120,9 +122,12 @@ def test_layout_is_that_of_the_real_storage(format, side):
 def test_layout_of_terabytes_is_free():
     spec = spec_of("pixels", num_classes=1000, per_class=10**6, image_size=224, code_size=224)
     assert storage_layout(spec)["images"].numel() == 1000 * 10**6 * 3 * 224 * 224
+    many = {"num_classes": 1000, "per_class": 10**6, "coefficients": 60}
+    layout = storage_layout(spec_of("dct", **many, stream_bytes=2**40))
+    assert layout["stream"].numel() == 2**40
 
 
-@both
+@every_format
 def test_storage_round_trip(format):
     spec = spec_of(format)
     store, other = build_store(spec, seed=1), build_store(spec, seed=2)
@@ -152,19 +157,19 @@ def test_pixels_of_full_side_are_themselves():
     assert (levels / 255 - store.images).abs().max() <= 0.5 / 255 + 1e-6
 
 
-@both
+@every_format
 def test_every_parameter_learns_and_only_the_samples_in_the_batch(format):
     store = build_store(spec_of(format))
     store(torch.tensor([1, 6])).square().sum().backward()
     groups = store.parameter_groups()
     grouped = [id(p) for group in groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in store.parameters())
-    samples = store.codes if format == "generator" else store.images
+    samples = store.images if format == "pixels" else store.codes
     touched = samples.grad.flatten(1).abs().sum(1) > 0
     assert touched.nonzero().flatten().tolist() == [1, 6]
     assert all(p.grad.abs().sum() > 0 for p in store.parameters())
     scale = {id(p): group["scale"] for group in groups for p in group["params"]}
-    assert scale.pop(id(samples)) == 10.0
+    assert scale.pop(id(samples)) == (30.0 if format == "dct" else 10.0)
     assert set(scale.values()) <= {1.0}
 
 
@@ -196,8 +201,9 @@ def test_fresh_codes_lie_up_to_half_way_to_a_code_of_the_class(monkeypatch):
     assert abs(float(moved.mean()) - 0.25) < 0.02
 
 
-def test_fresh_images():
-    store = build_store(spec_of())
+@pytest.mark.parametrize("format", ["dct", "generator"])
+def test_fresh_images(format):
+    store = build_store(spec_of(format))
     index = torch.arange(15)
     one, two, other = (store.fresh(index, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert one.shape == (15, 3, 12, 12)
