@@ -32,15 +32,22 @@ class SoftLabels(nn.Module):
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__()
         self._spec = spec
-        kept = spec.soft_labels
-        own = torch.arange(spec.samples if kept else 0)[:, None] // spec.per_class
+        shape = (spec.samples if spec.soft_labels else 0, spec.soft_labels)
+        # no part of a checkpoint, which holds what is optimised
+        self.register_buffer("values", torch.empty(shape, dtype=torch.uint8), persistent=False)
+        self.register_buffer("classes", torch.empty(shape, dtype=torch.int32), persistent=False)
+        if not self.values.is_meta:  # where arithmetic takes seconds to be imported
+            self._harden()
+
+    def _harden(self) -> None:
+        """Sets every label to the sample's own class."""
+        spec, kept = self._spec, self._spec.soft_labels
+        own = torch.arange(len(self.values))[:, None] // spec.per_class
         # the sample's own class and those that follow it; all of them stand in order
         first = torch.zeros_like(own) if kept == spec.num_classes else own
         classes = (first + torch.arange(kept)) % spec.num_classes
-        values = _LEVELS * (classes == own).to(torch.uint8)
-        # no part of a checkpoint, which holds what is optimised
-        self.register_buffer("values", values, persistent=False)
-        self.register_buffer("classes", classes.int(), persistent=False)
+        self.values.copy_(_LEVELS * (classes == own).to(torch.uint8))
+        self.classes.copy_(classes)
 
     def forward(self, index: Tensor) -> Tensor:
         """Probabilities float32 [B, C] of the samples `index` [B] int64; rows add up to 1."""

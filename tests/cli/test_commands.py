@@ -48,9 +48,17 @@ def test_a_run_leaves_its_product_and_its_record(tiny_run):
 def test_each_logged_step_stands_once_in_the_metrics(tiny_run):
     lines = metrics(tiny_run)
     assert [line["step"] for line in lines] == [10, 20, 30, 40]
-    assert [line["stage"] for line in lines] == ["warm start", "warm start", "match", "match"]
+    assert [line["stage"] for line in lines] == ["match"] * 4
     assert {"mean", "intra", "inter"} <= lines[-1].keys()
     assert all(math.isfinite(v) for line in lines for v in line.values() if not isinstance(v, str))
+
+
+def test_a_generator_is_fitted_before_it_is_matched(tmp_path):
+    options = (*SHORT, "--set", "store.format=generator", "--set", "training.log_every=1")
+    assert condense(tmp_path / "run", *options).code == 0
+    assert [line["stage"] for line in metrics(tmp_path / "run")] == ["warm start"] * 3 + [
+        "match"
+    ] * 3
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path):
@@ -67,7 +75,8 @@ def test_a_finished_run_is_left_alone(tiny_run):
     again = condense(tiny_run, *TINY)
     assert again.code == 0
     assert "is finished: nothing to do" in again.err
-    assert "7," in again.out  # the size is told again
+    size = (tiny_run / "condensed.safetensors").stat().st_size
+    assert f"{size:,} bytes" in again.out
     assert state() == before
 
 

@@ -70,7 +70,7 @@ def test_pixels_are_a_choice_of_format(tmp_path):
         (("losses.intra=0", "losses.inter=0", "losses.cross_entropy=0"), {"mean"}),
         (("training.class_batch=3", "training.batch_per_class=5"), {"mean"}),
         (("training.warm_start=0",), {"mean"}),
-        (("training.warm_start=1",), {"pixel"}),
+        (("training.warm_start=1", "store.format=generator"), {"pixel"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -81,7 +81,8 @@ def test_every_form_of_the_objective_runs(tmp_path, assignments, terms):
     last = metrics(tmp_path / "run")[-1]
     assert terms <= last.keys()
     if "losses.intra=0" in assignments:
-        assert last.keys() - {"step", "stage", "images_per_second"} == {"mean"}
+        # and what the codes weigh
+        assert last.keys() - {"step", "stage", "images_per_second"} == {"mean", "rate"}
     assert len(gf.CondensedDataset(tmp_path / "run")) % 10 == 0
 
 
