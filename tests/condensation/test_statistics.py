@@ -123,7 +123,7 @@ def test_a_second_bank_reads_no_image(monkeypatch):
         assert torch.equal(entry.m2, other.m2)
         assert torch.equal(entry.scale, other.scale)
     # objectives and steps do not touch the statistics
-    build_bank(open_task("training.steps=9", "losses.intra=3", "store.width=8"), networks)
+    build_bank(open_task("training.steps=9", "losses.intra=3", "store.per_class=8"), networks)
     with pytest.raises(AssertionError, match="read again"):
         build_bank(open_task("seed=1"), networks)
 
