@@ -21,6 +21,7 @@ from image_builders import pictures, write_tree
 
 STEPWISE = (*TINY, "--set", "training.checkpoint_every=10", "--set", "training.log_every=1")
 PRODUCT = "condensed.safetensors"
+GENERATOR = ("--set", "store.format=generator")
 
 
 def arguments(run, data="digits", more=()):
@@ -125,6 +126,16 @@ def test_a_signal_saves_the_step_that_it_finds(whole, tmp_path, place, number, c
     same(run, whole)
 
 
+@pytest.mark.parametrize("format", ["generator", "pixels"])
+def test_other_formats_go_on_with_the_same_bits(tmp_path, format):
+    more = ("--set", f"store.format={format}")
+    assert condense(tmp_path / "whole", more=more).code == 0
+    for place in ("condense 4", "condense 33"):  # a generator is fitted first, then matched
+        assert stop(signal.SIGTERM, place, tmp_path / "run", more=more).code == 143
+    assert condense(tmp_path / "run", more=more).code == 0
+    same(tmp_path / "run", tmp_path / "whole")
+
+
 def test_a_signal_at_the_last_step_loses_nothing(whole, tmp_path):
     stop(signal.SIGTERM, "condense 40", tmp_path / "run")
     assert condense(tmp_path / "run").code == 0
@@ -224,7 +235,7 @@ def test_other_data_than_before_the_interruption_is_refused(tmp_path):
 
 def test_a_diverging_run_ends_with_its_step_and_term(tmp_path):
     run = tmp_path / "run"
-    failed = condense(run, more=("--set", "training.match_rate=1e30"))
+    failed = condense(run, more=(*GENERATOR, "--set", "training.match_rate=1e30"))
     assert failed.code == 1
     last = failed.err.splitlines()[-1]
     assert last.startswith("error: step 22: the term(s) ")
@@ -236,7 +247,7 @@ def test_a_diverging_run_ends_with_its_step_and_term(tmp_path):
 
 
 def test_a_run_that_diverges_in_its_last_step_has_no_product(tmp_path):
-    rate = ("--steps", 2, "--set", "training.match_rate=1e30")
+    rate = (*GENERATOR, "--steps", 2, "--set", "training.match_rate=1e30")
     failed = condense(tmp_path / "run", more=rate)
     assert failed.code == 1
     assert "not finite" in failed.err.splitlines()[-1]
