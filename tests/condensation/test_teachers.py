@@ -192,7 +192,7 @@ def test_the_accuracy_is_printed_where_a_part_was_set_apart(few, cache):
     [
         (("--model", "x"), "unknown model 'x'"),
         (("--count", 0), "option 'teachers.count' cannot be 0"),
-        (("--val-fraction", 0.1), "has a validation split of its own"),
+        (("--val-fraction", 1.5), "option 'val_fraction' cannot be 1.5"),
     ],
 )
 def test_wrong_options_are_refused(options, words):
