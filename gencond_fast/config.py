@@ -202,6 +202,43 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class TrajectoryConfig:
+    """Matching of training trajectories (2203.11932) after the matching of features.
+
+    Attributes:
+        steps: optimiser steps of it, beyond `training.steps`; 0 leaves it out.
+        rate: peak learning rate of the stored set.
+        experts: networks, as `networks.model` and `networks.width` say, trained on the whole
+            training split, whose weights are followed.
+        epochs: of an expert.
+        parts: of an epoch, after each of which its weights are kept.
+        start: the first epochs, in which the weights lie that a step starts from.
+        span: parts that lie between start and target.
+        inner_steps: of SGD on stored samples that are to lead to the target.
+        batch: stored samples in each of them.
+        inner_rate: learning rate of expert and inner steps.
+    """
+
+    steps: Count = 0
+    rate: PositiveFloat = 1e-3
+    experts: Positive = 3
+    epochs: Positive = 10
+    parts: Positive = 4
+    start: Positive = 6
+    span: Positive = 3
+    inner_steps: Positive = 12
+    batch: Positive = 128
+    inner_rate: PositiveFloat = 0.05
+
+    def __post_init__(self) -> None:
+        if self.start * self.parts + self.span > self.epochs * self.parts:
+            raise ValueError(
+                f"a start in epoch {self.start} and {self.span} parts of 1/{self.parts} from there "
+                f"end behind the {self.epochs} epochs of an expert: make epochs larger"
+            )
+
+
+@dataclass(frozen=True, config=_STRICT)
 class LabelConfig:
     """How stored samples get soft labels, where `store.soft_labels` asks for them.
 
@@ -282,6 +319,7 @@ class Config:
     networks: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
+    trajectory: TrajectoryConfig = TrajectoryConfig()
     labels: LabelConfig = LabelConfig()
     teachers: TeacherConfig = TeacherConfig()
 

@@ -13,6 +13,7 @@ from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import build_bank, keep_images
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint
 from gencond_fast.condensation.choices import check_choices
+from gencond_fast.condensation.experts import build_experts
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
@@ -26,6 +27,7 @@ from gencond_fast.condensation.task import (
     set_up,
 )
 from gencond_fast.condensation.teachers import check_teachers, choose_teachers
+from gencond_fast.condensation.trajectory import Trajectory
 from gencond_fast.condensation.warm_start import WarmStart, choose_targets
 from gencond_fast.config import Config
 from gencond_fast.data.normalise import Normalisation
@@ -165,4 +167,6 @@ def _stages(task: Task, store: StoredSet, networks: FeatureNetworks) -> list[Sta
     if steps > before:
         bank = build_bank(task, networks)
         stages.append(Match(task, store, networks, bank, steps - before))
+    if task.config.trajectory.steps:
+        stages.append(Trajectory(task, store, build_experts(task)))
     return stages

@@ -27,6 +27,8 @@ def rate_at(protocol: Protocol, epoch: int, step: int, *, epochs: int, steps: in
         epochs: of the whole training.
         steps: of an epoch.
     """
+    if protocol.schedule == "constant":
+        return protocol.rate
     if protocol.schedule == "step":
         return protocol.rate / 10 if epoch > epochs // 2 else protocol.rate
     done = epoch * steps + step

@@ -18,7 +18,8 @@ class Protocol:
         momentum: of SGD.
         weight_decay: of the optimiser; AdamW's is decoupled.
         schedule: `step` divides the rate by ten after half of the epochs; `cosine` lets it rise
-            linearly over `warm_up`, then fall along half a cosine to zero, step by step.
+            linearly over `warm_up`, then fall along half a cosine to zero, step by step;
+            `constant` stays.
         warm_up: share of all steps, of `cosine`.
         augmentation: DSA operations, one a batch, parameters for each image.
         cutmix: probability that a batch is mixed, one box for all its images (1905.04899).
@@ -34,7 +35,7 @@ class Protocol:
     rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: Literal["step", "cosine", "constant"] = "step"
     warm_up: float = 0.0
     augmentation: tuple[str, ...] = ("color", "crop", "cutout", "flip", "scale", "rotate")
     cutmix: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -54,8 +55,13 @@ class Trainer:
         self._forward = runtime.compile(network.forward)
         self._loss = torch.zeros(())
 
-    def run_epoch(self, epoch: int) -> int:
-        """Trains for epoch 0 … epochs - 1 and returns its number of steps."""
+    def run_epoch(self, epoch: int, after: Callable[[int], None] | None = None) -> int:
+        """Trains for epoch 0 … epochs - 1 and returns its number of steps.
+
+        Args:
+            epoch: which.
+            after: called after each step with its number within the epoch.
+        """
         self._network.train()
         rng = named_rng(self._seed, "epoch", epoch)
         step = -1
@@ -64,6 +70,8 @@ class Trainer:
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             self._step(images, targets, rng)
+            if after is not None:
+                after(step)
         return step + 1
 
     def check(self, name: str) -> None:

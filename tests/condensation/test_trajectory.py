@@ -1,0 +1,194 @@
+"""Trajectory matching, against plain SGD and its derivatives in float64."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from command_line import TINY, call, metrics, refused
+from test_resume import PRODUCT, condense, stop, without_speed
+from torch.func import functional_call
+
+from gencond_fast.condensation import experts, trajectory
+from gencond_fast.condensation.task import open_config, open_task, set_up
+from gencond_fast.condensation.trajectory import Trajectory
+from gencond_fast.models.spec import StoreSpec
+from gencond_fast.models.stores import build_store
+from gencond_fast.options import resolve
+from gencond_fast.progress import Reporter
+
+RATE = 0.05
+
+
+def open_digits(**options):
+    config = resolve(
+        {"data": "digits", "out": "", "precision": "float32", "compile": "off"},
+        {"networks": {"width": 8}, "trajectory": {"epochs": 2, "start": 1, "experts": 2} | options},
+    )
+    source = open_config(config, Reporter())
+    return open_task(set_up(config, source, source.native_size, Reporter()))
+
+
+def weights_of(network):
+    return torch.cat([each.detach().flatten() for each in network.parameters()])
+
+
+def section(task):
+    """Weights, and some that are near them."""
+    first = weights_of(experts.expert_network(task, 0))
+    noise = torch.randn(len(first), generator=torch.Generator().manual_seed(0))
+    return first, first + 0.02 * noise
+
+
+@pytest.fixture
+def stage_of(monkeypatch):
+    """A stage whose every inner step sees all samples as they are, and its stored set."""
+    monkeypatch.setattr(trajectory, "augment", lambda images, transform: images)
+
+    def make(inner_steps):
+        sizes = {"epochs": 3, "parts": 1, "start": 1, "span": 2}
+        task = open_digits(inner_steps=inner_steps, batch=10**6, inner_rate=RATE, **sizes)
+        store = build_store(StoreSpec("pixels", 10, 4, 1, 8, 1, 1, 8), seed=3)
+        first, target = section(task)
+        # a section starts at 0 or 1 and is two parts long: each is the same
+        stage = Trajectory(task, store, [torch.stack([first, first, target, target])])
+        return task, stage, store, first, target
+
+    return make
+
+
+def by_hand(task, store, first, target, inner_steps):
+    """In float64: the loss, and two forms of its gradient in the images.
+
+    The one is what the definition says, with a finite difference, the other one its limit, by
+    double backward passes.
+    """
+    network = experts.expert_network(task, 0).double()
+    names = [name for name, _ in network.named_parameters()]
+    shapes = [each.shape for each in network.parameters()]
+    samples = torch.arange(store.spec.samples)
+    images = task.normalisation(store(samples).detach().float()).double().requires_grad_()
+    labels = samples // store.spec.per_class
+
+    def loss_at(weights):
+        parts = weights.split([shape.numel() for shape in shapes])
+        named = {n: p.view(s) for n, p, s in zip(names, parts, shapes, strict=True)}
+        return F.cross_entropy(functional_call(network, named, images), labels)
+
+    walked, slopes = [first.double()], []
+    for _ in range(inner_steps):
+        leaf = walked[-1].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(loss_at(leaf), leaf, create_graph=True)
+        slopes.append(slope)
+        walked.append(walked[-1] - RATE * slope.detach())
+    missing, length = walked.pop() - target, (first - target).double().square().sum()
+    scale = -2 * RATE / length
+    limit = sum((slope * missing).sum() for slope in slopes)
+    difference = sum(
+        (loss_at(weights + 0.3 * missing) - loss_at(weights - 0.3 * missing)) / 0.6
+        for weights in walked
+    )
+    gradients = [torch.autograd.grad(scale * each, images)[0] for each in (difference, limit)]
+    return float(missing.square().sum() / length), *gradients
+
+
+@pytest.mark.parametrize("inner_steps", [1, 3])
+def test_value_and_gradient(stage_of, inner_steps):
+    task, stage, store, first, target = stage_of(inner_steps)
+    term = stage.terms(0)["trajectory"]
+    value, difference, limit = by_hand(task, store, first, target, inner_steps)
+    assert float(term.detach()) == pytest.approx(value, rel=1e-4)
+    parameters = [each for each in store.parameters() if each.requires_grad]
+    images = task.normalisation(store(torch.arange(store.spec.samples)).float())
+
+    def in_parameters(gradient):
+        found = torch.autograd.grad(images, parameters, gradient.float(), retain_graph=True)
+        return torch.cat([each.flatten() for each in found])
+
+    found = torch.cat([each.flatten() for each in torch.autograd.grad(term, parameters)])
+    difference, limit = in_parameters(difference), in_parameters(limit)
+    assert float((found - difference).norm() / difference.norm()) < 0.02
+    assert float(F.cosine_similarity(found, limit, dim=0)) > 0.5
+
+
+def test_it_brings_training_nearer(stage_of):
+    _, stage, store, _, _ = stage_of(3)
+    optimizer = torch.optim.Adam(store.parameters(), lr=0.02)
+    values = []
+    for step in range(15):
+        term = stage.terms(step)["trajectory"]
+        optimizer.zero_grad()
+        term.backward()
+        optimizer.step()
+        values.append(float(term.detach()))
+    assert values[-1] < 0.97 * values[0]
+
+
+@pytest.mark.parametrize(("classes", "per_class", "batch"), [(10, 4, 12), (3, 7, 10), (5, 1, 4)])
+def test_samples_take_turns(classes, per_class, batch):
+    task = open_digits(batch=batch, inner_steps=5)
+    spec = StoreSpec("pixels", classes, per_class, 1, 8, 1, 1, 8)
+    stage = Trajectory(task, build_store(spec, seed=0), [])
+    drawn = stage._draw_samples(torch.Generator().manual_seed(1))
+    assert drawn.shape == (5, min(batch, spec.samples))
+    counts = torch.bincount(drawn.flatten(), minlength=spec.samples)
+    assert int(counts.max() - counts.min()) <= 1
+    for row in drawn[: spec.samples // drawn.shape[1]]:
+        each = torch.bincount(row // per_class, minlength=classes)
+        assert int(each.max() - each.min()) <= 1 + (per_class * classes % batch > 0)
+
+
+def test_experts_are_the_weights_of_a_training(monkeypatch):
+    task = open_digits(epochs=8, parts=3)
+    made = experts.build_experts(task)
+    assert len(made) == 2
+    assert not torch.equal(made[0], made[1])
+    network = experts.expert_network(task, 1)
+    for expert in made:
+        assert expert.shape == (1 + 8 * 3, weights_of(network).numel())
+    assert torch.equal(made[1][0], weights_of(network))
+    monkeypatch.setattr(experts, "Trainer", None)  # what is cached is not trained again
+    again = experts.build_experts(task)
+    assert all(torch.equal(*pair) for pair in zip(made, again, strict=True))
+    losses = [loss_of(task, network, weights) for weights in (made[1][0], made[1][-1])]
+    assert losses[1] < 0.5 * losses[0]
+
+
+def loss_of(task, network, weights):
+    torch.nn.utils.vector_to_parameters(weights, list(network.parameters()))
+    with torch.no_grad():
+        images = task.normalisation(task.sample.images.float())
+        return float(F.cross_entropy(network(images), task.sample.labels))
+
+
+MORE = (
+    *("--set", "trajectory.steps=6", "--set", "trajectory.epochs=2", "--set", "trajectory.start=1"),
+    *("--set", "trajectory.experts=1"),
+)
+
+
+def test_from_the_command_line(tmp_path):
+    out = tmp_path / "run"
+    done = call("condense", "--data", "digits", "--out", out, *TINY, *MORE)
+    assert done.code == 0, done.err
+    lines = [line for line in metrics(out) if line["stage"] == "trajectory"]
+    assert [line["step"] for line in lines] == [46]
+    assert all(line["trajectory"] > 0 and line["rate"] > 0 for line in lines)
+    assert (out / "condensed.safetensors").stat().st_size <= 8000
+
+
+def test_interrupted_it_goes_on_with_the_same_bits(tmp_path):
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    assert condense(whole, more=MORE).code == 0
+    assert stop(signal.SIGTERM, "condense 43", run, more=MORE).code == 143
+    assert condense(run, more=MORE).code == 0
+    assert (run / PRODUCT).read_bytes() == (whole / PRODUCT).read_bytes()
+    assert without_speed(run) == without_speed(whole)
+
+
+def test_starts_behind_the_end_are_refused(tmp_path):
+    more = ("--set", "trajectory.epochs=6")
+    done = call("condense", "--data", "digits", "--out", tmp_path / "run", *TINY, *more)
+    refused(done, "make epochs larger")
