@@ -9,13 +9,14 @@ from xml.etree.ElementTree import Element
 from markupsafe import Markup
 
 from gencond_fast.budget import format_bytes
-from gencond_fast.report.feature_map import spread
+from gencond_fast.report.feature_map import short, spread
 from gencond_fast.report.published import Method, Published
 from gencond_fast.report.record import Record
 from gencond_fast.report.svg import Scale, axes, element, markup, path, picture
 
 _WIDTH, _HEIGHT = 540, 350
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 76, 14, 42
+_LEAST_RANGE = 30  # of bytes, largest over smallest
 _LABEL = 15  # pixels between two names, at least
 _TRAINING_SETS = {
     "stored": "the condensed file",
@@ -139,8 +140,15 @@ def draw_accuracy(scores: Sequence[Score], published: Published | None, key: str
         line = element(root, "line", x1=x.start, x2=x.end, y1=place, y2=place, class_="full")
         element(line, "title", _title(score))
     _draw_methods(root, methods, x, y)
-    for score in sorted(own, key=lambda score: not score.control):
+    condensed = [score for score in own if not score.control]
+    for score in (each for each in own if each.control):
         _draw_score(root, score, x, y)
+    several = len({score.run for score in condensed}) > 1
+    heights = spread([y(score.mean) for score in condensed], _LABEL, y.end, y.start)
+    for score, height in zip(condensed, heights, strict=True):
+        group = _draw_score(root, score, x, y)
+        if several:
+            _name_run(group, score.run, x(score.bytes or 1), height, x)
     return markup(root)
 
 
@@ -152,7 +160,9 @@ def _scales(
     values = [value for _, value in points]
     values += [score.mean + sign * score.std for score in (*own, *full) for sign in (-1, 1)]
     low, high = max(0.0, min(values) - 4), min(100.0, max(values) + 4)
-    x = Scale(min(sizes) / 1.6, max(sizes) * 1.6, _LEFT, _WIDTH - _RIGHT, log=True)
+    room = max(1.6, (_LEAST_RANGE * min(sizes) / max(sizes)) ** 0.5)
+    right = _RIGHT if methods else _LEFT / 2
+    x = Scale(min(sizes) / room, max(sizes) * room, _LEFT, _WIDTH - right, log=True)
     return x, Scale(low, high, _HEIGHT - _BOTTOM, _TOP)
 
 
@@ -171,7 +181,15 @@ def _draw_methods(root: Element, methods: Sequence[Method], x: Scale, y: Scale) 
         element(group, "text", method.name, x=x.end + 9, y=height + 4)
 
 
-def _draw_score(root: Element, score: Score, x: Scale, y: Scale) -> None:
+def _name_run(group: Element, name: str, left: float, height: float, x: Scale) -> None:
+    """Beside the dot, on the side where there is more room."""
+    after = left < (x.start + x.end) / 2
+    place = left + 11 if after else left - 11
+    anchor = "start" if after else "end"
+    element(group, "text", short(name), x=place, y=height + 4, text_anchor=anchor)
+
+
+def _draw_score(root: Element, score: Score, x: Scale, y: Scale) -> Element:
     """A dot with the standard deviation as a bar; a square for a control."""
     assert score.bytes is not None
     left, top = x(score.bytes), y(score.mean)
@@ -183,6 +201,7 @@ def _draw_score(root: Element, score: Score, x: Scale, y: Scale) -> None:
         element(group, "rect", x=left - 4.5, y=top - 4.5, width=9, height=9)
     else:
         element(group, "circle", cx=left, cy=top, r=5.5)
+    return group
 
 
 def _title(score: Score) -> str:

@@ -39,11 +39,13 @@ def condense_command(config: Config, *, data: str, out: str) -> list[str]:
     if dict(weights) != dict(LossConfig().discrepancies):
         for name, weight in weights.items():
             arguments += ["--discrepancy", f"{name}:{weight!r}"]
+    for name, flag in _FLAGS.items():
+        if name in changed:
+            arguments += [flag, str(changed[name])]
     for name, value in changed.items():
-        if name in ("data", "out") or name.startswith("losses.discrepancies."):
-            continue
-        flag = _FLAGS.get(name)
-        arguments += [flag, str(value)] if flag else ["--set", f"{name}={_yaml(value)}"]
+        elsewhere = name in ("data", "out", *_FLAGS) or name.startswith("losses.discrepancies.")
+        if not elsewhere:
+            arguments += ["--set", f"{name}={_yaml(value)}"]
     return arguments
 
 

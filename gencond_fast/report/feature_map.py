@@ -45,7 +45,7 @@ def draw_map(found: FeatureMap, names: Sequence[str], key: str) -> Markup:
     for label, (centre, height) in enumerate(zip(centres, heights, strict=True)):
         style = f"--hue:{_hue(label, found.classes)}"
         attributes = {"x": x(centre[0]), "y": height + 4, "text_anchor": "middle"}
-        element(root, "text", _short(names[label]), class_="name", style=style, **attributes)
+        element(root, "text", short(names[label]), class_="name", style=style, **attributes)
     return markup(root)
 
 
@@ -77,5 +77,6 @@ def _hue(label: int, classes: int) -> int:
     return round(360 * label / classes)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A name that does not run across the picture."""
     return name if len(name) <= 16 else name[:15] + "…"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gencond_fast.errors import InputError
 
 _SPEED = "images_per_second"
+_MOST = 2**62  # of steps, and of values, that can be drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ def read_metrics(path: Path) -> Metrics:
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from None
     lines = [line for line in text.split("\n") if line.strip()]
     parsed = [fields for fields in map(_parse, lines) if fields is not None]
-    by_step = dict(sorted((int(fields["step"]), fields) for fields in parsed))  # type: ignore[call-overload]
+    by_step = dict(sorted(dict(parsed).items()))
     names = dict.fromkeys(name for fields in by_step.values() for name in fields)
     terms = {name: _curve(by_step, name) for name in names if name not in ("step", "stage", _SPEED)}
     return Metrics(
@@ -67,26 +68,27 @@ def read_metrics(path: Path) -> Metrics:
     )
 
 
-def _parse(line: str) -> dict[str, object] | None:
+def _parse(line: str) -> tuple[int, dict[str, Any]] | None:
+    """The step of a line and its fields, None for one that was torn."""
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    whole = isinstance(fields, dict) and type(fields.get("step")) is int
-    return fields if whole else None
+    step = fields.get("step") if isinstance(fields, dict) else None
+    return (step, fields) if type(step) is int and 0 < step < _MOST else None
 
 
-def _curve(by_step: dict[int, dict[str, object]], name: str) -> Curve:
+def _curve(by_step: dict[int, dict[str, Any]], name: str) -> Curve:
     points = [
         (step, float(value))
         for step, fields in by_step.items()
-        if isinstance(value := fields.get(name), int | float) and math.isfinite(value)
+        if type(value := fields.get(name)) in (int, float) and -_MOST < value < _MOST
     ]
     steps = np.array([step for step, _ in points], dtype=np.int64)
     return Curve(steps, np.array([value for _, value in points], dtype=np.float64))
 
 
-def _stages(by_step: dict[int, dict[str, object]]) -> list[tuple[str, int]]:
+def _stages(by_step: dict[int, dict[str, Any]]) -> list[tuple[str, int]]:
     stages: list[tuple[str, int]] = []
     for step, fields in by_step.items():
         name = str(fields.get("stage", ""))

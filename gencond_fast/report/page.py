@@ -28,7 +28,8 @@ from gencond_fast.report.published import Published, published_for
 from gencond_fast.report.record import Record, read_records
 
 PAGE_NAME = "report.html"
-_PICTURE_BYTES = 2_200_000  # of all runs together, so that a page stays below 3 MB
+_MOST_BYTES = 3_000_000
+_PICTURE_BYTES = 2_200_000  # of all runs together
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -103,9 +104,15 @@ def write_report(
     """
     if not runs:
         raise InputError("there is no run to report on: give run directories")
-    path = out or Path(runs[0]) / PAGE_NAME
+    records = read_records(runs)
+    path = out or records[0].directory / PAGE_NAME
     _refuse_unwritable(path)
-    text = render(read_records(runs), data)
+    text = render(records, data)
+    if len(text.encode()) > _MOST_BYTES:
+        raise InputError(
+            f"a page about {len(records)} runs would weigh more than {format_bytes(_MOST_BYTES)}: "
+            "report on fewer of them at a time"
+        )
     try:
         write_text(path, text)
     except OSError as error:
@@ -186,7 +193,12 @@ def _comparison(sections: Sequence[Section]) -> dict[str, Any]:
     alike = all(_subject(section) == _subject(first) for section in sections)
     scores = [score for section in sections for score in _comparable(section.scores)]
     chart = draw_accuracy(scores, first.published, "all-accuracy") if alike else None
-    return {"options": differing, "chart": chart, "published": first.published}
+    return {
+        "options": differing,
+        "chart": chart,
+        "published": first.published,
+        "full": [score for score in scores if score.full],
+    }
 
 
 def _subject(section: Section) -> tuple[object, ...]:

@@ -14,10 +14,9 @@ from PIL import Image, UnidentifiedImageError
 
 from gencond_fast.artifact import Artifact
 from gencond_fast.errors import InputError
-from gencond_fast.report.figures import GRID_ROWS, cut_sheet, to_picture, to_uint8
+from gencond_fast.report.figures import GRID_COLUMNS, GRID_ROWS, cut_sheet, to_picture, to_uint8
 from gencond_fast.report.record import Record
 
-_COLUMNS = 12
 _LARGEST_SIDE = 64
 
 
@@ -56,7 +55,8 @@ class ClassPictures:
 def class_pictures(record: Record, most_bytes: int) -> list[ClassPictures]:
     """The first samples of the first classes, beside the real images of the run.
 
-    At least one class and at most 20 are shown, and no more after the first than fit.
+    At least one class and at most 20 are shown, and no more after the first than fit; of each at
+    most 12 samples, fewer where those of one class would not fit.
 
     Args:
         record: the run.
@@ -68,9 +68,12 @@ def class_pictures(record: Record, most_bytes: int) -> list[ClassPictures]:
     shown: list[ClassPictures] = []
     names = record.artifact.metadata.class_names
     spec = record.artifact.metadata.store
+    columns = _columns(most_bytes, min(spec.image_size, _LARGEST_SIDE), spec.channels)
     real = _real(record.directory / "real.png", spec.image_size, spec.channels)
-    for label, (name, pixels) in enumerate(zip(names, _generated(record.artifact), strict=False)):
-        beside = _strip(real[label]) if label < len(real) and len(real[label]) else None
+    for label, (name, pixels) in enumerate(
+        zip(names, _generated(record.artifact, columns), strict=False)
+    ):
+        beside = _strip(real[label][:columns]) if label < len(real) and len(real[label]) else None
         entry = ClassPictures(name, _strip(pixels), beside)
         most_bytes -= len(entry.generated.source) + (len(beside.source) if beside else 0)
         if shown and most_bytes < 0:
@@ -79,10 +82,16 @@ def class_pictures(record: Record, most_bytes: int) -> list[ClassPictures]:
     return shown
 
 
-def _generated(artifact: Artifact) -> Iterator[np.ndarray]:
+def _columns(most_bytes: int, side: int, channels: int) -> int:
+    """How many pictures of one class fit, generated and real, at least two."""
+    pair = 2 * side * side * channels * 4 / 3  # as text, not compressed
+    return max(2, min(GRID_COLUMNS, int(most_bytes / pair)))
+
+
+def _generated(artifact: Artifact, columns: int) -> Iterator[np.ndarray]:
     """Samples of one class after another: uint8 [K, S, S, channels]."""
     spec = artifact.metadata.store
-    count = torch.arange(min(spec.per_class, _COLUMNS))
+    count = torch.arange(min(spec.per_class, columns))
     for label in range(min(spec.num_classes, GRID_ROWS)):
         with torch.no_grad():
             yield to_uint8(artifact.store(label * spec.per_class + count))
