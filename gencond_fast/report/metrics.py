@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -79,13 +79,15 @@ def _parse(line: str) -> tuple[int, dict[str, Any]] | None:
 
 
 def _curve(by_step: dict[int, dict[str, Any]], name: str) -> Curve:
-    points = [
-        (step, float(value))
-        for step, fields in by_step.items()
-        if type(value := fields.get(name)) in (int, float) and -_MOST < value < _MOST
-    ]
-    steps = np.array([step for step, _ in points], dtype=np.int64)
-    return Curve(steps, np.array([value for _, value in points], dtype=np.float64))
+    values = {step: fields.get(name) for step, fields in by_step.items()}
+    kept = {step: float(value) for step, value in values.items() if _is_number(value)}
+    steps = np.array(list(kept), dtype=np.int64)
+    return Curve(steps, np.array(list(kept.values()), dtype=np.float64))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether it is one that can be drawn, and neither a truth value, NaN nor infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST < value < _MOST
 
 
 def _stages(by_step: dict[int, dict[str, Any]]) -> list[tuple[str, int]]:

@@ -12,10 +12,7 @@ from command_line import call
 from PIL import Image
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")
 PROBE = """<!doctype html><body style="margin:0"><iframe id="f" src="page.html"
 style="border:0;width:{width}px;height:800px"></iframe><script>
 document.getElementById("f").onload = (e) => {{
