@@ -18,6 +18,7 @@ from gencond_fast._version import __version__
 from gencond_fast.cli_condense import condense, stats
 from gencond_fast.cli_data import data as data_commands
 from gencond_fast.cli_labels import relabel, teachers
+from gencond_fast.cli_report import report
 from gencond_fast.cli_shared import (
     bad_image_option,
     check_json,
@@ -108,7 +109,7 @@ def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **pla
         write_json(file, result.to_plain())
 
 
-for _command in (condense, stats, teachers, relabel, data_commands):
+for _command in (condense, stats, teachers, relabel, report, data_commands):
     cli.add_command(_command)
 
 

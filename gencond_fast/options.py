@@ -50,13 +50,13 @@ def to_plain(config: Any) -> dict[str, Any]:
 
 def changed_options(config: Any) -> dict[str, Any]:
     """The options that differ from their defaults, flat, as `section.option: value`."""
-    defaults = _flatten({f.name: _default(f) for f in dataclasses.fields(config)})
-    return {k: v for k, v in _flatten(to_plain(config)).items() if defaults.get(k) != v}
+    defaults = flatten({f.name: _default(f) for f in dataclasses.fields(config)})
+    return {k: v for k, v in flatten(to_plain(config)).items() if defaults.get(k) != v}
 
 
 def differences(one: Any, other: Any) -> list[str]:
     """Sentences such as `training.steps is 100, was 50` for two configs of one kind."""
-    now, before = _flatten(to_plain(one)), _flatten(to_plain(other))
+    now, before = flatten(to_plain(one)), flatten(to_plain(other))
     return [
         f"{key} is {now.get(key)}, was {before.get(key)}"
         for key in sorted(now.keys() | before.keys())
@@ -161,11 +161,12 @@ def _merge(
     return merged
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their paths, as `section.option: value`."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

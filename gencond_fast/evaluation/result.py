@@ -6,6 +6,8 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
 
 @dataclass(frozen=True)
 class Row:
@@ -73,3 +75,16 @@ class EvaluationResult:
         for row, values in zip(self.rows, plain["rows"], strict=True):
             values["mean"], values["std"] = row.mean, row.std
         return plain
+
+    @classmethod
+    def from_plain(cls, values: Any) -> EvaluationResult:
+        """The result that `to_plain` gave these values of; others that it does not know are left.
+
+        Raises:
+            ValueError: they are no result.
+        """
+        result: EvaluationResult = TypeAdapter(cls).validate_python(values)
+        shares = [share for row in result.rows for share in row.accuracies]
+        if not all(row.accuracies for row in result.rows) or not all(0 <= s <= 1 for s in shares):
+            raise ValueError("a row has no accuracies, or ones that are no shares")
+        return result

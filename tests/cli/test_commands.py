@@ -16,7 +16,7 @@ from PIL import Image
 
 import gencond_fast as gf
 
-COMMANDS = ("condense", "evaluate", "relabel", "sample", "info", "teachers")
+COMMANDS = ("condense", "evaluate", "relabel", "sample", "info", "teachers", "report")
 SHORT = (*TINY, "--steps", "6")
 
 

@@ -156,6 +156,9 @@ def test_sdist_and_the_wheel_built_from_it(checkout: Path, tmp_path: Path) -> No
     names, site = unpack(tmp_path)
     assert python_files("gencond_fast", checkout / "gencond_fast") <= names
     assert python_files("gencond_fast/kernels", checkout / "kernels") <= names
+    templates = (checkout / "gencond_fast/report/templates").iterdir()
+    assert {f"gencond_fast/report/templates/{path.name}" for path in templates} <= names
+    assert "gencond_fast/report/published.json" in names
     assert [name for name in names if name.startswith("gencond_fast/_C.")]
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
     outside = {name.split("/")[0] for name in names} - {"gencond_fast"}
