@@ -19,6 +19,7 @@ from gencond_fast.cli_condense import condense, stats
 from gencond_fast.cli_data import data as data_commands
 from gencond_fast.cli_labels import relabel, teachers
 from gencond_fast.cli_shared import (
+    MODELS,
     bad_image_option,
     check_json,
     classes_option,
@@ -56,14 +57,13 @@ def cli(context: click.Context) -> None:
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control full --epochs 30\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
-        "      --seeds 5 --epochs 300 --json result.json",
+        "      --seeds 5 --epochs 300 --json result.json\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model all --model nets:mine",
     )
 )
 @click.argument("run")
 @click.option("--data", required=True, help="The data that the set was condensed from.")
-@click.option(
-    "--model", "models", multiple=True, help="convnet3 (default), convnet4, convnet5, resnet18."
-)
+@click.option("--model", "models", multiple=True, help=f"{MODELS} `all`: one of each kind.")
 @click.option(
     "--protocol",
     type=click.Choice(["dc", "modern", "soft"]),

@@ -102,7 +102,8 @@ class NetworkConfig:
     """The feature networks and the statistics of the real data under them.
 
     Attributes:
-        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES`.
+        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES` or the user's own
+            `module:function`.
         width: channels of a ConvNet.
         random: networks with random weights.
         trained: networks trained on real images, each for a different number of steps.
@@ -224,7 +225,8 @@ class TeacherConfig:
     """Networks trained on the whole training split.
 
     Attributes:
-        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES`.
+        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES` or the user's own
+            `module:function`.
         width: channels of a ConvNet.
         count: networks, of different initial weights and orders of the images.
         epochs: passes over the training images.
@@ -342,7 +344,9 @@ class EvaluateConfig:
     Attributes:
         run: run directory or condensed file.
         data: path or name of the data set whose validation split is the test.
-        models: architectures of the students.
+        models: architectures of the students, each one of
+            `gencond_fast.models.registry.MODEL_NAMES`, `all` (a ConvNet of the depth that fits the
+            image size and one network of each other kind), or `module:function` of the user's own.
         protocol: how students are trained, see `gencond_fast.evaluation.protocol`: `dc` as in the
             literature, `modern` (AdamW, cosine, CutMix, averaged weights), `soft` (as `modern`, on
             the soft labels that are stored).

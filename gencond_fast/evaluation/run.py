@@ -17,6 +17,7 @@ from gencond_fast.errors import InputError
 from gencond_fast.evaluation.bench import Bench
 from gencond_fast.evaluation.protocol import PROTOCOLS
 from gencond_fast.evaluation.result import EvaluationResult
+from gencond_fast.models.registry import choose_models
 from gencond_fast.options import parse
 from gencond_fast.progress import Reporter
 from gencond_fast.runtime import choose_runtime
@@ -35,6 +36,8 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     """
     reporter = reporter or Reporter()
     artifact = load(config.run)
+    spec = artifact.metadata.store
+    config = replace(config, models=choose_models(config.models, spec.image_size))
     protocol = PROTOCOLS[config.protocol]
     if protocol.soft:
         artifact.require_soft_labels(config.run)
@@ -47,7 +50,6 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
             f"note: {config.data} is not, file for file, the data of the condensation; a part that "
             "was set apart then may not be the part tested on now"
         )
-    spec = artifact.metadata.store
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
     bench = Bench(config, artifact, source, runtime, protocol)
     bench.keep_images(reporter.message)
