@@ -18,6 +18,7 @@ from gencond_fast._version import __version__
 from gencond_fast.cli_condense import condense, stats
 from gencond_fast.cli_data import data as data_commands
 from gencond_fast.cli_labels import relabel, teachers
+from gencond_fast.cli_score import score
 from gencond_fast.cli_shared import (
     MODELS,
     bad_image_option,
@@ -63,7 +64,9 @@ def cli(context: click.Context) -> None:
 )
 @click.argument("run")
 @click.option("--data", required=True, help="The data that the set was condensed from.")
-@click.option("--model", "models", multiple=True, help=f"{MODELS} `all`: one of each kind.")
+@click.option(
+    "--model", "models", multiple=True, help=f"{MODELS} `all`: one of each kind. Default: convnet3."
+)
 @click.option(
     "--protocol",
     type=click.Choice(["dc", "modern", "soft"]),
@@ -108,7 +111,7 @@ def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **pla
         write_json(file, result.to_plain())
 
 
-for _command in (condense, stats, teachers, relabel, data_commands):
+for _command in (condense, stats, teachers, relabel, score, data_commands):
     cli.add_command(_command)
 
 

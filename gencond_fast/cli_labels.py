@@ -91,7 +91,7 @@ def relabel(
     )
 )
 @click.option("--data", required=True, help="Image folder, .tar, parquet, .npz or 'digits'.")
-@click.option("--model", help=MODELS)
+@click.option("--model", help=f"{MODELS} Default: convnet3.")
 @click.option("--width", type=int, help="Channels of a ConvNet (default 128).")
 @click.option("--count", type=int, help="Networks (default 1).")
 @click.option("--epochs", type=int, help="Passes over the training images (default 20).")

@@ -14,7 +14,7 @@ from gencond_fast.progress import PlainReporter, Reporter, RichReporter
 
 # spelled out, since the networks themselves take a second to be imported
 MODELS = (
-    "convnet3 (default), convnet4, convnet5, convnet3bn, resnet18, resnet18in, vgg11, vgg11bn, "
+    "convnet3, convnet4, convnet5, convnet3bn, resnet18, resnet18in, vgg11, vgg11bn, "
     "alexnet, vit, or module:function of your own."
 )
 

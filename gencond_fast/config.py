@@ -379,6 +379,37 @@ class EvaluateConfig:
     compile: Switch = "auto"
 
 
+@dataclass(frozen=True, config=_STRICT)
+class ScoreConfig:
+    """Stored images compared with test images in the features of a trained network.
+
+    Attributes:
+        run: run directory or condensed file.
+        data: path or name of the data set, with the test images.
+        model: architecture of the feature network, as in `TeacherConfig`; None takes a ConvNet of
+            the depth that fits the image size.
+        width: channels of a ConvNet.
+        epochs: passes over the training images that the network is trained for.
+        images: the most that are compared, of each kind; shared out evenly among the classes.
+        nearest: which neighbour the balls around features reach to.
+        on_bad_image, reader, in_memory, device, precision, compile: as in `Config`.
+    """
+
+    run: str
+    data: str
+    model: str | None = None
+    width: Positive = 128
+    epochs: Positive = 20
+    images: Positive = 10_000
+    nearest: Positive = 5
+    on_bad_image: OnBadImage = "error"
+    reader: ReaderName = "auto"
+    in_memory: Switch = "auto"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    compile: Switch = "auto"
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {},
     "quick": {
