@@ -119,7 +119,8 @@ for _command in (condense, stats, teachers, relabel, score, data_commands):
     **explained(
         "Write the stored samples as images.",
         "  gencond_fast sample runs/c10 --out pictures --per-class 8\n"
-        "  gencond_fast sample runs/c10 --out exported --format npz",
+        "  gencond_fast sample runs/c10 --out exported --format npz\n"
+        "  gencond_fast sample runs/c10 --out exported --format pt",
     )
 )
 @click.argument("run")
@@ -129,7 +130,7 @@ for _command in (condense, stats, teachers, relabel, score, data_commands):
 )
 @click.option(
     "--format",
-    type=click.Choice(["imagefolder", "npz", "grid"]),
+    type=click.Choice(["imagefolder", "npz", "pt", "webdataset", "parquet", "grid"]),
     default="imagefolder",
     show_default=True,
 )
