@@ -11,6 +11,8 @@ import pytest
 from command_line import call, launch, refused
 from store_builders import write_set
 
+from gencond_fast.models.registry import MODEL_NAMES
+
 NETS = """
 from torch import nn
 
@@ -63,6 +65,12 @@ def test_one_of_each_kind(tmp_path):
     names = ["convnet3", "resnet18", "vgg11", "alexnet", "vit"]
     assert [row["model"] for row in rows] == names
     assert "students 5/5" in done.err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "teachers", "score"])
+def test_the_help_names_every_model(command):
+    words = call(command, "--help").out.replace(",", " ").split()
+    assert set(MODEL_NAMES) <= set(words)
 
 
 @pytest.mark.parametrize(
