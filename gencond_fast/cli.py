@@ -19,7 +19,9 @@ from gencond_fast.cli_condense import condense, stats
 from gencond_fast.cli_data import data as data_commands
 from gencond_fast.cli_labels import relabel, teachers
 from gencond_fast.cli_report import report
+from gencond_fast.cli_score import score
 from gencond_fast.cli_shared import (
+    MODELS,
     bad_image_option,
     check_json,
     classes_option,
@@ -57,13 +59,14 @@ def cli(context: click.Context) -> None:
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control full --epochs 30\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
-        "      --seeds 5 --epochs 300 --json result.json",
+        "      --seeds 5 --epochs 300 --json result.json\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model all --model nets:mine",
     )
 )
 @click.argument("run")
 @click.option("--data", required=True, help="The data that the set was condensed from.")
 @click.option(
-    "--model", "models", multiple=True, help="convnet3 (default), convnet4, convnet5, resnet18."
+    "--model", "models", multiple=True, help=f"{MODELS} `all`: one of each kind. Default: convnet3."
 )
 @click.option(
     "--protocol",
@@ -109,7 +112,7 @@ def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **pla
         write_json(file, result.to_plain())
 
 
-for _command in (condense, stats, teachers, relabel, report, data_commands):
+for _command in (condense, stats, teachers, relabel, report, score, data_commands):
     cli.add_command(_command)
 
 
@@ -117,7 +120,8 @@ for _command in (condense, stats, teachers, relabel, report, data_commands):
     **explained(
         "Write the stored samples as images.",
         "  gencond_fast sample runs/c10 --out pictures --per-class 8\n"
-        "  gencond_fast sample runs/c10 --out exported --format npz",
+        "  gencond_fast sample runs/c10 --out exported --format npz\n"
+        "  gencond_fast sample runs/c10 --out exported --format pt",
     )
 )
 @click.argument("run")
@@ -127,7 +131,7 @@ for _command in (condense, stats, teachers, relabel, report, data_commands):
 )
 @click.option(
     "--format",
-    type=click.Choice(["imagefolder", "npz", "grid"]),
+    type=click.Choice(["imagefolder", "npz", "pt", "webdataset", "parquet", "grid"]),
     default="imagefolder",
     show_default=True,
 )

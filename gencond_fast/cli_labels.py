@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gencond_fast.cli_shared import (
+    MODELS,
     Bytes,
     absolute,
     bad_image_option,
@@ -90,7 +91,7 @@ def relabel(
     )
 )
 @click.option("--data", required=True, help="Image folder, .tar, parquet, .npz or 'digits'.")
-@click.option("--model", help="convnet3 (default), convnet4, convnet5, resnet18.")
+@click.option("--model", help=f"{MODELS} Default: convnet3.")
 @click.option("--width", type=int, help="Channels of a ConvNet (default 128).")
 @click.option("--count", type=int, help="Networks (default 1).")
 @click.option("--epochs", type=int, help="Passes over the training images (default 20).")

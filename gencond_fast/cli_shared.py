@@ -12,6 +12,12 @@ from gencond_fast.budget import parse_bytes
 from gencond_fast.errors import InputError
 from gencond_fast.progress import PlainReporter, Reporter, RichReporter
 
+# spelled out, since the networks themselves take a second to be imported
+MODELS = (
+    "convnet3, convnet4, convnet5, convnet3bn, resnet18, resnet18in, vgg11, vgg11bn, "
+    "alexnet, vit, or module:function of your own."
+)
+
 
 class Classes(click.ParamType):
     """Class names between commas, or a file that holds one a line."""

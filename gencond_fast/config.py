@@ -102,7 +102,8 @@ class NetworkConfig:
     """The feature networks and the statistics of the real data under them.
 
     Attributes:
-        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES`.
+        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES` or the user's own
+            `module:function`.
         width: channels of a ConvNet.
         random: networks with random weights.
         trained: networks trained on real images, each for a different number of steps.
@@ -261,7 +262,8 @@ class TeacherConfig:
     """Networks trained on the whole training split.
 
     Attributes:
-        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES`.
+        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES` or the user's own
+            `module:function`.
         width: channels of a ConvNet.
         count: networks, of different initial weights and orders of the images.
         epochs: passes over the training images.
@@ -380,7 +382,9 @@ class EvaluateConfig:
     Attributes:
         run: run directory or condensed file.
         data: path or name of the data set whose validation split is the test.
-        models: architectures of the students.
+        models: architectures of the students, each one of
+            `gencond_fast.models.registry.MODEL_NAMES`, `all` (a ConvNet of the depth that fits the
+            image size and one network of each other kind), or `module:function` of the user's own.
         protocol: how students are trained, see `gencond_fast.evaluation.protocol`: `dc` as in the
             literature, `modern` (AdamW, cosine, CutMix, averaged weights), `soft` (as `modern`, on
             the soft labels that are stored).
@@ -408,6 +412,37 @@ class EvaluateConfig:
     reader: ReaderName = "auto"
     in_memory: Switch = "auto"
     split: Literal["stored", "stream"] = "stored"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    compile: Switch = "auto"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ScoreConfig:
+    """Stored images compared with test images in the features of a trained network.
+
+    Attributes:
+        run: run directory or condensed file.
+        data: path or name of the data set, with the test images.
+        model: architecture of the feature network, as in `TeacherConfig`; None takes a ConvNet of
+            the depth that fits the image size.
+        width: channels of a ConvNet.
+        epochs: passes over the training images that the network is trained for.
+        images: the most that are compared, of each kind; shared out evenly among the classes.
+        nearest: which neighbour the balls around features reach to.
+        on_bad_image, reader, in_memory, device, precision, compile: as in `Config`.
+    """
+
+    run: str
+    data: str
+    model: str | None = None
+    width: Positive = 128
+    epochs: Positive = 20
+    images: Positive = 10_000
+    nearest: Positive = 5
+    on_bad_image: OnBadImage = "error"
+    reader: ReaderName = "auto"
+    in_memory: Switch = "auto"
     device: Device = "auto"
     precision: Precision = "auto"
     compile: Switch = "auto"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,26 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         if isinstance(error, OSError) and error.filename in (None, name):
             error.filename = str(path)  # the name that the reader of the message knows
         raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to be filled, which becomes `path` at the end of the context and not before.
+
+    On any error it is removed. `path` must not be there, or be an empty folder.
+
+    Raises:
+        OSError: the parent cannot be written or the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        made = temporary / "made"  # unlike its parent, with the permissions of any new folder
+        made.mkdir()
+        yield made
+        made.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from store_builders import write_set
@@ -51,9 +53,12 @@ def test_attributes(run):
     assert data.labels.dtype == torch.int64
 
 
+@pytest.mark.parametrize("format", ["generator", "dct"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("split", ["stored", "stream"])
-def test_in_a_data_loader(run, workers, split):
+def test_in_a_data_loader(tmp_path, format, workers, split):
+    run = tmp_path / "made"
+    write_set(run, format)
     data = gf.CondensedDataset(run, split=split)
     batches = list(DataLoader(data, batch_size=4, num_workers=workers))
     assert [len(labels) for _, labels in batches] == [4, 4, 4, 3]
@@ -66,6 +71,16 @@ def test_in_a_data_loader(run, workers, split):
         assert difference.max() < 1e-6
     else:
         assert (difference > 1e-4).sum() >= 8
+
+
+@pytest.mark.parametrize("format", ["generator", "dct", "pixels"])
+def test_workers_that_are_not_forked_get_it_whole(tmp_path, format):
+    write_set(tmp_path / "made", format)
+    data = gf.CondensedDataset(tmp_path / "made")
+    twin = pickle.loads(pickle.dumps(data))
+    assert torch.equal(twin.images(list(range(15))), data.images(list(range(15))))
+    assert (twin.class_names, twin.mean) == (data.class_names, data.mean)
+    assert twin[14][1] == 2
 
 
 def test_in_a_shuffled_data_loader_every_sample_comes_once(run):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import stat
+import tarfile
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -165,7 +169,7 @@ def test_a_full_disk_leaves_nothing_half_written(run, tmp_path, format):
     with full_disk(100), pytest.raises(OSError, match="too large"):
         export(run, out, format=format)
     assert files(tmp_path) == []
-    assert format != "imagefolder" or os.listdir(tmp_path) == []
+    assert format not in ("imagefolder", "pt") or os.listdir(tmp_path) == []
 
 
 def test_permissions_follow_the_umask(run, tmp_path):
@@ -177,3 +181,133 @@ def test_permissions_follow_the_umask(run, tmp_path):
     modes = {stat.S_IMODE(p.stat().st_mode) for p in (out, out / "ant")}
     assert modes == {0o750}
     assert stat.S_IMODE((out / "ant" / "00000.png").stat().st_mode) == 0o640
+
+
+# formats for other programs
+
+
+def test_pt(run, tmp_path):
+    out = export(run, tmp_path / "out", format="pt")
+    assert out == tmp_path / "out"
+    assert files(out) == ["images.pt", "labels.pt"]
+    images = torch.load(out / "images.pt", weights_only=True)
+    labels = torch.load(out / "labels.pt", weights_only=True)
+    assert images.dtype == torch.float32
+    assert images.is_contiguous()
+    assert (labels.dtype, labels.tolist()) == (torch.int64, [0] * 5 + [1] * 5 + [2] * 5)
+    made = artifact.load(run)
+    with torch.no_grad():
+        decoded = made.store(torch.arange(15)).double()
+    mean, std = (
+        torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1)
+        for v in (made.metadata.mean, made.metadata.std)
+    )
+    assert torch.allclose(images.double(), (decoded - mean) / std, atol=1e-5)
+    # nothing is stored beside the numbers themselves
+    assert (out / "images.pt").stat().st_size < images.numel() * 4 + 2000
+
+
+def test_a_pt_folder_is_not_mixed_with_others(run, tmp_path):
+    export(run, tmp_path / "out", format="pt")
+    before = files(tmp_path)
+    with pytest.raises(InputError, match="out is not empty: give another --out"):
+        export(run, tmp_path / "out", format="pt")
+    assert files(tmp_path) == before
+
+
+def test_webdataset_by_tarfile(run, tmp_path):
+    out = export(run, tmp_path / "out", format="webdataset", per_class=2)
+    assert out == tmp_path / "out" / "samples.tar"
+    want = stored(run)[:, :2].reshape(6, *stored(run).shape[2:])
+    with tarfile.open(out) as archive:
+        found = {m.name: archive.extractfile(m).read() for m in archive}
+    assert list(found)[:3] == ["00000000.png", "00000000.cls", "00000000.txt"]
+    assert len(found) == 18
+    for place in range(6):
+        with Image.open(io.BytesIO(found[f"{place:08d}.png"])) as image:
+            assert np.array_equal(np.asarray(image).reshape(want.shape[1:]), want[place])
+        assert found[f"{place:08d}.cls"] == str(place // 2).encode()
+        assert found[f"{place:08d}.txt"].decode() == NAMES[place // 2]
+    again = export(run, tmp_path / "again", format="webdataset", per_class=2)
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_webdataset_by_webdataset(run, tmp_path):
+    webdataset = pytest.importorskip("webdataset")
+    out = export(run, tmp_path / "out", format="webdataset")
+    want = stored(run)
+    mode = "rgb8" if want.shape[-1] == 3 else "l8"
+    read = webdataset.WebDataset(str(out), shardshuffle=False).decode(mode)
+    samples = list(read.to_tuple("png", "cls", "txt"))
+    images = np.stack([image for image, _, _ in samples]).reshape(want.shape)
+    assert np.array_equal(images, want)
+    assert [label for _, label, _ in samples] == [0] * 5 + [1] * 5 + [2] * 5
+    assert [name for _, _, name in samples[::5]] == list(NAMES)
+
+
+def test_parquet(run, tmp_path):
+    out = export(run, tmp_path / "out", format="parquet")
+    table = pq.read_table(out)
+    assert table.column_names == ["image", "label"]
+    assert table["label"].to_pylist() == [0] * 5 + [1] * 5 + [2] * 5
+    want = stored(run)
+    for place, cell in enumerate(table["image"].to_pylist()):
+        with Image.open(io.BytesIO(cell["bytes"])) as image:
+            pixels = np.asarray(image).reshape(want.shape[2:])
+        assert np.array_equal(pixels, want[place // 5, place % 5])
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["image"]["_type"] == "Image"
+    assert features["label"] == {"_type": "ClassLabel", "names": list(NAMES)}
+    for path in (out, out.parent):  # the file, and the folder as the hub has it
+        source = open_source(str(path))
+        assert source.class_names == NAMES
+        images, labels = all_images(source.train, want.shape[-1])
+        assert np.array_equal(images, want.reshape(15, *want.shape[2:]))
+        assert labels == [0] * 5 + [1] * 5 + [2] * 5
+
+
+def test_soft_labels_go_with_the_samples(tmp_path):
+    store = write_set(tmp_path / "made", names=NAMES, soft_labels=2)
+    store.soft_labels.keep(torch.arange(15), torch.rand(15, 3).softmax(1))
+    artifact.save(tmp_path / "made", store, artifact.load(tmp_path / "made").metadata)
+    want = store.targets(torch.arange(15)).reshape(3, 5, 3)[:, :4].reshape(12, 3).numpy()
+    assert len(np.unique(want)) > 12
+
+    def made(format):
+        return export(tmp_path / "made", tmp_path / format, format=format, per_class=4)
+
+    with np.load(made("npz")) as arrays:
+        assert np.array_equal(arrays["soft_labels"], want)
+    pt = torch.load(made("pt") / "soft_labels.pt", weights_only=True)
+    assert pt.dtype == torch.float32
+    assert np.array_equal(pt.numpy(), want)
+    column = pq.read_table(made("parquet"))["soft_label"].to_pylist()
+    assert np.array_equal(np.array(column, dtype=np.float32), want)
+    with tarfile.open(made("webdataset")) as archive:
+        rows = [
+            np.load(io.BytesIO(archive.extractfile(f"{i:08d}.soft.npy").read())) for i in range(12)
+        ]
+    assert np.array_equal(np.stack(rows), want)
+    for format in ("imagefolder", "grid"):
+        assert not [name for name in files(made(format).parent / format) if "soft" in name]
+
+
+@pytest.mark.parametrize("format", ["webdataset", "parquet", "pt"])
+def test_more_than_one_batch_of_other_formats(tmp_path, format):
+    store = write_set(tmp_path / "made", "pixels", num_classes=7, per_class=41, channels=1)
+    out = export(tmp_path / "made", tmp_path / "out", format=format, per_class=40)
+    index = (torch.arange(7)[:, None] * 41 + torch.arange(40)).flatten()
+    with torch.no_grad():
+        want = (store(index) * 255).round().to(torch.uint8).squeeze(1).numpy()
+    if format == "pt":
+        metadata = artifact.load(tmp_path / "made").metadata
+        images = torch.load(out / "images.pt", weights_only=True) * metadata.std[0]
+        got = ((images + metadata.mean[0]) * 255).round().to(torch.uint8).squeeze(1).numpy()
+    elif format == "parquet":
+        cells = pq.read_table(out)["image"].to_pylist()
+        got = np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"]))) for cell in cells])
+    else:
+        with tarfile.open(out) as archive:
+            members = [m for m in archive if m.name.endswith(".png")]
+            got = np.stack([np.asarray(Image.open(archive.extractfile(m))) for m in members])
+    assert np.array_equal(got, want)

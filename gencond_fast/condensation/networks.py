@@ -24,7 +24,7 @@ from gencond_fast.data.augment import augment, draw_augmentation
 from gencond_fast.discrepancy import required
 from gencond_fast.errors import InputError
 from gencond_fast.models.classifier import Classifier, batch_norms
-from gencond_fast.models.registry import build_classifier
+from gencond_fast.models.registry import build_classifier, has_width, model_identity
 from gencond_fast.rng import derive_seed, named_rng
 
 _BATCH = 128
@@ -127,7 +127,7 @@ def network_key(task: Setting, plan: NetworkPlan) -> str:
     return cache_key(
         kind="network",
         data=task.identity,
-        model=options.model,
+        model=model_identity(options.model),
         width=options.width,
         index=plan.index,
         steps=plan.steps,
@@ -206,7 +206,7 @@ def _build(task: Setting, index: int) -> Classifier:
         task.num_classes,
         task.image_size,
         seed=derive_seed(task.config.seed, "network", index),
-        width=options.width if options.model.startswith("convnet") else None,
+        width=options.width if has_width(options.model) else None,
     )
 
 

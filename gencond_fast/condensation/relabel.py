@@ -15,6 +15,7 @@ from gencond_fast.condensation.teachers import check_teachers, choose_teachers
 from gencond_fast.config import Config
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
+from gencond_fast.models.own import is_own
 from gencond_fast.options import changed_options, resolve
 from gencond_fast.progress import Reporter
 
@@ -79,10 +80,11 @@ def _target(run: str | Path, out: str | Path | None) -> Path:
 
 def _config(old: Artifact, data: str, layers: Sequence[Mapping[str, Any]]) -> Config:
     """The options that the file was made with, then those given."""
-    spec = old.metadata.store
+    spec, options = old.metadata.store, _options_of(old.metadata)
+    _check_code(options, layers)
     taken = [
         _nested(name, value)
-        for name, value in _options_of(old.metadata).items()
+        for name, value in options.items()
         if name in _TAKEN or name.startswith(_SECTIONS)
     ]
     own = {"store": {"soft_labels": spec.soft_labels}, "bytes": old.metadata.budget}
@@ -94,6 +96,19 @@ def _config(old: Artifact, data: str, layers: Sequence[Mapping[str, Any]]) -> Co
             "of each sample to keep"
         )
     return config
+
+
+def _check_code(options: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> None:
+    """A file from a stranger must not say which code is run."""
+    for section in ("networks", "teachers"):
+        model = options.get(f"{section}.model")
+        said = any("model" in layer.get(section, {}) for layer in layers)
+        if isinstance(model, str) and is_own(model) and not said:
+            raise InputError(
+                f"the file says {section}.model={model!r}, which is code outside gencond_fast, and "
+                f"no file decides on code to run: say --set {section}.model={model} if it is "
+                "yours, or choose another model"
+            )
 
 
 def _nested(name: str, value: Any) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from gencond_fast.evaluation.protocol import MODERN, Protocol
 from gencond_fast.evaluation.train import accuracy
 from gencond_fast.evaluation.trainer import Trainer
 from gencond_fast.models.classifier import Classifier
-from gencond_fast.models.registry import build_classifier
+from gencond_fast.models.registry import build_classifier, has_width, model_identity
 from gencond_fast.progress import Reporter
 from gencond_fast.rng import derive_seed
 
@@ -150,7 +150,7 @@ def _network(config: Config, source: Source, image_size: int, index: int) -> Cla
         len(source.class_names),
         image_size,
         seed=derive_seed(config.seed, "teacher", index),
-        width=options.width if options.model.startswith("convnet") else None,
+        width=options.width if has_width(options.model) else None,
     )
 
 
@@ -160,7 +160,7 @@ def _path(task: Setting, index: int) -> Path:
     key = cache_key(
         kind="teacher",
         data=task.identity,
-        model=options.model,
+        model=model_identity(options.model),
         epochs=options.epochs,
         index=index,
         protocol=asdict(_protocol(task.config)),

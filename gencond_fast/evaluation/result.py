@@ -8,6 +8,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from gencond_fast.evaluation.scores import accuracy_per_bit, label_robust_score
+
+CONDENSED = ("stored", "stream")  # the training sets that are no controls
+
 
 @dataclass(frozen=True)
 class Row:
@@ -69,11 +73,34 @@ class EvaluationResult:
     held_out: float | None
     environment: dict[str, Any]
 
+    @property
+    def label_robust_scores(self) -> dict[str, float]:
+        """Of each architecture that learned from the condensed images, random and all real ones.
+
+        See `scores.label_robust_score`; with w = 0.5 and mean accuracies. There are none where
+        labels are soft, which those of the controls are not.
+        """
+        if self.protocol.get("soft"):
+            return {}
+        means = {(row.training_set, row.model): row.mean for row in self.rows}
+        found = {}
+        for kind, model in means:
+            real, random = means.get(("full", model)), means.get(("random", model))
+            if kind in CONDENSED and real is not None and random is not None:
+                own = means[kind, model]
+                found[model] = label_robust_score(
+                    real_hard=real, stored_hard=own, stored_any=own, random_any=random
+                )
+        return found
+
     def to_plain(self) -> dict[str, Any]:
         """Plain values for JSON, means and standard deviations included."""
         plain = asdict(self)
         for row, values in zip(self.rows, plain["rows"], strict=True):
             values["mean"], values["std"] = row.mean, row.std
+            if row.training_set in CONDENSED:
+                values["accuracy_per_bit"] = accuracy_per_bit(row.mean, self.bits_per_class)
+        plain["label_robust_scores"] = self.label_robust_scores
         return plain
 
     @classmethod

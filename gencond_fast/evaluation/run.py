@@ -17,6 +17,7 @@ from gencond_fast.errors import InputError
 from gencond_fast.evaluation.bench import Bench
 from gencond_fast.evaluation.protocol import PROTOCOLS
 from gencond_fast.evaluation.result import EvaluationResult
+from gencond_fast.models.registry import choose_models
 from gencond_fast.options import parse
 from gencond_fast.progress import Reporter
 from gencond_fast.runtime import choose_runtime
@@ -35,11 +36,13 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     """
     reporter = reporter or Reporter()
     artifact = load(config.run)
+    spec = artifact.metadata.store
+    config = replace(config, models=choose_models(config.models, spec.image_size))
     protocol = PROTOCOLS[config.protocol]
     if protocol.soft:
         artifact.require_soft_labels(config.run)
-    split = _split_of(artifact)
-    source = _open_test(config, artifact, split, reporter)
+    split = split_of(artifact)
+    source = open_test(config, artifact, split, reporter)
     # the choice of classes is part of the fingerprint
     if config.classes is None and source.fingerprint != artifact.metadata.made.get("data"):
         # times of modification count, so a copy of the same files may differ too
@@ -47,7 +50,6 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
             f"note: {config.data} is not, file for file, the data of the condensation; a part that "
             "was set apart then may not be the part tested on now"
         )
-    spec = artifact.metadata.store
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
     bench = Bench(config, artifact, source, runtime, protocol)
     bench.keep_images(reporter.message)
@@ -74,16 +76,21 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
 
 
 @validated(frozen=True, config=ConfigDict(extra="ignore"))
-class _Split:
+class Split:
     """What the file says about how the data was split, where that was not the default."""
 
     val_fraction: Fraction | None = None
     seed: Count = 0
 
 
-def _split_of(artifact: Artifact) -> _Split:
+def split_of(artifact: Artifact) -> Split:
+    """What a file says about how its data was split.
+
+    Raises:
+        InputError: it is nothing that can be.
+    """
     options = artifact.metadata.made.get("options", {})
-    return parse(_Split, options if isinstance(options, dict) else {})
+    return parse(Split, options if isinstance(options, dict) else {})
 
 
 def _tested(source: Source) -> int:
@@ -92,10 +99,14 @@ def _tested(source: Source) -> int:
     return len(source.val) - len(source.val.skipping or ())
 
 
-def _open_test(
-    config: EvaluateConfig, artifact: Artifact, split: _Split, reporter: Reporter
+def open_test(
+    config: EvaluateConfig, artifact: Artifact, split: Split, reporter: Reporter
 ) -> Source:
-    """The data set, split as it was for the condensation, with the classes of the file."""
+    """The data set, split as it was for the condensation, with the classes of the file.
+
+    Raises:
+        InputError: it cannot be used, is other data, or has nothing to test on.
+    """
     classes = _chosen_classes(config, artifact)
     try:
         source = open_source(

@@ -12,13 +12,16 @@ class Classifier(nn.Module):
         body: maps normalised images [B, channels, H, W] to maps [B, width, h, w].
         feature_dim: numbers in one flattened map.
         num_classes: outputs of the linear layer.
+
+    Attributes:
+        classifier: that layer; the identity where the embedding is the logits.
     """
 
     def __init__(self, body: nn.Module, feature_dim: int, num_classes: int) -> None:
         super().__init__()
         self.body = body
         self.feature_dim = feature_dim
-        self.classifier = nn.Linear(feature_dim, num_classes)
+        self.classifier: nn.Module = nn.Linear(feature_dim, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
         """Embeds normalised images [B, channels, H, W] as [B, feature_dim]."""

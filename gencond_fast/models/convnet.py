@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import nn
 
 from gencond_fast.models.classifier import Classifier
+from gencond_fast.models.norms import Norm, build_norm
 
 _SMALLEST_MAP = 3
 
@@ -18,7 +17,7 @@ def convnet(
     *,
     depth: int = 3,
     width: int = 128,
-    norm: Literal["instance", "batch"] = "instance",
+    norm: Norm = "instance",
 ) -> Classifier:
     """`depth` blocks of 3x3 convolution, norm, ReLU and 2x2 average pooling.
 
@@ -36,9 +35,7 @@ def convnet(
     size = image_size
     for block in range(depth):
         layers.append(nn.Conv2d(channels if block == 0 else width, width, 3, padding=1))
-        # one group per channel is instance norm
-        layers.append(nn.GroupNorm(width, width) if norm == "instance" else nn.BatchNorm2d(width))
-        layers.append(nn.ReLU())
+        layers += [build_norm(norm, width), nn.ReLU()]
         if size // 2 >= _SMALLEST_MAP:
             layers.append(nn.AvgPool2d(2))
             size //= 2

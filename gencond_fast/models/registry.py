@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
 
 from gencond_fast.errors import InputError
+from gencond_fast.models.alexnet import alexnet
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.convnet import convnet
+from gencond_fast.models.own import build_own, is_own, own_identity
 from gencond_fast.models.resnet import resnet18
+from gencond_fast.models.vgg import vgg11
+from gencond_fast.models.vit import vit
 
 _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "convnet3": partial(convnet, depth=3),
@@ -18,9 +22,43 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "convnet5": partial(convnet, depth=5),
     "convnet3bn": partial(convnet, depth=3, norm="batch"),
     "resnet18": resnet18,
+    "resnet18in": partial(resnet18, norm="instance"),
+    "vgg11": vgg11,
+    "vgg11bn": partial(vgg11, norm="batch"),
+    "alexnet": alexnet,
+    "vit": vit,
 }
+_WITH_WIDTH = tuple(name for name in _BUILDERS if name.startswith("convnet"))
+_OTHERS = ("resnet18", "vgg11", "alexnet", "vit")  # than the ConvNets, one of each kind
 
 MODEL_NAMES = tuple(_BUILDERS)
+ALL = "all"  # stands for a ConvNet and one of each other kind
+
+
+def choose_models(names: Iterable[str], image_size: int) -> tuple[str, ...]:
+    """The names, with `all` spelled out for the image size; each once.
+
+    `all` is a ConvNet of the depth that the literature takes for the side (3 up to 32 pixels, 4 up
+    to 64, 5 above), ResNet-18, VGG-11, AlexNet and the small ViT.
+    """
+    depth = 3 if image_size <= 32 else 4 if image_size <= 64 else 5
+    every = (f"convnet{depth}", *_OTHERS)
+    found = [each for name in names for each in (every if name == ALL else (name,))]
+    return tuple(dict.fromkeys(found))
+
+
+def has_width(name: str) -> bool:
+    """Whether a width can be chosen."""
+    return name in _WITH_WIDTH
+
+
+def model_identity(name: str) -> str:
+    """What the weights of a trained model depend on beside their shapes, for cache keys.
+
+    Raises:
+        InputError: it is the user's own, and its module cannot be imported.
+    """
+    return own_identity(name) if is_own(name) else name
 
 
 def build_classifier(
@@ -35,7 +73,9 @@ def build_classifier(
     """Builds a classifier whose initial weights depend on `seed` alone.
 
     Args:
-        name: one of `MODEL_NAMES`.
+        name: one of `MODEL_NAMES`, or `module:function` of the user's own, which is called with
+            channels, num_classes and image_size and returns a module; its weights depend on the
+            seed as far as it draws them from PyTorch's global random state on the CPU.
         channels: input channels, 1 or 3.
         num_classes: number of logits.
         image_size: side of the square input in pixels.
@@ -43,13 +83,18 @@ def build_classifier(
         width: channels a block, for the ConvNets; their default (128) when None.
 
     Raises:
-        InputError: the name is unknown, or a width is given to a network that has none.
+        InputError: the name is unknown, a width is given to a network that has none, the images
+            are too small for it, or the user's own cannot be used (see `build_own`).
     """
-    if name not in _BUILDERS:
-        raise InputError(f"unknown model {name!r}: choose one of {', '.join(MODEL_NAMES)}")
-    if width is not None and not name.startswith("convnet"):
+    if name not in _BUILDERS and not is_own(name):
+        raise InputError(
+            f"unknown model {name!r}: choose one of {', '.join(MODEL_NAMES)}, or write "
+            "module:function for one of your own"
+        )
+    if width is not None and not has_width(name):
         raise InputError(f"model {name!r} has a fixed width: leave the width option out")
     options = {} if width is None else {"width": width}
+    build = _BUILDERS.get(name) or partial(build_own, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _BUILDERS[name](channels, num_classes, image_size, **options)
+        return build(channels, num_classes, image_size, **options)

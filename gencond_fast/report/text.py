@@ -14,6 +14,7 @@ from gencond_fast.budget import bits_per_class, bytes_to_ipc, format_bytes
 if TYPE_CHECKING:
     from gencond_fast.artifact import Artifact
     from gencond_fast.evaluation import EvaluationResult
+    from gencond_fast.scoring import Scores
 
 
 def print_artifact(artifact: Artifact, path: Path) -> None:
@@ -60,9 +61,30 @@ def print_result(result: EvaluationResult) -> None:
         f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
         f"{result.ipc_uint8:.3g} uint8"
     )
+    for model, score in result.label_robust_scores.items():
+        print(f"label-robust score of {model} (2505.13300, w = 0.5): {score:.4f}")
     steps = {row.training_set: f"{row.steps:,} on {row.training_set}" for row in result.rows}
     print(f"optimiser steps of a student: {', '.join(steps.values())}")
     print(f"protocol {_numbers(result.protocol)}")
+
+
+def print_scores(scores: Scores) -> None:
+    """How generated images lie among real ones, and what they were seen by."""
+    print_plain(
+        {
+            "coverage": f"{scores.coverage:.4f}",
+            "density": f"{scores.density:.4f}",
+            "precision": f"{scores.precision:.4f}",
+            "recall": f"{scores.recall:.4f}",
+            "frechet distance": f"{scores.frechet_distance:.4f}",
+        }
+    )
+    print(
+        f"{scores.generated:,} stored images among {scores.real:,} test images, nearest neighbour "
+        f"{scores.nearest}, in {scores.features:,} features of {scores.model} trained for "
+        f"{scores.epochs} epochs on all training images ({100 * scores.accuracy:.2f} % of the test "
+        "images right); comparable under the same network and numbers of images alone"
+    )
 
 
 def _numbers(protocol: Mapping[str, Any]) -> str:

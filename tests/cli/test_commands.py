@@ -16,7 +16,7 @@ from PIL import Image
 
 import gencond_fast as gf
 
-COMMANDS = ("condense", "evaluate", "relabel", "sample", "info", "teachers", "report")
+COMMANDS = ("condense", "evaluate", "relabel", "sample", "info", "teachers", "report", "score")
 SHORT = (*TINY, "--steps", "6")
 
 
@@ -192,7 +192,10 @@ def test_evaluate_with_all_real_images(tiny_run, tmp_path):
     file = tmp_path / "result.json"
     done = call("evaluate", tiny_run, "--data", "digits", *options, "--json", file)
     assert done.code == 0, done.err
-    rows = json.loads(file.read_text())["rows"]
+    result = json.loads(file.read_text())
+    rows = result["rows"]
+    score = result["label_robust_scores"]["convnet3"]
+    assert f"label-robust score of convnet3 (2505.13300, w = 0.5): {score:.4f}\n" in done.out
     assert [row["training_set"] for row in rows] == ["stored", "random", "full"]
     assert rows[2]["images_per_class"] == 144
     assert rows[2]["mean"] > rows[1]["mean"]

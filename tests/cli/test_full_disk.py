@@ -116,7 +116,7 @@ def test_a_full_disk_costs_an_evaluation_its_file_alone(whole, tmp_path):
     assert tree(tmp_path) == {"result.json": b"the result before"}
 
 
-@pytest.mark.parametrize("kind", ["imagefolder", "npz", "grid"])
+@pytest.mark.parametrize("kind", ["imagefolder", "npz", "pt", "webdataset", "parquet", "grid"])
 def test_a_full_disk_leaves_no_half_of_an_export(whole, tmp_path, kind):
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60, limit[1]))

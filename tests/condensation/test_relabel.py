@@ -7,6 +7,7 @@ import io
 import os
 import re
 import signal
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -252,3 +253,28 @@ def test_what_a_stranger_wrote_into_the_file_is_checked(tiny_run, tmp_path):
     ):
         artifact.save(file, old.store, replace(old.metadata, made={"options": options}))
         refused(call("relabel", file, "--data", "digits"), words)
+
+
+@pytest.mark.parametrize("section", ["networks", "teachers"])
+def test_a_file_does_not_say_which_code_is_run(tiny_run, tmp_path, monkeypatch, section):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module = f"of_a_stranger_{section}"
+    (tmp_path / f"{module}.py").write_text(
+        "from pathlib import Path\nPath('was_run').touch()\n"
+        "from gencond_fast.models.convnet import convnet as net\n"
+    )
+    old = load(tiny_run)
+    options = old.metadata.made["options"] | {f"{section}.model": f"{module}:net"}
+    artifact.save(tmp_path / "made", old.store, replace(old.metadata, made={"options": options}))
+    words = ("--data", "digits", "--soft-labels", 2, "--bytes", "20KB")
+    refused(call("relabel", "made", *words), "no file decides on code to run")
+    assert call("info", "made").code == 0
+    assert call("sample", "made", "--out", "pictures").code == 0
+    assert not (tmp_path / "was_run").exists()
+    said = ("--set", f"{section}.model={module}:net", "--set", "networks.trained=1")
+    source = "pool" if section == "networks" else section
+    said += ("--teachers", source, "--set", "teachers.epochs=1", "--set", "networks.random=0")
+    done = call("relabel", "made", *words, *said)
+    assert done.code == 0, done.err
+    assert (tmp_path / "was_run").exists()

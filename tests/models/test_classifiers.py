@@ -18,7 +18,7 @@ def build(name="convnet3", channels=3, classes=10, side=32, seed=0, width=None):
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
-@pytest.mark.parametrize(("channels", "side"), [(1, 8), (1, 28), (3, 30), (3, 32), (3, 64)])
+@pytest.mark.parametrize(("channels", "side"), [(1, 9), (1, 28), (3, 30), (3, 32), (3, 64)])
 def test_shapes(name, channels, side):
     network = build(name, channels, 7, side).eval()
     images = torch.randn(2, channels, side, side)

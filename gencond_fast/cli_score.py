@@ -1,0 +1,69 @@
+"""The command that compares stored images with real ones."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gencond_fast.cli_shared import (
+    MODELS,
+    absolute,
+    bad_image_option,
+    check_json,
+    explained,
+    make_reporter,
+    reader_option,
+)
+from gencond_fast.config import ScoreConfig
+from gencond_fast.options import parse, parse_assignments
+from gencond_fast.report.text import print_scores
+
+
+@click.command(
+    **explained(
+        "Compare the stored images with test images in the features of a network trained on the "
+        "real data: coverage, density, precision, recall and the Frechet distance.",
+        "  gencond_fast score runs/c10 --data /data/cifar10\n"
+        "  gencond_fast score runs/c10 --data /data/cifar10 --model resnet18 --epochs 40 \\\n"
+        "      --json scores.json",
+    )
+)
+@click.argument("run")
+@click.option("--data", required=True, help="The data that the set was condensed from.")
+@click.option(
+    "--model", help=f"The feature network (default: a ConvNet that fits the image size). {MODELS}"
+)
+@click.option("--width", type=int, help="Channels of a ConvNet (default 128).")
+@click.option("--epochs", type=int, help="Of its training on the real data (default 20).")
+@click.option("--images", type=int, help="At most so many of either kind (default 10000).")
+@click.option("--nearest", type=int, help="Neighbour that the balls reach to (default 5).")
+@bad_image_option
+@reader_option
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto.")
+@click.option("--json", "file", type=Path, help="Write the scores to this file.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="precision, compile or in_memory.",
+)
+@click.option("--quiet", is_flag=True, help="Print the result only.")
+def score(
+    data: str, file: Path | None, assignments: tuple[str, ...], quiet: bool, **plain: Any
+) -> None:
+    """Parses the options of the comparison and runs it."""
+    given = {name: value for name, value in plain.items() if value is not None}
+    given["data"] = absolute(data)
+    config = parse(ScoreConfig, given | parse_assignments(assignments))
+    check_json(file)
+    from gencond_fast.files import write_json
+    from gencond_fast.scoring import score as run
+
+    scores = run(config, make_reporter(quiet))
+    print_scores(scores)  # first, so that a full disk costs the file alone
+    if file is not None:
+        write_json(file, asdict(scores))
