@@ -50,7 +50,7 @@ _TOLERANCE = 1e-4
 
 
 def cases(data: str, ipc: int, batches: tuple[int, ...]) -> Iterator[Case]:
-    """A step of either format and each number of generated images a class.
+    """A step of each format and each number of generated images a class.
 
     Network, losses and, for ours, precision are the defaults.
 
@@ -60,7 +60,7 @@ def cases(data: str, ipc: int, batches: tuple[int, ...]) -> Iterator[Case]:
         batches: generated images of a class in a step.
     """
     check_agreement(data)
-    for kind, batch in product(("pixels", "generator"), batches):
+    for kind, batch in product(("dct", "pixels", "generator"), batches):
         watch = Stopwatch()
         options = {
             "data": data,

@@ -152,7 +152,7 @@ def test_a_check_writes_nothing(monkeypatch, tmp_path, small):
     monkeypatch.setattr(run, "_RESULTS", tmp_path)
     done = call("--check", "--threads", "1")
     assert done.exit_code == 0, done.output
-    for kind in ("pixels", "generator"):
+    for kind in ("dct", "pixels", "generator"):
         assert f"agreed: data digits  ipc 10  format {kind}  generated 3" in done.output
     assert not list(tmp_path.iterdir())
 
@@ -163,8 +163,8 @@ def test_speed_memory_and_parts_are_written_down(monkeypatch, tmp_path: Path, sm
     assert done.exit_code == 0, done.output
     with (tmp_path / "condense.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 6
-    assert {row["format"] for row in rows} == {"generator", "pixels"}
+    assert len(rows) == 9
+    assert {row["format"] for row in rows} == {"dct", "generator", "pixels"}
     for row in rows:
         median = float(row["median_ms"])
         assert float(row["steps_per_second"]) == pytest.approx(1e3 / median, rel=1e-3)
@@ -219,7 +219,7 @@ class Slow(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("kind", ["generator", "pixels"])
+@pytest.mark.parametrize("kind", ["dct", "generator", "pixels"])
 def test_time_is_told_where_it_was_spent(monkeypatch, kind, part):
     made = condense._Parts(resolve(OPTIONS, {"store": {"format": kind}}))
     watch, clock = Stopwatch(), Clock()
