@@ -10,7 +10,6 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gencond_fast.errors import InputError
@@ -33,7 +32,7 @@ def fgsm(logits: Logits, images: Tensor, labels: Tensor, *, epsilon: float) -> T
     Returns:
         The changed images, of the same shape and type.
     """
-    step = epsilon * _gradient(logits, images, labels).sign()
+    step = epsilon * _ascent(logits, images, labels).sign()
     return _into_ball(images + step, images, epsilon)
 
 
@@ -61,7 +60,7 @@ def pgd(
     start = torch.rand(images.shape, generator=rng, dtype=images.dtype).to(images.device)
     changed = _into_ball(images + epsilon * (2 * start - 1), images, epsilon)
     for _ in range(steps):
-        step = step_size * _gradient(logits, changed, labels).sign()
+        step = step_size * _ascent(logits, changed, labels).sign()
         changed = _into_ball(changed + step, images, epsilon)
     return changed
 
@@ -114,13 +113,17 @@ def require_autoattack(classes: int) -> None:
         )
 
 
-def _gradient(logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
-    """Of the cross-entropy of each image, in its pixels."""
+def _ascent(logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
+    """A positive multiple, for each image, of the gradient of its cross-entropy in its pixels.
+
+    Cross-entropy is log(1 + exp(m)), m the logsumexp of the other logits less the own one. That of
+    a confident network is rounded to nothing, and parts of its gradient with it; m is not.
+    """
     with torch.enable_grad():
         point = images.detach().requires_grad_()
-        # in float32 the gradient of a confident network is rounded to nothing
-        loss = F.cross_entropy(logits(point).double(), labels, reduction="sum")
-        return torch.autograd.grad(loss, point)[0]
+        found, own = logits(point), labels[:, None]
+        others = found.scatter(1, own, -torch.inf).logsumexp(1)
+        return torch.autograd.grad((others - found.gather(1, own)[:, 0]).sum(), point)[0]
 
 
 def _into_ball(changed: Tensor, images: Tensor, epsilon: float) -> Tensor:

@@ -84,7 +84,7 @@ def _print_attacked(result: EvaluationResult, attack: Mapping[str, Any]) -> None
     pgd = f", pgd {attack['steps']} steps of {attack['step_size']:g}/255" if "pgd" in names else ""
     print(
         f"attacks within {attack['epsilon']:g}/255 of every pixel (L-infinity){pgd}; clean and "
-        f"attacked on the same {attack['images']:,} images, as many of each class as can be"
+        f"attacked on the same {attack['images']:,} images"
     )
 
 
