@@ -33,7 +33,7 @@ from gencond_fast.config import EvaluateConfig
 from gencond_fast.distributed import speaks, world_size
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.interrupt import Terminated
-from gencond_fast.options import parse, parse_assignments
+from gencond_fast.options import merge, parse, parse_assignments
 from gencond_fast.report.text import print_artifact, print_plain, print_result
 
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -60,7 +60,8 @@ def cli(context: click.Context) -> None:
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
         "      --seeds 5 --epochs 300 --json result.json\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model all --model nets:mine",
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model all --model nets:mine\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --attack fgsm --attack pgd",
     )
 )
 @click.argument("run")
@@ -84,6 +85,16 @@ def cli(context: click.Context) -> None:
     help="random: as many random real images a class as the budget is in IPC; jpeg: as many as fit "
     "into the bytes of the file as JPEG of quality 20; full: all of them.",
 )
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    type=click.Choice(["fgsm", "pgd", "autoattack"]),
+    help="Also test the students on images changed against them, within --epsilon of every pixel; "
+    "autoattack needs pip install pyautoattack.",
+)
+@click.option("--epsilon", type=float, help="Of the attacks, in 255ths of a pixel (default 8).")
+@click.option("--attack-images", type=int, help="Test images that are attacked (default 1000).")
 @classes_option
 @bad_image_option
 @reader_option
@@ -95,13 +106,22 @@ def cli(context: click.Context) -> None:
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="precision, compile or in_memory.",
+    help="precision, compile, in_memory, attack.steps or attack.step_size.",
 )
 @click.option("--quiet", is_flag=True, help="Print the result only.")
-def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **plain: Any) -> None:
+def evaluate(
+    file: Path | None,
+    assignments: tuple[str, ...],
+    quiet: bool,
+    attacks: tuple[str, ...],
+    epsilon: float | None,
+    attack_images: int | None,
+    **plain: Any,
+) -> None:
     """Parses the options of one evaluation and runs it."""
-    given = {name: value for name, value in plain.items() if value not in (None, ())}
-    config = parse(EvaluateConfig, given | parse_assignments(assignments))
+    attack = _given({"names": attacks, "epsilon": epsilon, "images": attack_images})
+    given = _given(plain) | {"attack": attack}
+    config = parse(EvaluateConfig, merge(given, parse_assignments(assignments)))
     check_json(file)
     from gencond_fast.evaluation import evaluate as run
     from gencond_fast.files import write_json
@@ -110,6 +130,10 @@ def evaluate(file: Path | None, assignments: tuple[str, ...], quiet: bool, **pla
     print_result(result)  # first, so that a full disk costs the file alone
     if file is not None:
         write_json(file, result.to_plain())
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value not in (None, ())}
 
 
 for _command in (condense, stats, teachers, relabel, report, score, data_commands):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from gencond_fast.models.spec import Small
 
 _STRICT = ConfigDict(extra="forbid")
+Name = TypeVar("Name", bound=str)
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
@@ -27,6 +28,7 @@ Switch = Annotated[
     Literal["auto", "on", "off"],
     BeforeValidator(lambda v: ("off", "on")[v] if isinstance(v, bool) else v),
 ]
+AttackName = Literal["fgsm", "pgd", "autoattack"]
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 DISCREPANCY_NAMES = (
@@ -43,9 +45,9 @@ DISCREPANCY_NAMES = (
 )
 
 
-def _without_repetition(names: tuple[Operation, ...]) -> tuple[Operation, ...]:
+def _without_repetition(names: tuple[Name, ...]) -> tuple[Name, ...]:
     if len(set(names)) < len(names):
-        raise ValueError("it names an operation twice")
+        raise ValueError("it names one of them twice")
     return names
 
 
@@ -376,6 +378,30 @@ class Config:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class AttackConfig:
+    """Attacks on students, in the L-infinity norm; see `gencond_fast.evaluation.attacks`.
+
+    Attributes:
+        names: which; `autoattack` needs the extra `attacks`.
+        epsilon: how far a pixel may go, in 255ths of its range.
+        steps: of `pgd`.
+        step_size: of `pgd`, in 255ths; None is a quarter of `epsilon`.
+        images: the most test images that are attacked; as many of each class as can be.
+    """
+
+    names: Annotated[tuple[AttackName, ...], AfterValidator(_without_repetition)] = ()
+    epsilon: Annotated[float, Field(ge=0.0, le=255.0)] = 8.0
+    steps: Positive = 10
+    step_size: PositiveFloat | None = None
+    images: Positive = 1000
+
+    @property
+    def step(self) -> float:
+        """How far a pixel goes in a step of `pgd`, in 255ths."""
+        return self.epsilon / 4 if self.step_size is None else self.step_size
+
+
+@dataclass(frozen=True, config=_STRICT)
 class EvaluateConfig:
     """Students trained from scratch on a condensed set and on controls.
 
@@ -397,6 +423,7 @@ class EvaluateConfig:
         classes: names of the file's classes to train and test on, at least two; None takes all.
         on_bad_image, reader, in_memory: as in `Config`.
         split: `stored` (a finite list) or `stream` (fresh codes every epoch).
+        attack: what the trained students are attacked by.
         device, precision, compile: as in `Config`.
     """
 
@@ -412,9 +439,14 @@ class EvaluateConfig:
     reader: ReaderName = "auto"
     in_memory: Switch = "auto"
     split: Literal["stored", "stream"] = "stored"
+    attack: AttackConfig = AttackConfig()
     device: Device = "auto"
     precision: Precision = "auto"
     compile: Switch = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.attack.names and self.attack != AttackConfig():
+            raise ValueError("there are options of an attack and no attack: add --attack pgd")
 
 
 @dataclass(frozen=True, config=_STRICT)

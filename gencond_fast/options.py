@@ -39,7 +39,7 @@ def resolve(
     """
     merged: dict[str, Any] = {}
     for layer in (_named("preset", preset, PRESETS), _named("method", method, METHODS), *layers):
-        merged = _merge(merged, layer)
+        merged = merge(merged, layer)
     return parse(Config, merged)
 
 
@@ -137,7 +137,7 @@ def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:
             raise InputError(f"--set {pair!r}: {text!r} cannot be read as a value") from None
         for part in reversed(key.strip().split(".")):
             value = {part: value}
-        nested = _merge(nested, value, whole=())
+        nested = merge(nested, value, whole=())
     return nested
 
 
@@ -147,17 +147,18 @@ def _named(kind: str, name: str, table: Mapping[str, dict[str, Any]]) -> dict[st
     return table[name]
 
 
-def _merge(
+def merge(
     below: Mapping[str, Any],
     above: Mapping[str, Any],
     # the discrepancies are a choice, not a section: naming one replaces the default
     whole: Collection[str] = ("discrepancies",),
 ) -> dict[str, Any]:
+    """Nested values with others over them; those of a name in `whole` replace what was there."""
     merged = dict(below)
     for key, value in above.items():
         nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
         replace = not nested or key in whole
-        merged[key] = value if replace else _merge(merged[key], value, whole)
+        merged[key] = value if replace else merge(merged[key], value, whole)
     return merged
 
 

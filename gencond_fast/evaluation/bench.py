@@ -21,10 +21,12 @@ from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source
 from gencond_fast.data.waiting import Waiting
 from gencond_fast.errors import InputError
+from gencond_fast.evaluation.attacks import require_autoattack
 from gencond_fast.evaluation.epochs import Epochs, held, streamed
 from gencond_fast.evaluation.jpegs import fit_jpegs
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.evaluation.result import Row
+from gencond_fast.evaluation.robustness import attacked_rows, robust_accuracies
 from gencond_fast.evaluation.train import accuracy, train_student
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier
@@ -80,8 +82,20 @@ class Bench:
             self._targets = _soft_targets(artifact, source.class_names, self._index, labels)
         self._normalisation = Normalisation(artifact.metadata.mean, artifact.metadata.std)
         self.waiting = Waiting()
+        assert source.val is not None
+        self._attacked = attacked_rows(source.val.labels, config.attack.images)
+        if "autoattack" in config.attack.names:
+            require_autoattack(len(source.class_names))
         for model in config.models:
             self._student(model, seed=0)
+
+    @property
+    def attacked_images(self) -> int:
+        """How many test images are attacked, less those that are known to be left out."""
+        assert self._source.val is not None
+        skipping = self._source.val.skipping
+        left_out = 0 if skipping is None else int(skipping(self._attacked).sum())
+        return len(self._attacked) - left_out
 
     def keep_images(self, tell: Callable[[str], None]) -> None:
         """Lets those images be kept in memory that several students are taught or tested with.
@@ -107,6 +121,7 @@ class Bench:
         """Trains and tests one student a seed."""
         start = time.perf_counter()
         accuracies = []
+        attacked: dict[str, list[float]] = {}
         for seed in range(self._config.seeds):
             data = training_set.draw(seed)
             student = self._runtime.place(self._student(model, derive_seed(seed, "student", model)))
@@ -129,9 +144,38 @@ class Bench:
                     self.waiting,
                 )
             )
+            for name, share in self._attack(student, model, seed, progress).items():
+                attacked.setdefault(name, []).append(share)
         seconds = time.perf_counter() - start
         size = training_set.images_per_class
-        return Row(training_set.name, model, size, tuple(accuracies), seconds, steps)
+        return Row(
+            training_set.name,
+            model,
+            size,
+            tuple(accuracies),
+            seconds,
+            steps,
+            {name: tuple(shares) for name, shares in attacked.items()},
+        )
+
+    def _attack(
+        self, student: Classifier, model: str, seed: int, progress: Progress
+    ) -> dict[str, float]:
+        """What a student scores under every attack, if there is any."""
+        if not self._config.attack.names:
+            return {}
+        return robust_accuracies(
+            student,
+            self._source,
+            self._attacked,
+            self._spec.image_size,
+            self._normalisation,
+            self._runtime,
+            self._config.attack,
+            seed=derive_seed(seed, "attack", model),
+            tell=lambda done: progress.advance(0, {"attacked": done}),
+            waiting=self.waiting,
+        )
 
     def condensed(self) -> TrainingSet:
         """The file's own images: always the same, or fresh ones every epoch."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -11,6 +12,10 @@ from pydantic import TypeAdapter
 from gencond_fast.evaluation.scores import accuracy_per_bit, label_robust_score
 
 CONDENSED = ("stored", "stream")  # the training sets that are no controls
+
+
+def _deviation(accuracies: Sequence[float]) -> float:
+    return statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Row:
         accuracies: on the test images after the last epoch, one a seed, as fractions.
         seconds: wall time of all seeds together.
         steps: optimiser steps of one student.
+        attacked: accuracies under each attack by its name, and on the same images unchanged
+            (`clean`), one a seed, as fractions; empty where there was none.
     """
 
     training_set: str
@@ -32,6 +39,7 @@ class Row:
     accuracies: tuple[float, ...]
     seconds: float
     steps: int
+    attacked: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -41,7 +49,17 @@ class Row:
     @property
     def std(self) -> float:
         """Sample standard deviation over the seeds; 0 for one seed."""
-        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
+        return _deviation(self.accuracies)
+
+    @property
+    def attacked_mean(self) -> dict[str, float]:
+        """Mean accuracies under each attack over the seeds."""
+        return {name: statistics.fmean(each) for name, each in self.attacked.items()}
+
+    @property
+    def attacked_std(self) -> dict[str, float]:
+        """Their sample standard deviations; 0 for one seed."""
+        return {name: _deviation(each) for name, each in self.attacked.items()}
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,8 @@ class EvaluationResult:
         held_out: the share of the training split that they are, None where they are the data's
             own validation split.
         environment: versions and machine.
+        attack: how students were attacked, all options of `AttackConfig`, with the number of
+            `images` that were; None where they were not.
     """
 
     rows: tuple[Row, ...]
@@ -72,6 +92,7 @@ class EvaluationResult:
     test_images: int
     held_out: float | None
     environment: dict[str, Any]
+    attack: dict[str, Any] | None = None
 
     @property
     def label_robust_scores(self) -> dict[str, float]:
@@ -98,6 +119,7 @@ class EvaluationResult:
         plain = asdict(self)
         for row, values in zip(self.rows, plain["rows"], strict=True):
             values["mean"], values["std"] = row.mean, row.std
+            values["attacked_mean"], values["attacked_std"] = row.attacked_mean, row.attacked_std
             if row.training_set in CONDENSED:
                 values["accuracy_per_bit"] = accuracy_per_bit(row.mean, self.bits_per_class)
         plain["label_robust_scores"] = self.label_robust_scores
@@ -111,7 +133,8 @@ class EvaluationResult:
             ValueError: they are no result.
         """
         result: EvaluationResult = TypeAdapter(cls).validate_python(values)
-        shares = [share for row in result.rows for share in row.accuracies]
-        if not all(row.accuracies for row in result.rows) or not all(0 <= s <= 1 for s in shares):
+        series = [s for row in result.rows for s in (row.accuracies, *row.attacked.values())]
+        shares = [share for each in series for share in each]
+        if not all(series) or not all(0 <= s <= 1 for s in shares):
             raise ValueError("a row has no accuracies, or ones that are no shares")
         return result

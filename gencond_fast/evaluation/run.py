@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Any
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as validated
@@ -72,6 +73,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         test_images=_tested(source),
         held_out=split.val_fraction,
         environment=describe() | {"runtime": runtime.describe()},
+        attack=_attack(config, bench),
     )
 
 
@@ -91,6 +93,14 @@ def split_of(artifact: Artifact) -> Split:
     """
     options = artifact.metadata.made.get("options", {})
     return parse(Split, options if isinstance(options, dict) else {})
+
+
+def _attack(config: EvaluateConfig, bench: Bench) -> dict[str, Any] | None:
+    """How students were attacked, if they were."""
+    if not config.attack.names:
+        return None
+    options = {"norm": "Linf", **asdict(config.attack)}
+    return options | {"step_size": config.attack.step, "images": bench.attacked_images}
 
 
 def _tested(source: Source) -> int:

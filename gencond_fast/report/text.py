@@ -54,6 +54,8 @@ def print_result(result: EvaluationResult) -> None:
         cells = (row.training_set, str(row.images_per_class), row.model, accuracy, seeds)
         table.add_row(*cells, f"{row.seconds:.0f}")
     Console().print(table)
+    if result.attack is not None:
+        _print_attacked(result, result.attack)
     tested = "test" if result.held_out is None else "held-out training"
     print(
         f"{result.epochs} epochs, last epoch, "
@@ -66,6 +68,24 @@ def print_result(result: EvaluationResult) -> None:
     steps = {row.training_set: f"{row.steps:,} on {row.training_set}" for row in result.rows}
     print(f"optimiser steps of a student: {', '.join(steps.values())}")
     print(f"protocol {_numbers(result.protocol)}")
+
+
+def _print_attacked(result: EvaluationResult, attack: Mapping[str, Any]) -> None:
+    """The table of the accuracies under attack, and how strong the attacks are."""
+    names = list(result.rows[0].attacked)
+    table = Table()
+    for name in ("trained on", "model", *(f"{name} %" for name in names)):
+        table.add_column(name, justify="right" if name.endswith("%") else "left")
+    for row in result.rows:
+        mean, std = row.attacked_mean, row.attacked_std
+        cells = (f"{100 * mean[name]:.2f} ± {100 * std[name]:.2f}" for name in names)
+        table.add_row(row.training_set, row.model, *cells)
+    Console().print(table)
+    pgd = f", pgd {attack['steps']} steps of {attack['step_size']:g}/255" if "pgd" in names else ""
+    print(
+        f"attacks within {attack['epsilon']:g}/255 of every pixel (L-infinity){pgd}; clean and "
+        f"attacked on the same {attack['images']:,} images"
+    )
 
 
 def print_scores(scores: Scores) -> None:

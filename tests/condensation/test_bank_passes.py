@@ -292,6 +292,6 @@ def test_the_policy_is_an_option():
     names = [t.operation for t in build_bank(task, build_networks(task))[0].augmentations]
     assert names == ["identity", "crop", "scale", "identity", "crop"]
     twice = call(*common, "--augmentation", "crop", "--augmentation", "crop")
-    refused(twice, "it names an operation twice")
+    refused(twice, "it names one of them twice")
     refused(call(*common, "--set", "networks.operations=[]"), "option 'networks.operations'")
     assert call(*common, "--augmentation", "spin").code == 2
