@@ -56,8 +56,11 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     bench.keep_images(reporter.message)
     total = (1 + len(config.controls)) * len(config.models) * config.seeds * config.epochs
     with reporter.task("students", total) as progress:
-        sets = [bench.condensed(), *(bench.control(name, progress) for name in config.controls)]
+        condensed, control = bench.sets.condensed(), bench.sets.control
+        sets = [condensed, *(control(name, progress) for name in config.controls)]
         rows = tuple(bench.row(each, model, progress) for each in sets for model in config.models)
+    for name, students in bench.remembered.found.items():
+        reporter.message(f"{name}: {students} student(s) of an earlier evaluation taken over")
     bench.waiting.tell(reporter.message)
     source.tell_left_out(reporter.message)
     shape = (spec.num_classes, spec.channels, spec.image_size)

@@ -22,7 +22,7 @@ from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.waiting import Waiting
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation import bench as bench_module
-from gencond_fast.evaluation import evaluate
+from gencond_fast.evaluation import evaluate, training_sets
 from gencond_fast.evaluation import run as run_module
 from gencond_fast.evaluation.epochs import held, streamed
 from gencond_fast.evaluation.protocol import DC
@@ -52,13 +52,13 @@ def judged(tiny_run):
 def draws(monkeypatch):
     """What the random control drew, in order."""
     drawn = []
-    draw = bench_module.draw_sample
+    draw = training_sets.draw_sample
 
     def noted(*arguments, **options):
         drawn.append((options, draw(*arguments, **options)))
         return drawn[-1][1]
 
-    monkeypatch.setattr(bench_module, "draw_sample", noted)
+    monkeypatch.setattr(training_sets, "draw_sample", noted)
     return drawn
 
 
@@ -148,8 +148,8 @@ def epochs_seen(run, split, monkeypatch):
         seen.append((labels, [images_of(epoch) for epoch in range(2)]))
         return held(images_of, labels, protocol)
 
-    monkeypatch.setattr(bench_module, "held", note)
-    monkeypatch.setattr(bench_module, "train_student", lambda *given, **options: None)
+    monkeypatch.setattr(training_sets, "held", note)
+    monkeypatch.setattr(bench_module, "train_student", lambda *given, **options: 1)
     judge(run, split=split, seeds=2)
     return seen
 
@@ -188,6 +188,7 @@ def test_the_soft_protocol_teaches_what_is_stored_and_controls_hard_labels(
     def noted(student, data, *, protocol, **options):
         assert protocol.soft
         seen.append(next(iter(data.batches(0, torch.Generator().manual_seed(0))))[1])
+        return 1
 
     monkeypatch.setattr(bench_module, "train_student", noted)
     options = {"protocol": "soft", "split": split, "controls": ["random"], "seeds": 1}
@@ -228,7 +229,7 @@ def test_rows_are_named_after_their_set_and_architecture(tiny_run):
 def test_the_accuracy_is_the_share_of_the_validation_images(tiny_run):
     source = open_source("digits")
     runtime = choose_runtime("cpu", "float32", "off", 8)
-    normalisation = bench_module.Normalisation((0.3,), (0.4,))
+    normalisation = Normalisation((0.3,), (0.4,))
     student = build_classifier("convnet3", 1, 10, 8, seed=0)
     images = torch.from_numpy(next(source.val.read(np.arange(len(source.val)), 10**6)))
     with torch.no_grad():

@@ -18,9 +18,10 @@ from gencond_fast.config import EvaluateConfig
 from gencond_fast.data import draw_sample, open_source
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation import bench as bench_module
-from gencond_fast.evaluation import evaluate
+from gencond_fast.evaluation import evaluate, training_sets
 from gencond_fast.evaluation.jpegs import QUALITY, fit_jpegs
 from gencond_fast.options import parse
+from gencond_fast.rng import derive_seed
 
 MEMORY = 10**8
 
@@ -107,14 +108,14 @@ def judge(run, **options):
 def learned(monkeypatch):
     """What students were given, in place of training them."""
     given = []
-    held = bench_module.held
+    held = training_sets.held
 
     def noted(images_of, labels, protocol):
         given.append((images_of(0), labels))
         return held(images_of, labels, protocol)
 
-    monkeypatch.setattr(bench_module, "held", noted)
-    monkeypatch.setattr(bench_module, "train_student", lambda *given, **options: None)
+    monkeypatch.setattr(training_sets, "held", noted)
+    monkeypatch.setattr(bench_module, "train_student", lambda *given, **options: 1)
     return given
 
 
@@ -124,7 +125,7 @@ def test_the_control_fills_the_bytes_of_the_file(tiny_run, learned):
     assert (row.training_set, len(row.accuracies)) == ("jpeg", 3)
     size = (tiny_run / "condensed.safetensors").stat().st_size
     options = {"image_size": 8, "max_bytes": size, "max_memory": MEMORY}
-    seeds = [bench_module.derive_seed(seed, "random control") % 2**32 for seed in range(3)]
+    seeds = [derive_seed(seed, "random control") % 2**32 for seed in range(3)]
     fitting = [fit_jpegs(open_source("digits"), seed=seed, **options) for seed in seeds]
     assert row.images_per_class == min(each.per_class for each in fitting) > 3
     mean, std = load(tiny_run).metadata.mean[0], load(tiny_run).metadata.std[0]
@@ -147,7 +148,7 @@ def test_some_classes_have_their_share_of_the_bytes(tiny_run, learned):
 
 def test_too_few_bytes_are_told_before_anyone_is_taught(tiny_run, tmp_path, learned, monkeypatch):
     monkeypatch.setattr(
-        bench_module,
+        training_sets,
         "fit_jpegs",
         lambda *given, max_bytes, **options: fit_jpegs(
             *given, max_bytes=max_bytes // 20, **options

@@ -1,0 +1,218 @@
+"""What students learn from: the condensed images, and the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gencond_fast.artifact import Artifact
+from gencond_fast.budget import bytes_to_ipc
+from gencond_fast.config import EvaluateConfig
+from gencond_fast.data.normalise import Normalisation
+from gencond_fast.data.sample import draw_sample, sample_rows
+from gencond_fast.data.source import Source
+from gencond_fast.data.waiting import Waiting
+from gencond_fast.errors import InputError
+from gencond_fast.evaluation.epochs import Epochs, held, streamed
+from gencond_fast.evaluation.jpegs import fit_jpegs
+from gencond_fast.evaluation.protocol import Protocol
+from gencond_fast.progress import Task as Progress
+from gencond_fast.rng import derive_seed, named_rng
+
+_CONTROL_BYTES = 2 * 1024**3
+_DECODE_BATCH = 128
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """What students learn from.
+
+    Attributes:
+        name: in tables.
+        images_per_class: its size.
+        draw: gives its epochs for a seed.
+    """
+
+    name: str
+    images_per_class: int
+    draw: Callable[[int], Epochs]
+
+
+class TrainingSets:
+    """All that students of one evaluation can be taught with.
+
+    Args:
+        config: the split of the condensed images, and the number of seeds.
+        artifact: its stored set lies on the device.
+        source: the real images.
+        protocol: batch size, and whether labels are soft.
+        device: of the students.
+        waiting: measures the time until images of `full` come.
+    """
+
+    def __init__(
+        self,
+        config: EvaluateConfig,
+        artifact: Artifact,
+        source: Source,
+        protocol: Protocol,
+        device: torch.device,
+        waiting: Waiting,
+    ) -> None:
+        self._config = config
+        self._store = artifact.store
+        self._spec = artifact.metadata.store
+        self._budget = artifact.metadata.budget
+        self._bytes = artifact.size
+        self._source = source
+        self._protocol = protocol
+        self._device = device
+        self._waiting = waiting
+        self._index, labels = _chosen_samples(artifact, source.class_names, device)
+        self._targets = labels
+        if protocol.soft:
+            self._targets = _soft_targets(artifact, source.class_names, self._index, labels)
+        self.normalisation = Normalisation(artifact.metadata.mean, artifact.metadata.std)
+
+    def random_rows(self) -> np.ndarray:
+        """The rows of the training split that the random controls of all seeds draw: int64."""
+        seeds = range(self._config.seeds)
+        return np.concatenate([sample_rows(self._source, **self._control(s)) for s in seeds])
+
+    def condensed(self) -> TrainingSet:
+        """The file's own images: always the same, or fresh ones every epoch."""
+        index, targets = self._index, self._targets
+
+        def draw(seed: int) -> Epochs:
+            if self._config.split == "stream":
+                return self._held(
+                    targets, lambda epoch: self._decode(index, named_rng(seed, "fresh", epoch))
+                )
+            stored = self._decode(index, None)
+            return self._held(targets, lambda epoch: stored)
+
+        return TrainingSet(self._config.split, self._spec.per_class, draw)
+
+    def control(self, name: str, progress: Progress) -> TrainingSet:
+        """The training set of one of the controls; `full` shows how far its epochs are."""
+        if name == "jpeg":
+            return self.jpeg()
+        return self.full(progress) if name == "full" else self.random()
+
+    def random(self) -> TrainingSet:
+        """As many random real images as the budget is in IPC; other ones for every seed."""
+
+        def draw(seed: int) -> Epochs:
+            sample = draw_sample(self._source, **self._control(seed))
+            images = self.normalisation(sample.images.to(self._device))
+            return self._held(sample.labels, lambda epoch: images)
+
+        return TrainingSet("random", self._control(0)["per_class"], draw)
+
+    def jpeg(self) -> TrainingSet:
+        """As many random real images as fit into the bytes of the file as JPEG.
+
+        Of fewer classes, into their share of the bytes. Every seed has other images, but as many.
+
+        Raises:
+            InputError: not one of each class fits.
+        """
+        classes = len(self._source.class_names)
+        max_bytes = self._bytes * classes // self._spec.num_classes
+        fitting = [
+            fit_jpegs(
+                self._source,
+                image_size=self._spec.image_size,
+                max_bytes=max_bytes,
+                max_memory=_CONTROL_BYTES,
+                seed=self._control(seed)["seed"],
+            )
+            for seed in range(self._config.seeds)
+        ]
+        per_class = min(each.per_class for each in fitting)
+        if per_class == 0:
+            raise InputError(
+                f"{max_bytes:,} bytes are too few for one JPEG of each of {classes} classes: leave "
+                "out --control jpeg"
+            )
+
+        def draw(seed: int) -> Epochs:
+            kept = fitting[seed].first(per_class)
+            images = self.normalisation(kept.images().to(self._device))
+            return self._held(kept.labels, lambda epoch: images)
+
+        return TrainingSet("jpeg", per_class, draw)
+
+    def _control(self, seed: int) -> dict[str, int]:
+        """Which images the random control of a seed has, as options of `draw_sample`."""
+        shape = (self._spec.num_classes, self._spec.channels, self._spec.image_size)
+        return {
+            "image_size": self._spec.image_size,
+            "per_class": max(1, round(bytes_to_ipc(self._budget, *shape))),
+            "max_bytes": _CONTROL_BYTES,
+            "seed": derive_seed(seed, "random control") % 2**32,
+        }
+
+    def full(self, progress: Progress) -> TrainingSet:
+        """All real training images, streamed in another order for every seed."""
+        train = self._source.train
+
+        def tell(done: int) -> None:
+            progress.advance(0, {"images": done} if done else {})
+
+        def draw(seed: int) -> Epochs:
+            return streamed(
+                self._source,
+                self._spec.image_size,
+                self.normalisation,
+                self._protocol,
+                seed=derive_seed(seed, "full control"),
+                device=self._device,
+                tell=tell,
+                waiting=self._waiting,
+            )
+
+        return TrainingSet("full", round(len(train) / len(self._source.class_names)), draw)
+
+    def _held(self, targets: Tensor, images_of: Callable[[int], Tensor]) -> Epochs:
+        return held(images_of, targets.to(self._device), self._protocol)
+
+    @torch.no_grad()
+    def _decode(self, index: Tensor, rng: torch.Generator | None) -> Tensor:
+        parts = [
+            self.normalisation(self._store(i) if rng is None else self._store.fresh(i, rng))
+            for i in index.split(_DECODE_BATCH)
+        ]
+        return torch.cat(parts)
+
+
+def _chosen_samples(
+    artifact: Artifact, class_names: tuple[str, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The stored samples of the classes, and their labels among them: int64 [n] each."""
+    number = {name: label for label, name in enumerate(class_names)}
+    new = torch.tensor([number.get(name, -1) for name in artifact.metadata.class_names])
+    index = torch.arange(artifact.metadata.store.samples, device=device)
+    labels = new.to(device)[artifact.store.labels(index)]
+    return index[labels >= 0], labels[labels >= 0]
+
+
+def _soft_targets(
+    artifact: Artifact, class_names: tuple[str, ...], index: Tensor, labels: Tensor
+) -> Tensor:
+    """The stored probabilities float32 [n, C'] of samples, shared among the classes asked for.
+
+    A sample without any probability of these keeps its hard label.
+    """
+    names = artifact.metadata.class_names
+    place = {name: column for column, name in enumerate(names)}
+    columns = torch.tensor([place[name] for name in class_names], device=index.device)
+    parts = [artifact.store.targets(part)[:, columns] for part in index.split(_DECODE_BATCH)]
+    kept = torch.cat(parts)
+    total = kept.sum(1, keepdim=True)
+    return torch.where(total > 0, kept / total, F.one_hot(labels, len(columns)).float())
