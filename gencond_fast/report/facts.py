@@ -49,10 +49,15 @@ def facts(record: Record) -> dict[str, str]:
         "minimised": _objective(config),
         "feature networks": _networks(config),
         "real images": _real(config),
-        "steps": f"{config.training.steps:,}",
+        "steps": _steps(config),
         "seed": str(config.seed),
         "made by": f"gencond_fast {program or 'of an unknown version'}",
     }
+
+
+def _steps(config: Config) -> str:
+    matched, followed = config.training.steps, config.trajectory.steps
+    return f"{matched:,}, then {followed:,} of trajectories" if followed else f"{matched:,}"
 
 
 def environment_facts(record: Record) -> dict[str, Any]:
