@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from gencond_fast.condensation.experts import EXPERT_BATCH
 from gencond_fast.condensation.networks import plan_networks
 from gencond_fast.config import Config
 from gencond_fast.data.source import Source
@@ -38,6 +41,18 @@ def check_choices(config: Config, source: Source, image_size: int) -> None:
                 "to 1 or more"
             )
     _check_every_step(config)
+    _check_parts(config, len(source.train))
+
+
+def _check_parts(config: Config, images: int) -> None:
+    """Weights of an expert are kept after whole steps."""
+    options = config.trajectory
+    steps = math.ceil(images / EXPERT_BATCH)
+    if options.steps and options.parts > steps:
+        raise InputError(
+            f"trajectory.parts is {options.parts}, and an epoch of {images} images has {steps} "
+            f"step(s) of {EXPERT_BATCH}: set trajectory.parts={steps} or less"
+        )
 
 
 def _weighed(config: Config) -> list[str]:

@@ -23,7 +23,7 @@ from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.rng import derive_seed
 
-_BATCH = 128
+EXPERT_BATCH = 128
 _NAME = "weights"
 _WAITING = "another process trains the same experts: waiting for it"
 
@@ -66,7 +66,7 @@ def _protocol(config: Config) -> Protocol:
     """SGD without momentum, so that a step depends on the weights before it alone."""
     return Protocol(
         name="expert",
-        batch_size=_BATCH,
+        batch_size=EXPERT_BATCH,
         rate=config.trajectory.inner_rate,
         momentum=0.0,
         schedule="constant",

@@ -192,3 +192,10 @@ def test_starts_behind_the_end_are_refused(tmp_path):
     more = ("--set", "trajectory.epochs=6")
     done = call("condense", "--data", "digits", "--out", tmp_path / "run", *TINY, *more)
     refused(done, "make epochs larger")
+
+
+def test_more_parts_than_steps_are_refused_before_anything_is_written(tmp_path):
+    more = ("--set", "trajectory.parts=13", "--set", "trajectory.steps=1")
+    done = call("condense", "--data", "digits", "--out", tmp_path / "run", *TINY, *more)
+    refused(done, "set trajectory.parts=12 or less")
+    assert not (tmp_path / "run").exists()
