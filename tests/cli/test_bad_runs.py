@@ -73,8 +73,8 @@ EVALUATE = {
     ),
     "json into a folder": (lambda r, t: (r, *EXAMPLE, "--json", t), "is a folder"),
     "unknown student": (
-        lambda r, t: (r, *EXAMPLE, "--model", "alexnet"),
-        "unknown model 'alexnet': choose one of convnet3",
+        lambda r, t: (r, *EXAMPLE, "--model", "lenet"),
+        "unknown model 'lenet': choose one of convnet3",
     ),
     "no GPU": (lambda r, t: (r, *EXAMPLE, "--device", "cuda"), "PyTorch sees no GPU here"),
     "no seeds": (lambda r, t: (r, *EXAMPLE, "--seeds", 0), "option 'seeds' cannot be 0"),
