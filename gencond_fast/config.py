@@ -486,6 +486,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "networks": {"width": 64, "train_steps": 120, "random": 1, "trained": 3},
         "training": {"steps": 1200},
     },
+    "accurate": {
+        "networks": {"width": 64},
+        "training": {"steps": 400},
+        "trajectory": {"steps": 600},
+    },
 }
 
 _ALONE: dict[str, Any] = {"intra": 0.0, "inter": 0.0, "cross_entropy": 0.0}
