@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gencond_fast.config import OPERATIONS
-from gencond_fast.data.augment import augment, draw_augmentation
+from gencond_fast.data.augment import augment, draw_from_policy
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.rng import named_rng
 
@@ -76,8 +76,7 @@ class DmLoop:
     def _pairs(self, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         for label, images in enumerate(self._real):
             chosen = torch.randperm(len(images), generator=rng)[: self._real_batch]
-            operation = OPERATIONS[int(torch.randint(len(OPERATIONS), (), generator=rng))]
-            transform = draw_augmentation(operation, rng)
+            transform = draw_from_policy(OPERATIONS, rng)
             first = label * self._generated
             learned = self.pixels[first : first + self._generated]
             yield augment(images[chosen], transform), augment(learned, transform)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from gencond_fast.condensation.experts import EXPERT_BATCH
 from gencond_fast.condensation.networks import plan_networks
+from gencond_fast.condensation.whole_split import BATCH
 from gencond_fast.config import Config
 from gencond_fast.data.source import Source
 from gencond_fast.discrepancy import DISCREPANCIES, build_discrepancy
@@ -47,11 +47,11 @@ def check_choices(config: Config, source: Source, image_size: int) -> None:
 def _check_parts(config: Config, images: int) -> None:
     """Weights of an expert are kept after whole steps."""
     options = config.trajectory
-    steps = math.ceil(images / EXPERT_BATCH)
+    steps = math.ceil(images / BATCH)
     if options.steps and options.parts > steps:
         raise InputError(
             f"trajectory.parts is {options.parts}, and an epoch of {images} images has {steps} "
-            f"step(s) of {EXPERT_BATCH}: set trajectory.parts={steps} or less"
+            f"step(s) of {BATCH}: set trajectory.parts={steps} or less"
         )
 
 

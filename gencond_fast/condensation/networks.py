@@ -20,7 +20,7 @@ from gencond_fast.cache import (
 )
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.config import NetworkConfig
-from gencond_fast.data.augment import augment, draw_augmentation
+from gencond_fast.data.augment import augment, draw_from_policy
 from gencond_fast.discrepancy import required
 from gencond_fast.errors import InputError
 from gencond_fast.models.classifier import Classifier, batch_norms
@@ -246,8 +246,7 @@ def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dic
     for step in range(plan.steps):
         rng = named_rng(task.config.seed, "train", plan.index, step)
         index = torch.randint(len(labels), (_BATCH,), generator=rng)
-        operation = operations[int(torch.randint(len(operations), (), generator=rng))]
-        transform = draw_augmentation(operation, rng, batch_size=_BATCH, device=device)
+        transform = draw_from_policy(operations, rng, batch_size=_BATCH, device=device)
         batch = task.normalisation(images[index].to(device))
         batch = task.runtime.arrange(augment(batch, transform))
         with task.runtime.autocast():

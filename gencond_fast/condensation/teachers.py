@@ -6,13 +6,11 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
-from gencond_fast.cache import cache_directory, cache_key, exclusive, load_tensors, save_tensors
+from gencond_fast.cache import cache_directory, cache_key
 from gencond_fast.condensation.labels import Teacher, pool_teachers
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks
-from gencond_fast.condensation.state import load_state, save_state
 from gencond_fast.condensation.task import (
     Setting,
     Task,
@@ -21,22 +19,15 @@ from gencond_fast.condensation.task import (
     open_task,
     set_up,
 )
+from gencond_fast.condensation.whole_split import BATCH, made_once, train_on_all
 from gencond_fast.config import Config
-from gencond_fast.data.batch import Form
-from gencond_fast.data.kept import Keeping
 from gencond_fast.data.source import Source
-from gencond_fast.data.waiting import Waiting
-from gencond_fast.evaluation.epochs import streamed
 from gencond_fast.evaluation.protocol import MODERN, Protocol
 from gencond_fast.evaluation.train import accuracy
-from gencond_fast.evaluation.trainer import Trainer
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, has_width, model_identity
 from gencond_fast.progress import Reporter
 from gencond_fast.rng import derive_seed
-
-_BATCH = 128
-_WAITING = "another process trains the same teacher: waiting for it"
 
 
 @dataclass(frozen=True)
@@ -135,7 +126,7 @@ def _protocol(config: Config) -> Protocol:
     return replace(
         MODERN,
         name="teacher",
-        batch_size=_BATCH,
+        batch_size=BATCH,
         augmentation=config.networks.operations,
         cutmix=0.0,
         average=None,
@@ -171,61 +162,20 @@ def _path(task: Setting, index: int) -> Path:
 
 def _cached(task: Task, index: int) -> Classifier:
     network = task.runtime.place(_network(task.config, task.source, task.image_size, index))
-    path = _path(task, index)
-    weights = load_tensors(path)
-    if weights is None:
-        with exclusive(path, lambda: task.reporter.message(_WAITING)):
-            weights = load_tensors(path)  # another process may have made it meanwhile
-            if weights is None:
-                weights = _train(task, index, network, path)
-    network.load_state_dict(weights)
+    path, options = _path(task, index), task.config.teachers
+
+    def train() -> dict[str, Tensor]:
+        train_on_all(
+            task,
+            network,
+            _protocol(task.config),
+            path=path,
+            name=f"teacher {index + 1} of {options.count}",
+            called="a teacher",
+            epochs=options.epochs,
+            seed=derive_seed(task.config.seed, "teacher", index),
+        )
+        return network.state_dict()
+
+    network.load_state_dict(made_once(task, path, "teacher", train))
     return network.eval().requires_grad_(False)
-
-
-def _train(task: Task, index: int, network: Classifier, path: Path) -> dict[str, Tensor]:
-    """Trains epoch by epoch, with the state in a file beside the cache entry."""
-    epochs, state_file = task.config.teachers.epochs, path.with_suffix(".pt")
-    name = f"teacher {index + 1} of {task.config.teachers.count}"
-    trainer = _trainer(task, index, network)
-    saved = load_state(state_file)
-    done = 0
-    if saved is not None:
-        trainer.load_state_dict(saved["trainer"])
-        done = saved["epochs"]
-        task.reporter.message(f"{name}: resuming at epoch {done}")
-    _keep_images(task)
-    with task.reporter.task(f"{name}, epochs", epochs, done) as progress:
-        for epoch in range(done, epochs):
-            trainer.run_epoch(epoch)
-            trainer.check("a teacher")
-            save_state(state_file, {"epochs": epoch + 1, "trainer": trainer.state_dict()})
-            progress.advance(1)
-    task.source.train.kept = None
-    save_tensors(path, network.state_dict())
-    state_file.unlink(missing_ok=True)
-    return network.state_dict()
-
-
-def _trainer(task: Task, index: int, network: Classifier) -> Trainer:
-    protocol, seed = _protocol(task.config), derive_seed(task.config.seed, "teacher", index)
-    data = streamed(
-        task.source,
-        task.image_size,
-        task.normalisation,
-        protocol,
-        seed=seed,
-        device=task.runtime.device,
-        tell=lambda done: None,
-        waiting=Waiting(),
-    )
-    epochs = task.config.teachers.epochs
-    return Trainer(network, data, protocol=protocol, epochs=epochs, seed=seed, runtime=task.runtime)
-
-
-def _keep_images(task: Task) -> None:
-    """Lets the images of the epochs be decoded once, if they fit into memory."""
-    train = task.source.train
-    keeping = Keeping(task.config.in_memory, task.reporter.message)
-    form = Form(task.source.channels, task.image_size)
-    if task.config.teachers.epochs > 1:
-        keeping.keep(train, form, np.arange(len(train)), "training images")

@@ -11,7 +11,7 @@ from torch import Tensor
 from gencond_fast.condensation.experts import expert_network
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
-from gencond_fast.data.augment import Augmentation, augment, draw_augmentation
+from gencond_fast.data.augment import Augmentation, augment, draw_from_policy
 from gencond_fast.models.store import StoredSet
 from gencond_fast.rng import named_rng
 
@@ -26,14 +26,15 @@ class Trajectory(Stage):
     to b, and the expert itself went to e. The loss is |b - e|² / |a - e|².
 
     Its gradient is taken to first order: each step moves b by its own gradient, and what that does
-    to the gradients of later steps is left out, so nothing is unrolled and memory does not grow
-    with N. With v = b - e and rate r, it is in the images x of a step at weights w
+    to the gradients of later steps is left out. So no step is unrolled: of each one its images and
+    the weights before it are held, never what lies inside the network. With v = b - e and rate r,
+    the gradient is in the images x of a step at weights w
 
         -2 r / |a - e|² ∇x (v · ∇w L(w, x)),
 
     where the derivative along v is the difference (L(w + h v, x) - L(w - h v, x)) / 2h at h = 0.3:
-    two ordinary compiled backward passes, a fifth of the time of one through a backward pass. As
-    the slope of a network of ReLUs jumps, a smaller h gives more noise, not less.
+    two ordinary compiled backward passes. As the slope of a network of ReLUs jumps, a smaller h
+    gives more noise, not less.
     """
 
     name = "trajectory"
@@ -98,9 +99,8 @@ class Trajectory(Stage):
         passed = []
         operations = self._task.config.networks.operations
         for samples in index:
-            operation = operations[int(torch.randint(len(operations), (), generator=rng))]
-            transform = draw_augmentation(
-                operation, rng, batch_size=len(samples), device=weights.device
+            transform = draw_from_policy(
+                operations, rng, batch_size=len(samples), device=weights.device
             )
             images = self._images(samples, transform)
             labels = self._store.labels(samples)

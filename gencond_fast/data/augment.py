@@ -7,6 +7,7 @@ Every call applies one operation of the policy. Its parameters are either shared
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,18 @@ def draw_augmentation(
 ) -> Augmentation:
     """Draws parameters for `operation`; a batch size of 1 makes them shared by every image."""
     return Augmentation(operation, torch.rand(batch_size, 3, generator=rng).to(device))
+
+
+def draw_from_policy(
+    operations: Sequence[str],
+    rng: torch.Generator,
+    *,
+    batch_size: int = 1,
+    device: str | torch.device = "cpu",
+) -> Augmentation:
+    """One of the operations, each as likely, with parameters as `draw_augmentation` draws them."""
+    operation = operations[int(torch.randint(len(operations), (), generator=rng))]
+    return draw_augmentation(operation, rng, batch_size=batch_size, device=device)
 
 
 def augment(images: Tensor, augmentation: Augmentation) -> Tensor:

@@ -110,20 +110,15 @@ class Bench:
     def _outcome(
         self, training_set: TrainingSet, model: str, seed: int, progress: Progress
     ) -> Outcome:
-        def train() -> Outcome:
-            return self._train(training_set, model, seed, progress)
-
         if training_set.name in CONDENSED:
-            return train()
-        done = sum(self.remembered.found.values())
-        outcome = self.remembered.outcome(
-            training_set.name,
-            train,
-            images_per_class=training_set.images_per_class,
-            model=model_identity(model),
-            seed=seed,
-        )
-        if sum(self.remembered.found.values()) > done:
+            return self._train(training_set, model, seed, progress)
+        size, identity = training_set.images_per_class, model_identity(model)
+        parts = {"images_per_class": size, "model": identity, "seed": seed}
+        outcome = self.remembered.find(training_set.name, **parts)
+        if outcome is None:
+            outcome = self._train(training_set, model, seed, progress)
+            self.remembered.keep(outcome, training_set.name, **parts)
+        else:
             progress.advance(self._config.epochs)
         return outcome
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,33 +32,38 @@ class Outcome:
     seconds: float
 
 
-@dataclass(frozen=True)
 class Remembered:
     """Outcomes in the cache.
 
-    Attributes:
+    Args:
         shared: what all outcomes of an evaluation depend on.
+
+    Attributes:
         found: how many were there already, by the name of the control.
     """
 
-    shared: Mapping[str, Any]
-    found: dict[str, int] = field(default_factory=dict)
+    def __init__(self, shared: Mapping[str, Any]) -> None:
+        self._shared = shared
+        self.found: Counter[str] = Counter()
 
-    def outcome(self, control: str, train: Callable[[], Outcome], **parts: Any) -> Outcome:
-        """The outcome of these parts, which is trained for only if it is not there.
+    def find(self, control: str, **parts: Any) -> Outcome | None:
+        """What is known of the student that these parts tell from others; None if nothing is."""
+        outcome = _read(self._path(control, parts))
+        if outcome is not None:
+            self.found[control] += 1
+        return outcome
+
+    def keep(self, outcome: Outcome, control: str, **parts: Any) -> None:
+        """Lets later evaluations find it under the same parts.
 
         Raises:
             OSError: the cache cannot be written.
         """
-        key = cache_key(kind="control", control=control, **self.shared, **parts)
-        path = cache_directory("controls") / f"{key}.json"
-        known = _read(path)
-        if known is not None:
-            self.found[control] = self.found.get(control, 0) + 1
-            return known
-        made = train()
-        write_json(path, asdict(made))
-        return made
+        write_json(self._path(control, parts), asdict(outcome))
+
+    def _path(self, control: str, parts: Mapping[str, Any]) -> Path:
+        key = cache_key(kind="control", control=control, **self._shared, **parts)
+        return cache_directory("controls") / f"{key}.json"
 
 
 def _read(path: Path) -> Outcome | None:

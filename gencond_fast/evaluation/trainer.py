@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gencond_fast.data.augment import augment, draw_augmentation
+from gencond_fast.data.augment import augment, draw_from_policy
 from gencond_fast.data.mixing import Mixing, cutmix, draw_cutmix
 from gencond_fast.errors import RunError
 from gencond_fast.evaluation.average import WeightAverage
@@ -130,10 +130,9 @@ class Trainer:
 
     def _augmented(self, images: Tensor, rng: torch.Generator) -> Tensor:
         """One operation of the policy, with parameters for each image."""
-        names = self._protocol.augmentation
-        operation = names[int(torch.randint(len(names), (), generator=rng))]
-        device = self._runtime.device
-        transform = draw_augmentation(operation, rng, batch_size=len(images), device=device)
+        transform = draw_from_policy(
+            self._protocol.augmentation, rng, batch_size=len(images), device=self._runtime.device
+        )
         return augment(images, transform)
 
 

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 from markupsafe import Markup
 
 from gencond_fast.budget import format_bytes
+from gencond_fast.evaluation.result import CONDENSED
 from gencond_fast.report.feature_map import short, spread
 from gencond_fast.report.published import Method, Published
 from gencond_fast.report.record import Record
@@ -87,7 +88,7 @@ def scores_of(record: Record) -> list[Score]:
             run=record.name,
             file=file,
             trained_on=_TRAINING_SETS.get(row.training_set, row.training_set),
-            control=row.training_set not in ("stored", "stream"),
+            control=row.training_set not in CONDENSED,
             full=row.training_set == "full",
             images=row.images_per_class,
             model=row.model,

@@ -91,7 +91,7 @@ def test_the_loop_is_the_published_formula_and_our_mean_discrepancy(sizes, width
 
 def test_a_step_of_the_rival_is_one_of_gradient_descent_under_a_new_network(monkeypatch):
     identity = Augmentation("identity", torch.zeros(1, 3))
-    monkeypatch.setattr(peer, "draw_augmentation", lambda *given: identity)
+    monkeypatch.setattr(peer, "draw_from_policy", lambda *given: identity)
     seeds = []
 
     def build(seed):

@@ -47,7 +47,7 @@ def epochs(monkeypatch):
     seen = []
     run = Trainer.run_epoch
 
-    def noted(self, epoch):
+    def noted(self, epoch, *rest):
         batches = self._data.batches
         counted = []
 
@@ -57,7 +57,7 @@ def epochs(monkeypatch):
                 yield images, targets
 
         object.__setattr__(self._data, "batches", counting)
-        steps = run(self, epoch)
+        steps = run(self, epoch, *rest)
         object.__setattr__(self._data, "batches", batches)
         seen.append((epoch, sum(counted)))
         return steps
@@ -92,12 +92,12 @@ def test_a_teacher_goes_on_after_the_last_whole_epoch(few, tmp_path, monkeypatch
     run = Trainer.run_epoch
     trained = []
 
-    def stopping(self, epoch):
+    def stopping(self, epoch, *rest):
         if trained == [0, 1]:
             trained.append("stop")
             raise KeyboardInterrupt
         trained.append(epoch)
-        return run(self, epoch)
+        return run(self, epoch, *rest)
 
     monkeypatch.setattr(Trainer, "run_epoch", stopping)
     with pytest.raises(KeyboardInterrupt):
@@ -116,8 +116,8 @@ def test_a_teacher_goes_on_after_the_last_whole_epoch(few, tmp_path, monkeypatch
 def test_a_diverging_teacher_is_not_kept(few, cache, monkeypatch):
     run = Trainer.run_epoch
 
-    def spoiled(self, epoch):
-        steps = run(self, epoch)
+    def spoiled(self, epoch, *rest):
+        steps = run(self, epoch, *rest)
         self._loss = torch.tensor(float("nan"))
         return steps
 

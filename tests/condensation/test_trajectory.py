@@ -8,12 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from command_line import TINY, call, metrics, refused
-from test_resume import PRODUCT, condense, stop, without_speed
+from stopping import PRODUCT, condense, stop, without_speed
 from torch.func import functional_call
 
 from gencond_fast.condensation import experts, trajectory
 from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.condensation.trajectory import Trajectory
+from gencond_fast.condensation.whole_split import weights_of
+from gencond_fast.evaluation.trainer import Trainer
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.stores import build_store
 from gencond_fast.options import resolve
@@ -29,10 +31,6 @@ def open_digits(**options):
     )
     source = open_config(config, Reporter())
     return open_task(set_up(config, source, source.native_size, Reporter()))
-
-
-def weights_of(network):
-    return torch.cat([each.detach().flatten() for each in network.parameters()])
 
 
 def section(task):
@@ -149,7 +147,7 @@ def test_experts_are_the_weights_of_a_training(monkeypatch):
     for expert in made:
         assert expert.shape == (1 + 8 * 3, weights_of(network).numel())
     assert torch.equal(made[1][0], weights_of(network))
-    monkeypatch.setattr(experts, "Trainer", None)  # what is cached is not trained again
+    monkeypatch.setattr(experts, "train_on_all", None)  # what is cached is not trained again
     again = experts.build_experts(task)
     assert all(torch.equal(*pair) for pair in zip(made, again, strict=True))
     losses = [loss_of(task, network, weights) for weights in (made[1][0], made[1][-1])]
@@ -199,3 +197,26 @@ def test_more_parts_than_steps_are_refused_before_anything_is_written(tmp_path):
     done = call("condense", "--data", "digits", "--out", tmp_path / "run", *TINY, *more)
     refused(done, "set trajectory.parts=12 or less")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_expert_goes_on_after_the_last_whole_epoch(tmp_path, monkeypatch):
+    def rows(cache):
+        monkeypatch.setenv("GENCOND_FAST_CACHE", str(tmp_path / cache))
+        (expert,) = experts.build_experts(open_digits(epochs=3, experts=1))
+        return expert
+
+    whole = rows("whole")
+    run, trained = Trainer.run_epoch, []
+
+    def stopping(self, epoch, *rest):
+        if trained == [0, 1]:
+            trained.append("stop")
+            raise KeyboardInterrupt
+        trained.append(epoch)
+        return run(self, epoch, *rest)
+
+    monkeypatch.setattr(Trainer, "run_epoch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        rows("stopped")
+    assert torch.equal(rows("stopped"), whole)
+    assert trained == [0, 1, "stop", 2]

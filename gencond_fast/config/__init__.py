@@ -1,0 +1,50 @@
+"""Every option and its default, once; and the presets."""
+
+from gencond_fast.config.condensing import Config
+from gencond_fast.config.judging import AttackConfig, EvaluateConfig, ScoreConfig
+from gencond_fast.config.parts import (
+    LabelConfig,
+    LossConfig,
+    NetworkConfig,
+    StoreConfig,
+    TeacherConfig,
+    TrainingConfig,
+    TrajectoryConfig,
+)
+from gencond_fast.config.presets import METHODS, PRESETS
+from gencond_fast.config.types import (
+    DISCREPANCY_NAMES,
+    OPERATIONS,
+    Count,
+    Device,
+    Fraction,
+    OnBadImage,
+    Precision,
+    ReaderName,
+    Switch,
+)
+
+__all__ = [
+    "DISCREPANCY_NAMES",
+    "METHODS",
+    "OPERATIONS",
+    "PRESETS",
+    "AttackConfig",
+    "Config",
+    "Count",
+    "Device",
+    "EvaluateConfig",
+    "Fraction",
+    "LabelConfig",
+    "LossConfig",
+    "NetworkConfig",
+    "OnBadImage",
+    "Precision",
+    "ReaderName",
+    "ScoreConfig",
+    "StoreConfig",
+    "Switch",
+    "TeacherConfig",
+    "TrainingConfig",
+    "TrajectoryConfig",
+]

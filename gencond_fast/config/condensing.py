@@ -1,0 +1,129 @@
+"""All options of a condensation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from gencond_fast.config.parts import (
+    LabelConfig,
+    LossConfig,
+    NetworkConfig,
+    StoreConfig,
+    TeacherConfig,
+    TrainingConfig,
+    TrajectoryConfig,
+)
+from gencond_fast.config.types import (
+    STRICT,
+    Count,
+    Device,
+    Fraction,
+    OnBadImage,
+    Positive,
+    Precision,
+    ReaderName,
+    Switch,
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """One condensation.
+
+    Attributes:
+        data: path or name of the data set.
+        out: run directory.
+        val_fraction: share of each class of the training split that is held out and tested on
+            in place of the data's own validation split, if it has one: for choices between
+            settings, and for data without a split.
+        classes: names of the classes to condense, at least two, which keep the order they have in
+            the data; None takes all.
+        on_bad_image: whether an image that cannot be decoded is an `error` or is left out
+            (`skip`); see `gencond_fast.data.open_source`.
+        reader: who decodes images: DALI, or Pillow in processes or threads; `auto` takes the
+            fastest, see `gencond_fast.data.choice`.
+        in_memory: whether images that are read more than once are decoded once and kept; `auto`
+            keeps what fits into a quarter of the memory that is left.
+        image_size: side in pixels; None keeps the data's own side up to 64.
+        ipc: budget in images per class (float32 pixels). Ten when `bytes` is not given.
+        bytes: budget in bytes of the file; excludes `ipc`.
+        seed: of everything random.
+        device: `auto` takes a GPU when there is one.
+        precision: of the feature networks; `auto` is bfloat16 where the device has it in
+            hardware.
+        compile: `torch.compile` of generator and networks; `auto` weighs its cost.
+    """
+
+    data: str
+    out: str
+    val_fraction: Fraction | None = None
+    classes: tuple[str, ...] | None = None
+    on_bad_image: OnBadImage = "error"
+    reader: ReaderName = "auto"
+    in_memory: Switch = "auto"
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
+    ipc: Positive | None = None
+    bytes: Positive | None = None
+    seed: Count = 0
+    device: Device = "auto"
+    precision: Precision = "auto"
+    compile: Switch = "auto"
+    store: StoreConfig = StoreConfig()
+    networks: NetworkConfig = NetworkConfig()
+    losses: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    trajectory: TrajectoryConfig = TrajectoryConfig()
+    labels: LabelConfig = LabelConfig()
+    teachers: TeacherConfig = TeacherConfig()
+
+    def __post_init__(self) -> None:
+        if self.ipc is not None and self.bytes is not None:
+            raise ValueError("give the budget as ipc or as bytes, not both")
+        if self.networks.random + self.networks.trained == 0:
+            raise ValueError("networks.random and networks.trained are both 0: one must not be")
+        if self.networks.interpolated and not self.networks.trained:
+            raise ValueError(
+                "networks.interpolated is above 0 and networks.trained is 0: there are no trained "
+                "weights to be near to"
+            )
+        if (self.training.start, self.store.format) == ("real", "generator"):
+            raise ValueError(
+                "training.start is real, and a generator can only be fitted to images: leave it "
+                "out for training.warm_start, or set store.format=dct or pixels"
+            )
+        if (self.training.start, self.store.format) == ("noise", "dct"):
+            raise ValueError(
+                "training.start is noise, and dct starts from real images, which give the scale "
+                "of its frequencies: leave it out, or set store.format=pixels"
+            )
+        losses, all_trained = self.losses, self.networks.random == 0
+        weighed = any(losses.discrepancies.values()) or losses.intra or losses.inter
+        if not (weighed or (all_trained and losses.cross_entropy)) and self.warm_share < 1:
+            raise ValueError(
+                "losses leaves nothing to minimise (cross_entropy counts for trained networks "
+                "alone): give a discrepancy, intra or inter a weight"
+            )
+        if self.store.soft_labels and self.labels.teachers == "pool" and not self.networks.trained:
+            raise ValueError(
+                "labels.teachers is pool and networks.trained is 0, so nothing gives soft labels: "
+                "set labels.teachers=teachers, or networks.trained to 1 or more"
+            )
+        if self.ipc is None and self.bytes is None:
+            object.__setattr__(self, "ipc", 10)
+
+    @property
+    def starts_real(self) -> bool:
+        """Whether stored samples start as real images."""
+        start = self.training.start
+        return self.store.format != "generator" if start == "auto" else start == "real"
+
+    @property
+    def warm_share(self) -> float:
+        """The share of the steps that come before the matching."""
+        share = self.training.warm_start
+        if share is None:
+            return 0.0 if self.starts_real else 0.5
+        return share

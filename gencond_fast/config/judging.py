@@ -1,0 +1,124 @@
+"""All options of evaluations and scores."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
+
+from gencond_fast.config.types import (
+    STRICT,
+    AttackName,
+    Device,
+    OnBadImage,
+    Positive,
+    PositiveFloat,
+    Precision,
+    ReaderName,
+    Switch,
+    without_repetition,
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class AttackConfig:
+    """Attacks on students, in the L-infinity norm; see `gencond_fast.evaluation.attacks`.
+
+    Attributes:
+        names: which; `autoattack` needs the extra `attacks`.
+        epsilon: how far a pixel may go, in 255ths of its range.
+        steps: of `pgd`.
+        step_size: of `pgd`, in 255ths; None is a quarter of `epsilon`.
+        images: the most test images that are attacked; as many of each class as can be.
+    """
+
+    names: Annotated[tuple[AttackName, ...], AfterValidator(without_repetition)] = ()
+    epsilon: Annotated[float, Field(ge=0.0, le=255.0)] = 8.0
+    steps: Positive = 10
+    step_size: PositiveFloat | None = None
+    images: Positive = 1000
+
+    @property
+    def step(self) -> float:
+        """How far a pixel goes in a step of `pgd`, in 255ths."""
+        return self.epsilon / 4 if self.step_size is None else self.step_size
+
+
+@dataclass(frozen=True, config=STRICT)
+class EvaluateConfig:
+    """Students trained from scratch on a condensed set and on controls.
+
+    Attributes:
+        run: run directory or condensed file.
+        data: path or name of the data set whose validation split is the test.
+        models: architectures of the students, each one of
+            `gencond_fast.models.registry.MODEL_NAMES`, `all` (a ConvNet of the depth that fits the
+            image size and one network of each other kind), or `module:function` of the user's own.
+        protocol: how students are trained, see `gencond_fast.evaluation.protocol`: `dc` as in the
+            literature, `modern` (AdamW, cosine, CutMix, averaged weights), `soft` (as `modern`, on
+            the soft labels that are stored).
+        seeds: students of each kind.
+        epochs: passes over the training set; 1000 in the published `dc`.
+        controls: other training sets beside the condensed one; `random` is as many real
+            images a class as the budget is in IPC, `jpeg` as many as fit into the bytes of the
+            file as JPEG (see `gencond_fast.evaluation.jpegs`), `full` all real training images,
+            streamed.
+        classes: names of the file's classes to train and test on, at least two; None takes all.
+        on_bad_image, reader, in_memory: as in `Config`.
+        split: `stored` (a finite list) or `stream` (fresh codes every epoch).
+        attack: what the trained students are attacked by.
+        device, precision, compile: as in `Config`.
+    """
+
+    run: str
+    data: str
+    models: tuple[str, ...] = ("convnet3",)
+    protocol: Literal["dc", "modern", "soft"] = "dc"
+    seeds: Positive = 3
+    epochs: Positive = 1000
+    controls: tuple[Literal["random", "jpeg", "full"], ...] = ()
+    classes: tuple[str, ...] | None = None
+    on_bad_image: OnBadImage = "error"
+    reader: ReaderName = "auto"
+    in_memory: Switch = "auto"
+    split: Literal["stored", "stream"] = "stored"
+    attack: AttackConfig = AttackConfig()
+    device: Device = "auto"
+    precision: Precision = "auto"
+    compile: Switch = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.attack.names and self.attack != AttackConfig():
+            raise ValueError("there are options of an attack and no attack: add --attack pgd")
+
+
+@dataclass(frozen=True, config=STRICT)
+class ScoreConfig:
+    """Stored images compared with test images in the features of a trained network.
+
+    Attributes:
+        run: run directory or condensed file.
+        data: path or name of the data set, with the test images.
+        model: architecture of the feature network, as in `TeacherConfig`; None takes a ConvNet of
+            the depth that fits the image size.
+        width: channels of a ConvNet.
+        epochs: passes over the training images that the network is trained for.
+        images: the most that are compared, of each kind; shared out evenly among the classes.
+        nearest: which neighbour the balls around features reach to.
+        on_bad_image, reader, in_memory, device, precision, compile: as in `Config`.
+    """
+
+    run: str
+    data: str
+    model: str | None = None
+    width: Positive = 128
+    epochs: Positive = 20
+    images: Positive = 10_000
+    nearest: Positive = 5
+    on_bad_image: OnBadImage = "error"
+    reader: ReaderName = "auto"
+    in_memory: Switch = "auto"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    compile: Switch = "auto"

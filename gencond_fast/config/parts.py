@@ -1,0 +1,247 @@
+"""Options of a condensation by what they are about, and their defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
+
+from gencond_fast.config.types import (
+    OPERATIONS,
+    STRICT,
+    Count,
+    Operation,
+    Positive,
+    PositiveFloat,
+    Weight,
+    without_repetition,
+)
+from gencond_fast.models.spec import Small
+
+_OF_FORMATS = {
+    "width": ("generator",),
+    "code_channels": ("generator",),
+    "code_size": ("generator", "pixels"),
+    "sample_bytes": ("dct",),
+    "coefficients": ("dct",),
+    "factor": ("pixels",),
+}
+
+
+@dataclass(frozen=True, config=STRICT)
+class StoreConfig:
+    """What the file holds. Sizes left at None are chosen to fill the budget.
+
+    Attributes:
+        format: `dct` (entropy-coded frequencies), `generator` (codes and decoder) or `pixels`.
+        per_class: stored samples of a class.
+        width: most channels inside the decoder of `generator`.
+        code_channels: channels of one code of `generator`.
+        code_size: side of one code of `generator`; with `pixels`, side of one stored image.
+        sample_bytes: of one coded sample of `dct` on average; decides on `per_class` where that is
+            open. The larger, the fewer and the finer samples there are.
+        coefficients: frequencies of a sample of `dct`, of all channels together, that can be other
+            than zero.
+        factor: with `pixels`, the image side over that of a stored one, in place of `code_size`:
+            IDC's multi-formation (2205.14959).
+        soft_labels: class probabilities kept for each stored sample, all of them at most; 0 keeps
+            hard labels alone.
+    """
+
+    format: Literal["dct", "generator", "pixels"] = "dct"
+    per_class: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    width: Small | None = None
+    code_channels: Small | None = None
+    code_size: Small | None = None
+    sample_bytes: PositiveFloat | None = None
+    coefficients: Positive | None = None
+    factor: Small | None = None
+    soft_labels: Count = 0
+
+    def __post_init__(self) -> None:
+        for name, formats in _OF_FORMATS.items():
+            if getattr(self, name) is not None and self.format not in formats:
+                raise ValueError(f"{name} is for format={' or '.join(formats)}: leave it out")
+        if self.factor is not None and self.code_size is not None:
+            raise ValueError("give the side of stored images as factor or as code_size, not both")
+
+
+@dataclass(frozen=True, config=STRICT)
+class NetworkConfig:
+    """The feature networks and the statistics of the real data under them.
+
+    Attributes:
+        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES` or the user's own
+            `module:function`.
+        width: channels of a ConvNet.
+        random: networks with random weights.
+        trained: networks trained on real images, each for a different number of steps.
+        interpolated: networks between the initial and the trained weights of those (2502.20653);
+            those at least half-way to the trained ones classify as well.
+        train_steps: steps of the longest trained one; the others are spaced down to a tenth.
+        train_images: real images of a class that the training (and warm start) draws from.
+        augmentations: augmentations in the table of each network, the first one the identity.
+        operations: the policy: what the other augmentations do, in turn, and what the batches
+            are put through that the networks are trained on.
+        images_per_class: real images of a class behind the statistics; None takes them all.
+        real_batch: real images of a class measured anew in every matching step, in place of the
+            statistics, which then give no more than the scale; None looks the statistics up.
+        sample_batch: real images of a class in every matching step, for discrepancies between
+            samples (`mmd`, `sliced_wasserstein`, `gradient`, `logit`), where `real_batch` is
+            None.
+        frequencies: at which the characteristic function of a class is measured for `cf`.
+        frequency_scale: their standard deviation, in units of one over the within-class
+            standard deviation of a network's features.
+    """
+
+    model: str = "convnet3"
+    width: Positive = 128
+    random: Count = 2
+    trained: Count = 4
+    interpolated: Count = 0
+    train_steps: Positive = 600
+    train_images: Positive = 1000
+    augmentations: Positive = 7
+    operations: Annotated[
+        tuple[Operation, ...], Field(min_length=1), AfterValidator(without_repetition)
+    ] = OPERATIONS
+    images_per_class: Positive | None = 1000
+    real_batch: Positive | None = None
+    sample_batch: Positive = 64
+    frequencies: Positive = 256
+    frequency_scale: PositiveFloat = 1.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class LossConfig:
+    """Weights of the objective; a weight may be negative, zero switches the term off.
+
+    Attributes:
+        discrepancies: weight of each discrepancy by name, averaged over classes.
+        intra: weight of the intra-class loss.
+        intra_kind: its form, see `gencond_fast.intra_class_loss`.
+        inter: weight of the inter-class loss.
+        inter_kind: its form, see `gencond_fast.inter_class_loss`.
+        temperature: of the `infonce` forms.
+        margin: of the `hinge` forms, in units of the real within-class variance.
+        cross_entropy: weight of the trained networks' classification loss.
+    """
+
+    discrepancies: Mapping[str, Weight] = dataclasses.field(default_factory=lambda: {"mean": 1.0})
+    intra: Weight = 0.01
+    intra_kind: Literal["infonce", "rbf", "hinge", "nearest"] = "infonce"
+    inter: Weight = 0.01
+    inter_kind: Literal["hinge", "infonce"] = "hinge"
+    temperature: PositiveFloat = 0.1
+    margin: PositiveFloat = 1.0
+    cross_entropy: Weight = 0.1
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainingConfig:
+    """The optimisation of the stored set.
+
+    Attributes:
+        steps: optimiser steps, warm start included.
+        start: stored samples start as `real` images or as `noise`; `auto` is real where the format
+            can take images over, which a generator cannot.
+        warm_start: share of the steps spent fitting chosen real images; 0 leaves it out. None is
+            half of them after a start from noise. After a start from real images there is nothing
+            to fit, and a share that is given all the same is left out of the matching.
+        warm_rate: peak learning rate of the warm start.
+        match_rate: peak learning rate of the matching.
+        warm_batch: samples in a warm-start step.
+        batch_per_class: samples of a class in a matching step; None takes all that are stored.
+        class_batch: classes in a matching step; None takes all.
+        clip: largest norm of the gradient.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between lines of `metrics.jsonl`.
+    """
+
+    steps: Positive = 4000
+    start: Literal["auto", "noise", "real"] = "auto"
+    warm_start: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    warm_rate: PositiveFloat = 4e-3
+    match_rate: PositiveFloat = 1e-3
+    warm_batch: Positive = 256
+    batch_per_class: Positive | None = 32
+    class_batch: Positive | None = None
+    clip: PositiveFloat = 1.0
+    checkpoint_every: Positive = 100
+    log_every: Positive = 10
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrajectoryConfig:
+    """Matching of training trajectories (2203.11932) after the matching of features.
+
+    Attributes:
+        steps: optimiser steps of it, beyond `training.steps`; 0 leaves it out.
+        rate: peak learning rate of the stored set.
+        experts: networks, as `networks.model` and `networks.width` say, trained on the whole
+            training split, whose weights are followed.
+        epochs: of an expert.
+        parts: of an epoch, after each of which its weights are kept.
+        start: the first epochs, in which the weights lie that a step starts from.
+        span: parts that lie between start and target.
+        inner_steps: of SGD on stored samples that are to lead to the target.
+        batch: stored samples in each of them.
+        inner_rate: learning rate of expert and inner steps.
+    """
+
+    steps: Count = 0
+    rate: PositiveFloat = 1e-3
+    experts: Positive = 3
+    epochs: Positive = 10
+    parts: Positive = 4
+    start: Positive = 6
+    span: Positive = 3
+    inner_steps: Positive = 12
+    batch: Positive = 128
+    inner_rate: PositiveFloat = 0.05
+
+    def __post_init__(self) -> None:
+        if self.start * self.parts + self.span > self.epochs * self.parts:
+            raise ValueError(
+                f"a start in epoch {self.start} and {self.span} parts of 1/{self.parts} from there "
+                f"end behind the {self.epochs} epochs of an expert: make epochs larger"
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
+class LabelConfig:
+    """How stored samples get soft labels, where `store.soft_labels` asks for them.
+
+    Attributes:
+        teachers: `pool` is the trained feature networks of the run, `teachers` networks trained on
+            all training images (`TeacherConfig`).
+        augmentations: of each sample that a teacher sees, the first one the identity.
+        temperature: that logits are divided by.
+        hard: the share of the hard label in the result.
+    """
+
+    teachers: Literal["pool", "teachers"] = "pool"
+    augmentations: Positive = 16
+    temperature: PositiveFloat = 1.0
+    hard: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+
+
+@dataclass(frozen=True, config=STRICT)
+class TeacherConfig:
+    """Networks trained on the whole training split.
+
+    Attributes:
+        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES` or the user's own
+            `module:function`.
+        width: channels of a ConvNet.
+        count: networks, of different initial weights and orders of the images.
+        epochs: passes over the training images.
+    """
+
+    model: str = "convnet3"
+    width: Positive = 128
+    count: Positive = 1
+    epochs: Positive = 20

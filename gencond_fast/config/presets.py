@@ -1,0 +1,68 @@
+"""Choices of many options under one name: presets, and methods that lie over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "standard": {},
+    "quick": {
+        "networks": {"width": 64, "train_steps": 120, "random": 1, "trained": 3},
+        "training": {"steps": 1200},
+    },
+    "accurate": {
+        "networks": {"width": 64},
+        "training": {"steps": 400},
+        "trajectory": {"steps": 600},
+    },
+}
+
+_ALONE: dict[str, Any] = {"intra": 0.0, "inter": 0.0, "cross_entropy": 0.0}
+_REAL_BATCHES: dict[str, Any] = {
+    **{"random": 20, "trained": 0, "train_images": 5000, "real_batch": 256},
+    "images_per_class": 100,  # the statistics give no more than the scale
+}
+_FROM_REAL: dict[str, Any] = {"start": "real", "warm_start": 0.0, "batch_per_class": None}
+
+# published systems, over the preset and under everything else; docs/methods.md has the reasons
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    "dm": {
+        "store": {"format": "pixels"},
+        "networks": _REAL_BATCHES,
+        "losses": _ALONE | {"discrepancies": {"mean": 1.0}},
+        "training": _FROM_REAL,
+    },
+    "m3d": {
+        "store": {"format": "pixels", "factor": 2},
+        "networks": _REAL_BATCHES,
+        "losses": _ALONE | {"discrepancies": {"mmd": 1.0}},
+        "training": _FROM_REAL,
+    },
+    "ncfm": {
+        "store": {"format": "pixels", "factor": 2},
+        "networks": {"random": 0, "trained": 4, "interpolated": 8, "frequencies": 1024},
+        "losses": _ALONE | {"discrepancies": {"cf": 1.0}, "cross_entropy": 1.0},
+        "training": _FROM_REAL,
+    },
+    "sre2l": {
+        "store": {"format": "pixels", "soft_labels": 10},
+        "networks": {
+            **{"model": "convnet3bn", "random": 0, "trained": 1},
+            "operations": ("crop", "flip"),
+        },
+        "losses": _ALONE | {"discrepancies": {"batchnorm": 0.05}, "cross_entropy": 1.0},
+        "labels": {"hard": 0.0},
+        "training": {"start": "noise", "warm_start": 0.0, "batch_per_class": 10},
+    },
+    "dim": {
+        "store": {"format": "generator"},
+        "networks": {"random": 0, "trained": 6},
+        "losses": _ALONE | {"discrepancies": {"logit": 1.0}},
+    },
+}
+
+# none of them matches trajectories, whatever the preset says
+METHODS: dict[str, dict[str, Any]] = {
+    "gencond": {},
+    **{name: options | {"trajectory": {"steps": 0}} for name, options in _PUBLISHED.items()},
+}
