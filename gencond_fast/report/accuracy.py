@@ -19,7 +19,7 @@ _WIDTH, _HEIGHT = 540, 350
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 76, 14, 42
 _LEAST_RANGE = 30  # of bytes, largest over smallest
 _LABEL = 15  # pixels between two names, at least
-_TRAINING_SETS = {
+TRAINING_SETS = {
     "stored": "the condensed file",
     "stream": "the condensed file, fresh samples every epoch",
     "random": "random real images, as many as the budget in IPC",
@@ -87,7 +87,7 @@ def scores_of(record: Record) -> list[Score]:
         Score(
             run=record.name,
             file=file,
-            trained_on=_TRAINING_SETS.get(row.training_set, row.training_set),
+            trained_on=TRAINING_SETS.get(row.training_set, row.training_set),
             control=row.training_set not in CONDENSED,
             full=row.training_set == "full",
             images=row.images_per_class,

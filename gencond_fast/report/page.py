@@ -26,6 +26,12 @@ from gencond_fast.report.features import FeatureMap, map_features
 from gencond_fast.report.pictures import ClassPictures, class_pictures
 from gencond_fast.report.published import Published, published_for
 from gencond_fast.report.record import Record, read_records
+from gencond_fast.report.robustness import (
+    AttackTable,
+    LabelRobust,
+    attack_tables,
+    label_robust_scores,
+)
 
 PAGE_NAME = "report.html"
 _MOST_BYTES = 3_000_000
@@ -52,6 +58,8 @@ class Section:
         scores: rows of all evaluations.
         published: of the data set, None where nothing is known.
         chart: accuracy against bytes, None without evaluation.
+        attacks: what students withstood.
+        label_robust: scores that follow from the accuracies.
         curves: over the steps.
         features: of samples, and of real images where data was given.
         feature_map: its picture.
@@ -71,6 +79,8 @@ class Section:
     scores: list[Score]
     published: Published | None
     chart: Markup | None
+    attacks: list[AttackTable]
+    label_robust: list[LabelRobust]
     curves: list[Chart]
     features: FeatureMap
     feature_map: Markup
@@ -168,6 +178,8 @@ def _section(record: Record, key: str, picture_bytes: int, data: str | None) -> 
         scores=scores,
         published=published,
         chart=draw_accuracy(_comparable(scores), published, f"{key}-accuracy"),
+        attacks=attack_tables(record),
+        label_robust=label_robust_scores(record),
         curves=draw_curves(record.metrics, f"{key}-curve"),
         features=features,
         feature_map=draw_map(features, artifact.metadata.class_names, f"{key}-map"),

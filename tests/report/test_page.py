@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 
 import numpy as np
@@ -172,6 +173,39 @@ def test_accuracies_and_controls_are_told(pages):
     titles = [data for tag, data in pages["data"].texts if tag == "title"]
     assert [t for t in titles if t.startswith("first: 55.00 ± 7.07 %, trained on the condensed")]
     assert not [t for t in titles if "held-out" in t]  # not comparable, hence not in the chart
+
+
+def test_what_students_withstood_and_the_label_robust_score(tiny_run, tmp_path):
+    run = copy_of(tiny_run, tmp_path / "run")
+    attacked = {"clean": [0.5, 0.6], "pgd": [0.1, 0.3]}
+    write_result(
+        run,
+        "all.json",
+        {"training_set": "full", "accuracies": [0.9], "attacked": {"clean": [0.9], "pgd": [0.0]}},
+        {"training_set": "random", "accuracies": [0.4], "attacked": {"clean": [0.4], "pgd": [0.1]}},
+        {"attacked": attacked},
+        attack={"names": ["pgd"], "epsilon": 4.0, "steps": 7, "step_size": 1.0, "images": 300},
+    )
+    write_result(run, "plain.json")
+    found = report(run, out=tmp_path / "page.html")
+    assert "20.00 ± 14.14" in found.text
+    assert "within 4.0/255 of every pixel (L-infinity), pgd of 7 steps" in found.text
+    captions = [d for tag, d in found.texts if tag == "caption" and "changed against" in d]
+    assert len(captions) == 1
+    # 2505.13300 with HLR = 0.9 - 0.55 and IOR = 0.55 - 0.4, w = 0.5
+    value = (math.exp(0.5 * 0.15 - 0.5 * 0.35) - 1 / math.e) / (math.e - 1 / math.e)
+    assert f"{value:.4f}" in found.text
+
+
+def test_attacks_that_say_nothing_of_themselves(tiny_run, tmp_path):
+    run = copy_of(tiny_run, tmp_path / "run")
+    rows = [{"attacked": {"clean": [0.5], "a": [0.1]}}, {"attacked": {"a": [0.2], "b": [0.3]}}]
+    write_result(run, "some.json", *rows)
+    write_result(run, "none.json", {"attacked": {"b": [0.3]}}, {})
+    found = report(run, out=tmp_path / "page.html")
+    assert "changed against the students; clean" in found.text
+    assert "20.00" in found.text
+    assert "30.00" not in found.text  # not known of all
 
 
 def test_real_images_stand_in_the_feature_map(pages):
