@@ -36,6 +36,7 @@ from gencond_fast.interrupt import Terminated
 from gencond_fast.options import merge, parse, parse_assignments
 from gencond_fast.report.text import print_artifact, print_plain, print_result
 
+_ON_RANKS = ("condense", "stats")
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -45,10 +46,10 @@ _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 def cli(context: click.Context) -> None:
     """Condense an image dataset into one small file that trains networks from scratch."""
     world, command = world_size(), context.invoked_subcommand
-    if world > 1 and command != "stats":
+    if world > 1 and command not in _ON_RANKS:
         raise InputError(
-            f"only stats runs on several ranks, and WORLD_SIZE is {world}: start {command} "
-            "without torchrun"
+            f"only {' and '.join(_ON_RANKS)} run on several ranks, and WORLD_SIZE is {world}: "
+            f"start {command} without torchrun"
         )
 
 

@@ -1,8 +1,8 @@
 """Several processes started by torchrun: who they are, what they share, how they end together.
 
 What is small (which tables are missing, who has failed) goes through torchrun's key-value store,
-so that a rank that waits for another one notices when that has failed. Tables go through
-`torch.distributed`, gloo between CPUs and NCCL between GPUs.
+so that a rank that waits for another one notices when that has failed. Tables and gradients go
+through `torch.distributed`, gloo between CPUs and NCCL between GPUs.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from gencond_fast import collectives
+from gencond_fast.collectives import RankLost
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.interrupt import Terminated
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from torch.distributed import Store
 
 _CONNECT = timedelta(minutes=5)  # for machines that do not start at the same moment
+_PATIENCE = timedelta(hours=1)  # with ranks that neither arrive nor fail
 _POLL = 0.05  # seconds
 _LOOK_EVERY = 1.0  # seconds between two looks for ranks that have failed
 _LAST_WORDS = 20.0  # seconds that a failed rank waits for the others to hear of it
@@ -48,13 +51,16 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this rank trains, writes and prints."""
+        """Whether this rank writes and prints."""
         return self.rank == 0
 
+    def stretch(self, length: int) -> slice:
+        """The part of a sequence that falls to this rank, as long as the others' to within one."""
+        return slice(*(length * place // self.world for place in (self.rank, self.rank + 1)))
+
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """The part of `rows` that falls to this rank: a stretch, equally long to within one."""
-        start, stop = (len(rows) * place // self.world for place in (self.rank, self.rank + 1))
-        return rows[start:stop]
+        """The rows that fall to this rank: a stretch of them."""
+        return rows[self.stretch(len(rows))]
 
     def tell(self, value: Any) -> Any:
         """The value of the first rank, on every rank; it must survive JSON.
@@ -106,10 +112,10 @@ class Ranks:
             self._raise_failure()
 
     def connect(self, device: torch.device) -> None:
-        """Joins the ranks for `gather`; each takes the GPU of its local rank.
+        """Joins the ranks for all that follows; each takes the GPU of its local rank.
 
         Args:
-            device: where the tensors to gather will be.
+            device: where the tensors to gather and to add will be.
 
         Raises:
             InputError: there is no GPU for this rank, or the others cannot be reached.
@@ -126,11 +132,11 @@ class Ranks:
         self.meet()
         try:
             dist.init_process_group(
-                "gloo" if own is None else "nccl",
+                "gloo" if own is None else "cpu:gloo,cuda:nccl",
                 store=dist.PrefixStore("tables", self._store),
                 rank=self.rank,
                 world_size=self.world,
-                timeout=_CONNECT,
+                timeout=_PATIENCE,
                 device_id=own,
             )
         except (RuntimeError, ValueError) as error:
@@ -156,6 +162,30 @@ class Ranks:
         dist.gather(tensor, found if self.first else None, dst=0)
         return found
 
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Puts the sum over all ranks into each tensor, in place; see `collectives.add`.
+
+        Raises:
+            InputError, OSError, RunError: another rank has failed.
+        """
+        if self._store is not None:
+            collectives.add(tensors, self._raise_failure)
+
+    def largest(self, number: int) -> int:
+        """The largest of the numbers that the ranks have, on every rank; errors as `add`."""
+        return number if self._store is None else collectives.largest(number, self._raise_failure)
+
+    def spread(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Tensors and plain values of the first rank, on every rank; errors as `add`.
+
+        Alone they stay as they are, else tensors come back on the CPU.
+        """
+        if self._store is None:
+            return values
+        content = collectives.packed(values) if self.first else None
+        length = self.tell(None if content is None else len(content))
+        return collectives.unpacked(collectives.spread(content, length, self._raise_failure))
+
     def fail(self, error: BaseException) -> None:
         """Tells the other ranks that this one has failed, and lets the first one say so.
 
@@ -166,22 +196,27 @@ class Ranks:
         with suppress(RuntimeError):  # the store may have gone with the ranks that failed first
             self._store.compare_set("failure", "", json.dumps(_packed(error, self.rank)))
             self._store.add("ended", 1)
-            if isinstance(error, KeyboardInterrupt | Terminated):
-                return  # all ranks are told by signals, and one of them may have been killed
+            if isinstance(error, KeyboardInterrupt | Terminated | RankLost):
+                return  # all ranks are told by signals, or one of them has been killed
             give_up = time.monotonic() + _LAST_WORDS
             while self._store.add("ended", 0) < self.world and time.monotonic() < give_up:
                 time.sleep(_POLL)
             if not self.first:
                 time.sleep(_HEAD_START)
 
+    def failure(self) -> BaseException | None:
+        """What a rank has said that it failed with, if one has."""
+        if self._store is None or not self._store.check(["failure"]):
+            return None
+        return _unpacked(json.loads(self._store.get("failure")))
+
     def _pause(self) -> None:
         self._raise_failure()
         time.sleep(_POLL)
 
     def _raise_failure(self) -> None:
-        assert self._store is not None
-        if self._store.check(["failure"]):
-            raise _unpacked(json.loads(self._store.get("failure")))
+        if (failure := self.failure()) is not None:
+            raise failure
 
 
 @contextmanager
@@ -196,6 +231,10 @@ def torchrun() -> Iterator[Ranks]:
     ranks = _from_environment()
     try:
         yield ranks
+    except Terminated as error:  # by torchrun perhaps, since another rank has failed
+        failure = _said(ranks)
+        ranks.fail(error)
+        raise (failure or error) from None
     except BaseException as error:
         ranks.fail(error)
         raise
@@ -221,6 +260,12 @@ def speaks() -> bool:
     given = ("WORLD_SIZE", "MASTER_ADDR", "TORCHELASTIC_RUN_ID")
     alone = any(name not in os.environ for name in given)
     return alone or os.environ.get("RANK", "0") == "0"
+
+
+def _said(ranks: Ranks) -> BaseException | None:
+    with suppress(RuntimeError):  # the store may have gone
+        return ranks.failure()
+    return None
 
 
 def _from_environment() -> Ranks:
@@ -275,14 +320,22 @@ def _packed(error: BaseException, rank: int) -> dict[str, Any]:
     if isinstance(error, OSError):
         filename = None if error.filename is None else str(error.filename)
         return {"os": (error.errno, error.strerror or str(error), filename)}
+    if isinstance(error, RunError):
+        return {"run": str(error)}
+    if isinstance(error, KeyboardInterrupt | Terminated):
+        return {"asked": type(error).__name__}
     return {"rank": rank, "ended": f"{type(error).__name__} {error}".strip()}
 
 
-def _unpacked(packed: dict[str, Any]) -> Exception:
+def _unpacked(packed: dict[str, Any]) -> BaseException:
     if "input" in packed:
         return InputError(packed["input"])
     if "os" in packed:
         return OSError(*packed["os"])
+    if "run" in packed:
+        return RunError(packed["run"])
+    if "asked" in packed:
+        return Terminated() if packed["asked"] == "Terminated" else KeyboardInterrupt()
     return RunError(
         f"rank {packed['rank']} ended ({packed['ended']}): run the same command again to continue"
     )
