@@ -8,7 +8,6 @@ through `torch.distributed`, gloo between CPUs and NCCL between GPUs.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from gencond_fast import collectives
 from gencond_fast.collectives import RankLost
-from gencond_fast.errors import InputError, RunError
+from gencond_fast.errors import InputError
+from gencond_fast.failure import packed_error, unpacked_error
 from gencond_fast.interrupt import Terminated
+from gencond_fast.rendezvous import find_store, own_gpu, unreachable, world_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import Store
 
-_CONNECT = timedelta(minutes=5)  # for machines that do not start at the same moment
 _PATIENCE = timedelta(hours=1)  # with ranks that neither arrive nor fail
 _POLL = 0.05  # seconds
 _LOOK_EVERY = 1.0  # seconds between two looks for ranks that have failed
@@ -78,6 +78,37 @@ class Ranks:
             self._pause()
         return json.loads(self._store.get(key))
 
+    def collect(self, value: Any) -> list[Any]:
+        """The values of all ranks in their order, on every rank; they must survive JSON.
+
+        Raises:
+            InputError, OSError, RunError: another rank has failed.
+        """
+        if self._store is None:
+            return [value]
+        self._meetings += 1
+        keys = [f"value {self._meetings} of {rank}" for rank in range(self.world)]
+        self._store.set(keys[self.rank], json.dumps(value))
+        while not self._store.check(keys):
+            self._pause()
+        return [json.loads(self._store.get(key)) for key in keys]
+
+    def check_same_data(self, data: str, fingerprint: str) -> None:
+        """Raises InputError unless all ranks have opened the same data."""
+        if self.tell(fingerprint) != fingerprint:
+            raise InputError(
+                f"{data} is not the same on rank {self.rank} as on the first one: give all ranks "
+                "the same data, with its times of modification"
+            )
+
+    def check_same_runtime(self, described: str) -> None:
+        """Raises InputError unless all ranks compute alike."""
+        if (first := self.tell(described)) != described:
+            raise InputError(
+                f"rank {self.rank} runs on {described} and the first one on {first}: give device, "
+                "precision and compile with values that fit all machines"
+            )
+
     def meet(self) -> None:
         """Waits until every rank is here.
 
@@ -127,7 +158,7 @@ class Ranks:
 
         own = None
         if device.type == "cuda":
-            own = torch.device("cuda", _own_gpu(torch.cuda.device_count()))
+            own = torch.device("cuda", own_gpu(torch.cuda.device_count()))
             torch.cuda.set_device(own)
         self.meet()
         try:
@@ -140,7 +171,7 @@ class Ranks:
                 device_id=own,
             )
         except (RuntimeError, ValueError) as error:
-            raise _unreachable(self.rank, error) from None
+            raise unreachable(self.rank, error) from None
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """The tensors of all ranks in their order on the first one, nothing on the others.
@@ -194,7 +225,7 @@ class Ranks:
         if self._store is None:
             return
         with suppress(RuntimeError):  # the store may have gone with the ranks that failed first
-            self._store.compare_set("failure", "", json.dumps(_packed(error, self.rank)))
+            self._store.compare_set("failure", "", json.dumps(packed_error(error, self.rank)))
             self._store.add("ended", 1)
             if isinstance(error, KeyboardInterrupt | Terminated | RankLost):
                 return  # all ranks are told by signals, or one of them has been killed
@@ -208,7 +239,7 @@ class Ranks:
         """What a rank has said that it failed with, if one has."""
         if self._store is None or not self._store.check(["failure"]):
             return None
-        return _unpacked(json.loads(self._store.get("failure")))
+        return unpacked_error(json.loads(self._store.get("failure")))
 
     def _pause(self) -> None:
         self._raise_failure()
@@ -228,7 +259,11 @@ def torchrun() -> Iterator[Ranks]:
     Raises:
         InputError: torchrun's environment is not complete, or the others cannot be reached.
     """
-    ranks = _from_environment()
+    world = world_size()
+    ranks = Ranks()
+    if world > 1:
+        rank, store = find_store()
+        ranks = Ranks(rank, world, store)
     try:
         yield ranks
     except Terminated as error:  # by torchrun perhaps, since another rank has failed
@@ -246,96 +281,7 @@ def torchrun() -> Iterator[Ranks]:
                 dist.destroy_process_group()
 
 
-def world_size() -> int:
-    """The number of ranks that torchrun started, 1 without it.
-
-    Raises:
-        InputError: the variable WORLD_SIZE is no number.
-    """
-    return _number("WORLD_SIZE") if "WORLD_SIZE" in os.environ else 1
-
-
-def speaks() -> bool:
-    """Whether this process tells the user of errors; one of several ranks is enough."""
-    given = ("WORLD_SIZE", "MASTER_ADDR", "TORCHELASTIC_RUN_ID")
-    alone = any(name not in os.environ for name in given)
-    return alone or os.environ.get("RANK", "0") == "0"
-
-
 def _said(ranks: Ranks) -> BaseException | None:
     with suppress(RuntimeError):  # the store may have gone
         return ranks.failure()
     return None
-
-
-def _from_environment() -> Ranks:
-    world = world_size()
-    if world == 1:
-        return Ranks()
-    rank = _number("RANK")
-    if rank >= world:
-        raise InputError(f"RANK is {rank} and WORLD_SIZE {world}: start all ranks with torchrun")
-    import torch.distributed as dist
-
-    if not dist.is_available():
-        raise InputError("this PyTorch was built without torch.distributed: run without torchrun")
-    try:
-        store, _, _ = next(dist.rendezvous("env://", timeout=_CONNECT))
-    except (RuntimeError, ValueError) as error:
-        raise _unreachable(rank, error) from None
-    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return Ranks(rank, world, dist.PrefixStore(f"gencond_fast {restart}", store))
-
-
-def _own_gpu(there: int) -> int:
-    local = _number("LOCAL_RANK")
-    if local >= there:
-        raise InputError(
-            f"rank {local} of this machine has no GPU of its own, there are {there}: give "
-            f"torchrun --nproc-per-node {there}, or the command --device cpu"
-        )
-    return local
-
-
-def _number(name: str) -> int:
-    text = os.environ.get(name, "")
-    if not text.isdecimal():
-        said = f"{name} is {text!r}" if text else f"{name} is not set"
-        raise InputError(f"{said}, although this is to be one of several ranks: use torchrun")
-    return int(text)
-
-
-def _unreachable(rank: int, error: Exception) -> InputError:
-    place = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError(
-        f"rank {rank} cannot reach the others at {place} ({reason}): start all ranks with the "
-        "same torchrun command"
-    )
-
-
-def _packed(error: BaseException, rank: int) -> dict[str, Any]:
-    if isinstance(error, InputError):
-        return {"input": str(error)}
-    if isinstance(error, OSError):
-        filename = None if error.filename is None else str(error.filename)
-        return {"os": (error.errno, error.strerror or str(error), filename)}
-    if isinstance(error, RunError):
-        return {"run": str(error)}
-    if isinstance(error, KeyboardInterrupt | Terminated):
-        return {"asked": type(error).__name__}
-    return {"rank": rank, "ended": f"{type(error).__name__} {error}".strip()}
-
-
-def _unpacked(packed: dict[str, Any]) -> BaseException:
-    if "input" in packed:
-        return InputError(packed["input"])
-    if "os" in packed:
-        return OSError(*packed["os"])
-    if "run" in packed:
-        return RunError(packed["run"])
-    if "asked" in packed:
-        return Terminated() if packed["asked"] == "Terminated" else KeyboardInterrupt()
-    return RunError(
-        f"rank {packed['rank']} ended ({packed['ended']}): run the same command again to continue"
-    )

@@ -29,12 +29,7 @@ from gencond_fast.condensation.task import (
     set_up,
 )
 from gencond_fast.condensation.teachers import check_teachers, choose_teachers
-from gencond_fast.condensation.together import (
-    check_enough,
-    check_same_data,
-    check_same_runtime,
-    shared_networks,
-)
+from gencond_fast.condensation.together import check_enough, shared_networks
 from gencond_fast.condensation.trajectory import Trajectory
 from gencond_fast.condensation.warm_start import WarmStart, choose_targets
 from gencond_fast.config import Config
@@ -73,7 +68,7 @@ def condense(config: Config, reporter: Reporter | None = None, ranks: Ranks | No
     """
     ranks, reporter = ranks or Ranks(), reporter or Reporter()
     source = open_config(config, reporter)
-    check_same_data(config, source, ranks)
+    ranks.check_same_data(config.data, source.fingerprint)
     image_size = choose_image_size(config, source)
     # everything that can be refused is refused before anything is written
     check_choices(config, source, image_size)
@@ -91,7 +86,7 @@ def condense(config: Config, reporter: Reporter | None = None, ranks: Ranks | No
     setting = set_up(config, source, image_size, reporter)
     keep_images(setting, ranks)
     task = open_task(setting)
-    check_same_runtime(task, ranks)
+    ranks.check_same_runtime(task.runtime.describe())
     ranks.connect(task.runtime.device)
     with run_directory.claimed(config, directory) if ranks.first else nullcontext():
         _run(task, directory, ranks)

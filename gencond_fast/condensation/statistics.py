@@ -17,11 +17,7 @@ from gencond_fast.condensation.task import (
     open_task,
     set_up,
 )
-from gencond_fast.condensation.together import (
-    check_same_data,
-    check_same_runtime,
-    shared_networks,
-)
+from gencond_fast.condensation.together import shared_networks
 from gencond_fast.config import Config
 from gencond_fast.distributed import Ranks
 from gencond_fast.progress import Reporter
@@ -82,13 +78,13 @@ def build_statistics(
     start = time.monotonic()
     ranks, reporter = ranks or Ranks(), reporter or Reporter()
     source = open_config(config, reporter)
-    check_same_data(config, source, ranks)
+    ranks.check_same_data(config.data, source.fingerprint)
     image_size = choose_image_size(config, source)
     check_choices(config, source, image_size)
     setting = set_up(config, source, image_size, reporter)
     keep_images(setting, ranks)
     task = open_task(setting)
-    check_same_runtime(task, ranks)
+    ranks.check_same_runtime(task.runtime.describe())
     ranks.connect(task.runtime.device)
     networks = shared_networks(task, ranks)
     bank = fill_bank(task, networks, ranks)

@@ -1,32 +1,13 @@
-"""What several ranks make sure of, and make one after another, before they share the work."""
+"""What several ranks make sure of, and make one after another, before they share steps."""
 
 from __future__ import annotations
 
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks, find_networks
-from gencond_fast.condensation.task import Setting, Task
+from gencond_fast.condensation.task import Task
 from gencond_fast.config import Config
 from gencond_fast.data.source import Source
 from gencond_fast.distributed import Ranks
 from gencond_fast.errors import InputError
-
-
-def check_same_data(config: Config, source: Source, ranks: Ranks) -> None:
-    """Raise InputError unless all ranks have opened the same data."""
-    if ranks.tell(source.fingerprint) != source.fingerprint:
-        raise InputError(
-            f"{config.data} is not the same on rank {ranks.rank} as on the first one: give all "
-            "ranks the same data, with its times of modification"
-        )
-
-
-def check_same_runtime(setting: Setting, ranks: Ranks) -> None:
-    """Raise InputError unless all ranks compute alike."""
-    own = setting.runtime.describe()
-    if (first := ranks.tell(own)) != own:
-        raise InputError(
-            f"rank {ranks.rank} runs on {own} and the first one on {first}: give device, precision "
-            "and compile with values that fit all machines"
-        )
 
 
 def check_enough(config: Config, source: Source, ranks: Ranks) -> None:

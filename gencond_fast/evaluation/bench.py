@@ -14,6 +14,7 @@ from gencond_fast.data.batch import Form
 from gencond_fast.data.kept import Keeping
 from gencond_fast.data.source import Source
 from gencond_fast.data.waiting import Waiting
+from gencond_fast.distributed import Ranks
 from gencond_fast.evaluation.attacks import require_autoattack
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.evaluation.remembered import Outcome, Remembered
@@ -92,11 +93,25 @@ class Bench:
             rows, times = np.unique(self.sets.random_rows(), return_counts=True)
             keeping.keep(source.train, form, rows[controls * times > 1], "training images")
 
-    def row(self, training_set: TrainingSet, model: str, progress: Progress) -> Row:
-        """Trains and tests one student a seed; those of controls may have been before."""
-        outcomes = [
-            self._outcome(training_set, model, seed, progress) for seed in range(self._config.seeds)
-        ]
+    def rows(self, sets: list[TrainingSet], progress: Progress, ranks: Ranks) -> tuple[Row, ...]:
+        """Trains and tests one student of each set, model and seed, dealt out to the ranks.
+
+        Those of controls may have been trained before.
+        """
+        seeds = range(self._config.seeds)
+        pairs = [(each, model) for each in sets for model in self._config.models]
+        students = [(*pair, seed) for pair in pairs for seed in seeds]
+        own = students[ranks.rank :: ranks.world]
+        known = [asdict(self._outcome(*student, progress)) for student in own]
+        dealt = ranks.collect(known)
+        self.remembered.share(ranks)
+        places = range(len(students))
+        outcomes = [Outcome(**dealt[i % ranks.world][i // ranks.world]) for i in places]
+        groups = [outcomes[i : i + len(seeds)] for i in places[:: len(seeds)]]
+        return tuple(self._row(*pair, group) for pair, group in zip(pairs, groups, strict=True))
+
+    @staticmethod
+    def _row(training_set: TrainingSet, model: str, outcomes: list[Outcome]) -> Row:
         return Row(
             training_set.name,
             model,
