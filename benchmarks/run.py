@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 import torch
@@ -16,11 +17,13 @@ from benchmarks import index as index_benchmark
 from benchmarks import losses as loss_benchmark
 from benchmarks import moments as moment_benchmark
 from benchmarks import scale as scale_benchmark
+from benchmarks import students as student_benchmark
 from benchmarks.case import Case
 from benchmarks.memory import peak_mb
 from benchmarks.results import update
 from benchmarks.table import Measured, print_case, rows, title
 from benchmarks.timing import time_in_turns
+from gencond_fast.evaluation.protocol import PROTOCOLS
 from gencond_fast.memory import keep_freed_memory
 
 _RESULTS = Path(__file__).parent / "results"
@@ -98,6 +101,25 @@ def condense(
     """A matching step: the real side looked up, or real batches, ours and as DM has them."""
     made = condense_benchmark.cases(data, ipc, generated)
     _run("condense", made, "cpu", check, threads, rounds)
+
+
+@main.command()
+@_common
+@click.option("--data", required=True, help="Path or name of a data set.")
+@click.option("--ipc", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--model", "models", multiple=True, default=("convnet3",), show_default=True)
+@click.option("--protocol", type=click.Choice(list(PROTOCOLS)), default="dc", show_default=True)
+@click.option("--students", type=click.IntRange(min=2), default=5, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+def students(
+    check: bool, threads: int | None, rounds: int, device: Literal["cpu", "cuda"], **options: Any
+) -> None:
+    """Students of one architecture: as evaluate trains them, and eagerly one after another."""
+    if threads:  # the first calls are timed, too
+        torch.set_num_threads(threads)
+    cases = student_benchmark.cases(device=device, **options)
+    _run("students", cases, device, check, threads, rounds, seconds=60.0)
 
 
 @main.command()

@@ -79,6 +79,11 @@ def cli(context: click.Context) -> None:
     "soft: modern, on the file's soft labels.",
 )
 @click.option("--seeds", type=int, help="Students of each kind (default 3).")
+@click.option(
+    "--together",
+    type=int,
+    help="How many of these learn at once in one batched network (default 1: faster on a CPU).",
+)
 @click.option("--epochs", type=int, help="Passes over the training set (default 1000).")
 @click.option(
     "--control",

@@ -18,7 +18,7 @@ from gencond_fast.cli_shared import (
     make_reporter,
     reader_option,
 )
-from gencond_fast.config import DISCREPANCY_NAMES, METHODS, OPERATIONS, PRESETS, Config
+from gencond_fast.config import DISCREPANCY_NAMES, METHODS, OBJECTIVES, OPERATIONS, PRESETS, Config
 from gencond_fast.distributed import torchrun
 from gencond_fast.options import (
     parse_assignments,
@@ -45,6 +45,13 @@ def _condensing(command: Callable[..., None]) -> Callable[..., None]:
             default="gencond",
             show_default=True,
             help="A published system; lies under all other options.",
+        ),
+        click.option(
+            "--objective",
+            type=click.Choice(list(OBJECTIVES)),
+            default="accuracy",
+            show_default=True,
+            help="robust: features of networks that were trained on images changed against them.",
         ),
         click.option(
             "--networks",
@@ -101,6 +108,7 @@ def _resolve(
     data: str,
     preset: str,
     method: str,
+    objective: str,
     networks: int | None,
     operations: tuple[str, ...],
     discrepancies: tuple[str, ...],
@@ -111,13 +119,13 @@ def _resolve(
     """The config of the file, then the options, then the assignments."""
     given |= {"data": absolute(data)}
     given |= {name: value for name, value in plain.items() if value is not None}
-    given["networks"] = share_networks(networks, method) if networks is not None else {}
+    given["networks"] = share_networks(networks, method, objective) if networks is not None else {}
     if operations:
         given["networks"]["operations"] = operations
     if discrepancies:
         given["losses"] = {"discrepancies": parse_discrepancies(discrepancies)}
     layers = (read_yaml(file) if file else {}, given, parse_assignments(assignments))
-    return resolve(*layers, preset=preset, method=method)
+    return resolve(*layers, preset=preset, method=method, objective=objective)
 
 
 @click.command(

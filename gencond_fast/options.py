@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from gencond_fast.config import METHODS, PRESETS, Config, NetworkConfig
+from gencond_fast.config import METHODS, OBJECTIVES, PRESETS, Config, NetworkConfig
 from gencond_fast.errors import InputError
 
 T = TypeVar("T")
@@ -30,15 +30,23 @@ def parse(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 def resolve(
-    *layers: Mapping[str, Any], preset: str = "standard", method: str = "gencond"
+    *layers: Mapping[str, Any],
+    preset: str = "standard",
+    method: str = "gencond",
+    objective: str = "accuracy",
 ) -> Config:
-    """Defaults, then the preset, the method, and each layer over the one before.
+    """Defaults, then the preset, the method, the objective, and each layer over the one before.
 
     Raises:
-        InputError: as `parse`, or the preset or the method is unknown.
+        InputError: as `parse`, or the preset, the method or the objective is unknown.
     """
     merged: dict[str, Any] = {}
-    for layer in (_named("preset", preset, PRESETS), _named("method", method, METHODS), *layers):
+    named = (
+        _named("preset", preset, PRESETS),
+        _named("method", method, METHODS),
+        _named("objective", objective, OBJECTIVES),
+    )
+    for layer in (*named, *layers):
         merged = merge(merged, layer)
     return parse(Config, merged)
 
@@ -64,17 +72,20 @@ def differences(one: Any, other: Any) -> list[str]:
     ]
 
 
-def share_networks(total: int, method: str = "gencond") -> dict[str, int]:
-    """The options of a number of feature networks, random and trained as the method has them.
+def share_networks(
+    total: int, method: str = "gencond", objective: str = "accuracy"
+) -> dict[str, int]:
+    """The options of a number of feature networks, random and trained as those choices have them.
 
     Of the default one a third is random. Trained networks take what cannot be shared evenly.
 
     Raises:
-        InputError: the number is below 1, or the method is unknown.
+        InputError: the number is below 1, or the method or the objective is unknown.
     """
     if total < 1:
         raise InputError(f"there must be at least 1 feature network, not {total}")
-    options = NetworkConfig(**_named("method", method, METHODS).get("networks", {}))
+    chosen = merge(_named("method", method, METHODS), _named("objective", objective, OBJECTIVES))
+    options = NetworkConfig(**chosen.get("networks", {}))
     all_of_them = options.random + options.trained + options.interpolated
     random = total * options.random // all_of_them
     interpolated = total * options.interpolated // all_of_them

@@ -18,6 +18,7 @@ from gencond_fast.cache import (
     load_tensors,
     save_tensors,
 )
+from gencond_fast.condensation.adversarial import hardened
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.config import NetworkConfig
 from gencond_fast.data.augment import augment, draw_from_policy
@@ -133,6 +134,7 @@ def network_key(task: Setting, plan: NetworkPlan) -> str:
         steps=plan.steps,
         operations=options.operations,
         recipe=(_BATCH, _RATE, _DECAY),
+        **({"epsilon": options.epsilon} if options.epsilon and plan.steps else {}),
         layout=[tuple(p.shape) for p in _build(task, plan.index).parameters()],
         **({} if plan.end is None else {"share": plan.share, "end": plan.end}),
     )
@@ -242,18 +244,25 @@ def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dic
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
     forward = task.runtime.compile(network.forward)
     images, labels = task.sample.images, task.sample.labels
-    operations = task.config.networks.operations
+    options = task.config.networks
+    std = torch.tensor(task.normalisation.std, device=device)
+    radius = (options.epsilon / 255 / std).view(-1, 1, 1)
     for step in range(plan.steps):
         rng = named_rng(task.config.seed, "train", plan.index, step)
         index = torch.randint(len(labels), (_BATCH,), generator=rng)
-        transform = draw_from_policy(operations, rng, batch_size=_BATCH, device=device)
+        transform = draw_from_policy(options.operations, rng, batch_size=_BATCH, device=device)
         batch = task.normalisation(images[index].to(device))
-        batch = task.runtime.arrange(augment(batch, transform))
-        with task.runtime.autocast():
-            logits = forward(batch)
-        loss = F.cross_entropy(logits.float(), labels[index].to(device))
+        batch, targets = augment(batch, transform), labels[index].to(device)
+
+        def loss_of(batch: Tensor, targets: Tensor = targets) -> Tensor:
+            with task.runtime.autocast():
+                logits = forward(task.runtime.arrange(batch))
+            return F.cross_entropy(logits.float(), targets)
+
+        if options.epsilon:
+            batch = hardened(loss_of, batch, radius, rng)
         optimizer.zero_grad()
-        loss.backward()
+        loss_of(batch).backward()
         for group in optimizer.param_groups:
             group["lr"] = _RATE * (1.0 - step / plan.steps)
         optimizer.step()

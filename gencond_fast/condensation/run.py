@@ -20,6 +20,7 @@ from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import FeatureNetworks
+from gencond_fast.condensation.sharing import check_enough, shared_networks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import (
     Task,
@@ -29,7 +30,6 @@ from gencond_fast.condensation.task import (
     set_up,
 )
 from gencond_fast.condensation.teachers import check_teachers, choose_teachers
-from gencond_fast.condensation.together import check_enough, shared_networks
 from gencond_fast.condensation.trajectory import Trajectory
 from gencond_fast.condensation.warm_start import WarmStart, choose_targets
 from gencond_fast.config import Config

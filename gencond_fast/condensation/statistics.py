@@ -11,13 +11,13 @@ from safetensors import safe_open
 from gencond_fast.cache import cache_directory
 from gencond_fast.condensation.bank import Bank, fill_bank, keep_images
 from gencond_fast.condensation.choices import check_choices
+from gencond_fast.condensation.sharing import shared_networks
 from gencond_fast.condensation.task import (
     choose_image_size,
     open_config,
     open_task,
     set_up,
 )
-from gencond_fast.condensation.together import shared_networks
 from gencond_fast.config import Config
 from gencond_fast.distributed import Ranks
 from gencond_fast.progress import Reporter

@@ -11,7 +11,7 @@ from gencond_fast.config.parts import (
     TrainingConfig,
     TrajectoryConfig,
 )
-from gencond_fast.config.presets import METHODS, PRESETS
+from gencond_fast.config.presets import METHODS, OBJECTIVES, PRESETS
 from gencond_fast.config.types import (
     DISCREPANCY_NAMES,
     OPERATIONS,
@@ -27,6 +27,7 @@ from gencond_fast.config.types import (
 __all__ = [
     "DISCREPANCY_NAMES",
     "METHODS",
+    "OBJECTIVES",
     "OPERATIONS",
     "PRESETS",
     "AttackConfig",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from gencond_fast.config.types import (
     STRICT,
     AttackName,
     Device,
+    Epsilon,
     OnBadImage,
     Positive,
     PositiveFloat,
@@ -34,7 +35,7 @@ class AttackConfig:
     """
 
     names: Annotated[tuple[AttackName, ...], AfterValidator(without_repetition)] = ()
-    epsilon: Annotated[float, Field(ge=0.0, le=255.0)] = 8.0
+    epsilon: Epsilon = 8.0
     steps: Positive = 10
     step_size: PositiveFloat | None = None
     images: Positive = 1000
@@ -59,6 +60,8 @@ class EvaluateConfig:
             literature, `modern` (AdamW, cosine, CutMix, averaged weights), `soft` (as `modern`, on
             the soft labels that are stored).
         seeds: students of each kind.
+        together: how many of them learn at once in one batched network, from images that are held;
+            see `gencond_fast.evaluation.together`. One after another is faster on a CPU.
         epochs: passes over the training set; 1000 in the published `dc`.
         controls: other training sets beside the condensed one; `random` is as many real
             images a class as the budget is in IPC, `jpeg` as many as fit into the bytes of the
@@ -76,6 +79,7 @@ class EvaluateConfig:
     models: tuple[str, ...] = ("convnet3",)
     protocol: Literal["dc", "modern", "soft"] = "dc"
     seeds: Positive = 3
+    together: Positive = 1
     epochs: Positive = 1000
     controls: tuple[Literal["random", "jpeg", "full"], ...] = ()
     classes: tuple[str, ...] | None = None

@@ -13,6 +13,7 @@ from gencond_fast.config.types import (
     OPERATIONS,
     STRICT,
     Count,
+    Epsilon,
     Operation,
     Positive,
     PositiveFloat,
@@ -82,6 +83,8 @@ class NetworkConfig:
         interpolated: networks between the initial and the trained weights of those (2502.20653);
             those at least half-way to the trained ones classify as well.
         train_steps: steps of the longest trained one; the others are spaced down to a tenth.
+        epsilon: radius, in 255ths of a pixel's range, of the balls in which the trained networks
+            learn from the images that mislead them (2001.03994); 0 takes the images themselves.
         train_images: real images of a class that the training (and warm start) draws from.
         augmentations: augmentations in the table of each network, the first one the identity.
         operations: the policy: what the other augmentations do, in turn, and what the batches
@@ -103,6 +106,7 @@ class NetworkConfig:
     trained: Count = 4
     interpolated: Count = 0
     train_steps: Positive = 600
+    epsilon: Epsilon = 0.0
     train_images: Positive = 1000
     augmentations: Positive = 7
     operations: Annotated[

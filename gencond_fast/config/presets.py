@@ -24,6 +24,16 @@ _REAL_BATCHES: dict[str, Any] = {
 }
 _FROM_REAL: dict[str, Any] = {"start": "real", "warm_start": 0.0, "batch_per_class": None}
 
+# what students shall be good at
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "accuracy": {},
+    # random networks know nothing of attacks, and experts would learn from plain images
+    "robust": {
+        "networks": {"epsilon": 8.0, "random": 0},
+        "trajectory": {"steps": 0},
+    },
+}
+
 # published systems, over the preset and under everything else; docs/methods.md has the reasons
 _PUBLISHED: dict[str, dict[str, Any]] = {
     "dm": {

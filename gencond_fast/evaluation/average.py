@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class WeightAverage:
@@ -11,13 +13,16 @@ class WeightAverage:
 
     After t updates the decay is min(decay, (1 + t) / (10 + t)), so that the initial weights are
     soon forgotten.
+
+    Args:
+        live: what is averaged, changed in place by whoever trains; see `averaged`.
+        decay: the largest.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, live: Iterable[Tensor], decay: float) -> None:
         self._decay = decay
         self._updates = 0
-        state = network.state_dict()  # shares its memory with the network
-        self._live = [value for value in state.values() if value.is_floating_point()]
+        self._live = list(live)
         self._mean = [value.clone() for value in self._live]
 
     @torch.no_grad()
@@ -29,7 +34,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def put_in_place(self) -> None:
-        """Gives the network the averaged weights."""
+        """Gives the live ones the averaged values."""
         torch._foreach_copy_(self._live, self._mean)
 
     def state_dict(self) -> dict[str, int | list[Tensor]]:
@@ -43,3 +48,8 @@ class WeightAverage:
         assert isinstance(mean, list)
         self._updates = updates
         torch._foreach_copy_(self._mean, mean)
+
+
+def averaged(state: Mapping[str, Tensor]) -> list[Tensor]:
+    """What of a state dict, which shares its memory with the network, is averaged."""
+    return [value for value in state.values() if value.is_floating_point()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.evaluation.remembered import Outcome, Remembered
 from gencond_fast.evaluation.result import CONDENSED, Row
 from gencond_fast.evaluation.robustness import attacked_rows, robust_accuracies
-from gencond_fast.evaluation.train import accuracy, train_student
+from gencond_fast.evaluation.train import accuracy, train_students
 from gencond_fast.evaluation.training_sets import TrainingSet, TrainingSets
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, model_identity
@@ -98,17 +98,30 @@ class Bench:
 
         Those of controls may have been trained before.
         """
-        seeds = range(self._config.seeds)
+        count = self._config.seeds
         pairs = [(each, model) for each in sets for model in self._config.models]
-        students = [(*pair, seed) for pair in pairs for seed in seeds]
-        own = students[ranks.rank :: ranks.world]
-        known = [asdict(self._outcome(*student, progress)) for student in own]
-        dealt = ranks.collect(known)
+        own: list[Outcome] = []
+        for place, pair in enumerate(pairs):
+            seeds = [s for s in range(count) if (place * count + s) % ranks.world == ranks.rank]
+            own += self._outcomes(*pair, seeds, progress)
+        dealt = ranks.collect([asdict(each) for each in own])
         self.remembered.share(ranks)
-        places = range(len(students))
+        places = range(count * len(pairs))
         outcomes = [Outcome(**dealt[i % ranks.world][i // ranks.world]) for i in places]
-        groups = [outcomes[i : i + len(seeds)] for i in places[:: len(seeds)]]
+        groups = [outcomes[i : i + count] for i in places[::count]]
         return tuple(self._row(*pair, group) for pair, group in zip(pairs, groups, strict=True))
+
+    def _outcomes(
+        self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Progress
+    ) -> list[Outcome]:
+        """What the students of these seeds score, one after another or so many at once."""
+        known = self._known(training_set, model, seeds)
+        progress.advance(self._config.epochs * len(known))
+        missing = [seed for seed in seeds if seed not in known]
+        for start in range(0, len(missing), self._config.together):
+            group = missing[start : start + self._config.together]
+            known |= self._train(training_set, model, group, progress)
+        return [known[seed] for seed in seeds]
 
     @staticmethod
     def _row(training_set: TrainingSet, model: str, outcomes: list[Outcome]) -> Row:
@@ -122,35 +135,54 @@ class Bench:
             {name: tuple(o.attacked[name] for o in outcomes) for name in outcomes[0].attacked},
         )
 
-    def _outcome(
-        self, training_set: TrainingSet, model: str, seed: int, progress: Progress
-    ) -> Outcome:
+    def _known(
+        self, training_set: TrainingSet, model: str, seeds: Sequence[int]
+    ) -> dict[int, Outcome]:
+        """What students scored in earlier evaluations, by their seeds."""
         if training_set.name in CONDENSED:
-            return self._train(training_set, model, seed, progress)
-        size, identity = training_set.images_per_class, model_identity(model)
-        parts = {"images_per_class": size, "model": identity, "seed": seed}
-        outcome = self.remembered.find(training_set.name, **parts)
-        if outcome is None:
-            outcome = self._train(training_set, model, seed, progress)
-            self.remembered.keep(outcome, training_set.name, **parts)
-        else:
-            progress.advance(self._config.epochs)
-        return outcome
+            return {}
+        found = {
+            seed: self.remembered.find(training_set.name, **_parts(training_set, model, seed))
+            for seed in seeds
+        }
+        return {seed: outcome for seed, outcome in found.items() if outcome is not None}
 
     def _train(
-        self, training_set: TrainingSet, model: str, seed: int, progress: Progress
-    ) -> Outcome:
+        self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Progress
+    ) -> dict[int, Outcome]:
+        """Trains some students, at once where they can be, and tests them."""
         start = time.perf_counter()
-        student = self._runtime.place(self._student(model, derive_seed(seed, "student", model)))
-        steps = train_student(
-            student,
-            training_set.draw(seed),
+        students = [
+            self._runtime.place(self._student(model, derive_seed(seed, "student", model)))
+            for seed in seeds
+        ]
+        steps = train_students(
+            students,
+            [training_set.draw(seed) for seed in seeds],
             protocol=self._protocol,
             epochs=self._config.epochs,
-            seed=derive_seed(seed, "training", model),
+            seeds=[derive_seed(seed, "training", model) for seed in seeds],
             runtime=self._runtime,
             advance=progress.advance,
         )
+        training = (time.perf_counter() - start) / len(seeds)
+        return {
+            seed: self._test(student, training_set, model, seed, steps, training, progress)
+            for seed, student in zip(seeds, students, strict=True)
+        }
+
+    def _test(
+        self,
+        student: Classifier,
+        training_set: TrainingSet,
+        model: str,
+        seed: int,
+        steps: int,
+        training: float,
+        progress: Progress,
+    ) -> Outcome:
+        """Tests a student that took so many steps and seconds, and remembers a control's."""
+        start = time.perf_counter()
         share = accuracy(
             student,
             self._source,
@@ -160,7 +192,11 @@ class Bench:
             self.waiting,
         )
         attacked = self._attack(student, model, seed, progress)
-        return Outcome(share, attacked, steps, time.perf_counter() - start)
+        outcome = Outcome(share, attacked, steps, training + time.perf_counter() - start)
+        if training_set.name not in CONDENSED:
+            parts = _parts(training_set, model, seed)
+            self.remembered.keep(outcome, training_set.name, **parts)
+        return outcome
 
     def _attack(
         self, student: Classifier, model: str, seed: int, progress: Progress
@@ -201,3 +237,12 @@ class Bench:
     def _student(self, model: str, seed: int) -> Classifier:
         spec, classes = self._spec, len(self._source.class_names)
         return build_classifier(model, spec.channels, classes, spec.image_size, seed=seed)
+
+
+def _parts(training_set: TrainingSet, model: str, seed: int) -> dict[str, object]:
+    """What tells the students of a control from one another."""
+    return {
+        "images_per_class": training_set.images_per_class,
+        "model": model_identity(model),
+        "seed": seed,
+    }

@@ -24,12 +24,14 @@ class Epochs:
 
     Attributes:
         steps: batches of an epoch, at most.
+        held: whether there are always as many, of images that are in memory.
         batches: gives an epoch, by its number and with the generator of its augmentation, as
             batches: normalised images [B, channels, S, S] and their targets, labels int64 [B] or
             probabilities float32 [B, C], all on the device of the student.
     """
 
     steps: int
+    held: bool
     batches: Callable[[int, torch.Generator], Batches]
 
 
@@ -48,7 +50,7 @@ def held(images_of: Callable[[int], Tensor], targets: Tensor, protocol: Protocol
         for index in order.split(protocol.batch_size):
             yield images[index], targets[index]
 
-    return Epochs(math.ceil(len(targets) / protocol.batch_size), epoch)
+    return Epochs(math.ceil(len(targets) / protocol.batch_size), True, epoch)
 
 
 def streamed(
@@ -90,4 +92,4 @@ def streamed(
             tell(batch.done)
         tell(0)
 
-    return Epochs(math.ceil(len(source.train) / protocol.batch_size), epoch)
+    return Epochs(math.ceil(len(source.train) / protocol.batch_size), False, epoch)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterable
+
+from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.schedule import warm_cosine
 
 
-def build_optimizer(network: nn.Module, protocol: Protocol) -> Optimizer:
-    """SGD or AdamW on all parameters, with the numbers of the protocol."""
-    parameters, rate, decay = network.parameters(), protocol.rate, protocol.weight_decay
+def build_optimizer(parameters: Iterable[Tensor], protocol: Protocol) -> Optimizer:
+    """SGD or AdamW with the numbers of the protocol."""
+    rate, decay = protocol.rate, protocol.weight_decay
     if protocol.optimizer == "adamw":
         return AdamW(parameters, lr=rate, weight_decay=decay)
     return SGD(parameters, lr=rate, momentum=protocol.momentum, weight_decay=decay)
@@ -33,3 +35,12 @@ def rate_at(protocol: Protocol, epoch: int, step: int, *, epochs: int, steps: in
         return protocol.rate / 10 if epoch > epochs // 2 else protocol.rate
     done = epoch * steps + step
     return warm_cosine(protocol.rate, done, epochs * steps, protocol.warm_up)
+
+
+def set_rate(
+    optimizer: Optimizer, protocol: Protocol, epoch: int, step: int, *, epochs: int, steps: int
+) -> None:
+    """Gives an optimiser the learning rate of one step, with arguments as `rate_at`."""
+    rate = rate_at(protocol, epoch, step, epochs=epochs, steps=steps)
+    for group in optimizer.param_groups:
+        group["lr"] = rate

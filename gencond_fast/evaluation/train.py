@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from gencond_fast.data.stream import stream
 from gencond_fast.data.waiting import Waiting
 from gencond_fast.evaluation.epochs import Epochs
 from gencond_fast.evaluation.protocol import Protocol
+from gencond_fast.evaluation.together import train_together
 from gencond_fast.evaluation.trainer import Trainer
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.runtime import Runtime
@@ -50,6 +52,25 @@ def train_student(
         advance(1)
     trainer.check("a student")
     trainer.finish()
+    return steps
+
+
+def train_students(
+    students: Sequence[Classifier],
+    data: Sequence[Epochs],
+    *,
+    seeds: Sequence[int],
+    **shared: Any,
+) -> int:
+    """Trains students of one architecture in place: at once if their images are held.
+
+    Args and Raises as `train_student`, of each; returns the optimiser steps of the last one.
+    """
+    if len(students) > 1 and all(each.held for each in data):
+        return train_together(students, data, seeds=seeds, **shared)
+    steps = 0
+    for student, epochs, seed in zip(students, data, seeds, strict=True):
+        steps = train_student(student, epochs, seed=seed, **shared)
     return steps
 
 

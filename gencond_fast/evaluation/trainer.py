@@ -6,15 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from gencond_fast.data.augment import augment, draw_from_policy
-from gencond_fast.data.mixing import Mixing, cutmix, draw_cutmix
 from gencond_fast.errors import RunError
-from gencond_fast.evaluation.average import WeightAverage
+from gencond_fast.evaluation.average import WeightAverage, averaged
 from gencond_fast.evaluation.epochs import Epochs
-from gencond_fast.evaluation.optimiser import build_optimizer, rate_at
+from gencond_fast.evaluation.mixed import mix
+from gencond_fast.evaluation.optimiser import build_optimizer, set_rate
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.rng import named_rng
@@ -49,9 +47,9 @@ class Trainer:
         self._epochs = epochs
         self._seed = seed
         self._runtime = runtime
-        self._optimizer = build_optimizer(network, protocol)
-        decay = protocol.average
-        self._average = None if decay is None else WeightAverage(network, decay)
+        self._optimizer = build_optimizer(network.parameters(), protocol)
+        decay, live = protocol.average, averaged(network.state_dict())
+        self._average = None if decay is None else WeightAverage(live, decay)
         self._forward = runtime.compile(network.forward)
         self._loss = torch.zeros(())
 
@@ -66,9 +64,14 @@ class Trainer:
         rng = named_rng(self._seed, "epoch", epoch)
         step = -1
         for step, (images, targets) in enumerate(self._data.batches(epoch, rng)):
-            rate = rate_at(self._protocol, epoch, step, epochs=self._epochs, steps=self._data.steps)
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(
+                self._optimizer,
+                self._protocol,
+                epoch,
+                step,
+                epochs=self._epochs,
+                steps=self._data.steps,
+            )
             self._step(images, targets, rng)
             if after is not None:
                 after(step)
@@ -101,7 +104,8 @@ class Trainer:
             self._average.load_state_dict(state["average"])
 
     def _step(self, images: Tensor, targets: Tensor, rng: torch.Generator) -> None:
-        loss = self._batch_loss(self._augmented(images, rng), targets, rng)
+        mixed = mix(images, targets, self._protocol, rng)
+        loss = mixed.loss(self._logits(mixed.images))
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -109,42 +113,8 @@ class Trainer:
             self._average.update()
         self._loss = loss.detach()
 
-    def _batch_loss(self, images: Tensor, targets: Tensor, rng: torch.Generator) -> Tensor:
-        mixing = self._draw_mixing(len(images), rng)
-        if mixing is None:
-            return F.cross_entropy(self._logits(images), targets)
-        images, own, other, share = cutmix(images, targets, mixing)
-        return mixed_loss(self._logits(images), own, other, share)
-
     def _logits(self, images: Tensor) -> Tensor:
         batch = self._runtime.arrange(images)
         with self._runtime.autocast():
             logits = self._forward(batch)
         return logits.float()
-
-    def _draw_mixing(self, count: int, rng: torch.Generator) -> Mixing | None:
-        probability = self._protocol.cutmix
-        if probability == 0.0 or torch.rand((), generator=rng) >= probability:
-            return None
-        return draw_cutmix(rng, batch_size=count, device=self._runtime.device)
-
-    def _augmented(self, images: Tensor, rng: torch.Generator) -> Tensor:
-        """One operation of the policy, with parameters for each image."""
-        transform = draw_from_policy(
-            self._protocol.augmentation, rng, batch_size=len(images), device=self._runtime.device
-        )
-        return augment(images, transform)
-
-
-def mixed_loss(logits: Tensor, own: Tensor, other: Tensor, share: Tensor) -> Tensor:
-    """Cross-entropy of images mixed by `cutmix`: each target weighs as much as its pixels.
-
-    Args:
-        logits: [B, C].
-        own: int64 [B], or float32 [B, C] as probabilities, for which the gradient is that of the
-            KL divergence from them.
-        other: likewise.
-        share: float32 [B], of `own`.
-    """
-    losses = [F.cross_entropy(logits, each, reduction="none") for each in (own, other)]
-    return torch.lerp(losses[1], losses[0], share).mean()

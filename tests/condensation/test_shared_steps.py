@@ -11,8 +11,8 @@ from gencond_fast.condensation import experts
 from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
+from gencond_fast.condensation.sharing import check_enough
 from gencond_fast.condensation.task import open_config, open_task, set_up
-from gencond_fast.condensation.together import check_enough
 from gencond_fast.condensation.trajectory import Trajectory
 from gencond_fast.condensation.warm_start import WarmStart
 from gencond_fast.condensation.whole_split import weights_of

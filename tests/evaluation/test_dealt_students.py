@@ -37,14 +37,14 @@ class Hearing(Ranks):
 @pytest.fixture
 def trained(monkeypatch):
     """The seeds of training; students stay as they are at first, which hangs on their seeds."""
-    seeds = []
+    trained_seeds = []
 
-    def untrained(student, data, *, seed, **options):
-        seeds.append(seed)
+    def untrained(students, data, *, seeds, **options):
+        trained_seeds.extend(seeds)
         return 1
 
-    monkeypatch.setattr(bench_module, "train_student", untrained)
-    return seeds
+    monkeypatch.setattr(bench_module, "train_students", untrained)
+    return trained_seeds
 
 
 @pytest.mark.parametrize("world", [2, 8])

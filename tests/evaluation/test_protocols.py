@@ -18,13 +18,14 @@ from torch import Tensor, nn
 import gencond_fast as gf
 from gencond_fast.data.augment import augment, draw_augmentation
 from gencond_fast.data.mixing import cutmix, draw_cutmix
-from gencond_fast.evaluation import trainer as trainer_module
+from gencond_fast.evaluation import mixed as mixed_module
 from gencond_fast.evaluation.average import WeightAverage
 from gencond_fast.evaluation.epochs import held
+from gencond_fast.evaluation.mixed import mixed_loss
 from gencond_fast.evaluation.optimiser import rate_at
 from gencond_fast.evaluation.protocol import DC, MODERN, PROTOCOLS, SOFT, Protocol
 from gencond_fast.evaluation.train import train_student
-from gencond_fast.evaluation.trainer import Trainer, mixed_loss
+from gencond_fast.evaluation.trainer import Trainer
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.rng import named_rng
@@ -205,7 +206,7 @@ def test_half_of_the_batches_are_mixed_and_none_by_dc(noise, monkeypatch):
         mixed.append(len(arguments[0]))
         return cutmix(*arguments)
 
-    monkeypatch.setattr(trainer_module, "cutmix", noted)
+    monkeypatch.setattr(mixed_module, "cutmix", noted)
     trained(DC, images, labels, 3)
     assert not mixed
     _, steps = trained(MODERN, images, labels, 60)
@@ -239,7 +240,7 @@ def test_a_training_goes_on_with_the_same_bits(noise, protocol, stop):
 def test_the_average_starts_fast_and_slows_down():
     network = nn.Linear(1, 1, bias=False)
     nn.init.constant_(network.weight, 100.0)
-    average, want = WeightAverage(network, 0.9), 100.0
+    average, want = WeightAverage([network.weight.detach()], 0.9), 100.0
     for update in range(200):
         value = math.sin(update)
         nn.init.constant_(network.weight, value)

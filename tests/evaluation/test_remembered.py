@@ -9,20 +9,20 @@ import pytest
 from command_line import call
 
 from gencond_fast.config import EvaluateConfig
-from gencond_fast.evaluation import bench, evaluate
+from gencond_fast.evaluation import evaluate, train
 from gencond_fast.options import parse
 
 
 @pytest.fixture
 def trained(monkeypatch):
     """A number for every student that is trained."""
-    train, numbers = bench.train_student, []
+    whole, numbers = train.train_student, []
 
     def noted(*given, **options):
         numbers.append(len(numbers))
-        return train(*given, **options)
+        return whole(*given, **options)
 
-    monkeypatch.setattr(bench, "train_student", noted)
+    monkeypatch.setattr(train, "train_student", noted)
     return numbers
 
 

@@ -1,0 +1,86 @@
+"""Networks that learn from images changed against them."""
+
+from __future__ import annotations
+
+import torch
+from command_line import TINY, call, refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_interpolated import task_of
+from torch import nn
+
+from gencond_fast.condensation.adversarial import hardened
+from gencond_fast.condensation.networks import build_networks, plan_networks
+from gencond_fast.evaluation.attacks import pgd
+from gencond_fast.options import read_yaml, resolve, share_networks
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    batch=st.integers(1, 5),
+    channels=st.integers(1, 3),
+    epsilon=st.floats(0.001, 0.5),
+    seed=st.integers(0, 2**31),
+)
+def test_one_step_from_a_random_point_of_the_ball(batch, channels, epsilon, seed):
+    """Of a linear network, whose slope is its weights wherever the step begins."""
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.randn(batch, channels, 4, 4, generator=rng, dtype=torch.float64)
+    weights = torch.randn(channels, 4, 4, generator=rng, dtype=torch.float64)
+    radius = epsilon * torch.rand(channels, 1, 1, generator=rng, dtype=torch.float64) + 1e-3
+    start = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed))
+    want = torch.minimum(radius * (2 * start - 1) + 1.25 * radius * weights.sign(), radius)
+    want = images + torch.maximum(want, -radius)
+    rng.manual_seed(seed)
+    got = hardened(lambda changed: (changed * weights).sum(), images, radius, rng)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-7)
+    assert not got.requires_grad
+    assert ((got - images).abs() <= radius * (1 + 1e-9)).all()
+
+
+def withstanding(task, networks):
+    """The share of images that the network in place names rightly under PGD, and without it."""
+    images, labels = task.sample.images[:200].float() / 255, task.sample.labels[:200]
+    network: nn.Module = networks.classifier
+
+    def logits(batch):
+        return network(task.normalisation(batch))
+
+    rng = torch.Generator().manual_seed(0)
+    options = {"epsilon": 16 / 255, "step_size": 4 / 255, "steps": 10, "rng": rng}
+    changed = pgd(logits, images, labels, **options)
+    return [float((logits(each).argmax(1) == labels).double().mean()) for each in (changed, images)]
+
+
+def test_they_withstand_more(cache):
+    found = {}
+    for epsilon in (0.0, 24.0):
+        task = task_of(random=0, trained=1, train_steps=120, width=16, epsilon=epsilon)
+        networks = build_networks(task)
+        networks.select(0)
+        found[epsilon] = withstanding(task, networks)
+    (plain, plain_clean), (robust, robust_clean) = found.values()
+    assert min(plain_clean, robust_clean) > 0.7
+    assert robust > plain + 0.1
+    assert len(list((cache / "networks").glob("*.safetensors"))) == 2
+
+
+def test_random_networks_are_the_same_ones(cache):
+    for epsilon in (0.0, 8.0):
+        build_networks(task_of(random=1, trained=0, epsilon=epsilon))
+    assert len(list((cache / "networks").glob("*.safetensors"))) == 1
+
+
+def test_the_objective_lies_over_preset_and_method():
+    config = resolve({"data": "", "out": ""}, preset="accurate", objective="robust")
+    assert (config.networks.epsilon, config.trajectory.steps) == (8.0, 0)
+    assert all(plan.trained for plan in plan_networks(config.networks))
+    assert share_networks(5, objective="robust") == {"random": 0, "trained": 5, "interpolated": 0}
+
+
+def test_from_the_command_line(tmp_path):
+    run = tmp_path / "run"
+    common = ("condense", "--data", "digits", "--out", run, *TINY)
+    assert call(*common, "--objective", "robust", "--set", "networks.epsilon=4").code == 0
+    assert read_yaml(run / "config.yaml")["networks"]["epsilon"] == 4.0
+    refused(call(*common, "--set", "networks.epsilon=-1"), "networks.epsilon")
