@@ -30,12 +30,14 @@ from gencond_fast.cli_shared import (
     reader_option,
 )
 from gencond_fast.config import EvaluateConfig
-from gencond_fast.distributed import speaks, world_size
+from gencond_fast.distributed import torchrun
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.interrupt import Terminated
 from gencond_fast.options import merge, parse, parse_assignments
+from gencond_fast.rendezvous import speaks, world_size
 from gencond_fast.report.text import print_artifact, print_plain, print_result
 
+_ON_RANKS = ("condense", "evaluate", "stats")
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -45,10 +47,10 @@ _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 def cli(context: click.Context) -> None:
     """Condense an image dataset into one small file that trains networks from scratch."""
     world, command = world_size(), context.invoked_subcommand
-    if world > 1 and command != "stats":
+    if world > 1 and command not in _ON_RANKS:
         raise InputError(
-            f"only stats runs on several ranks, and WORLD_SIZE is {world}: start {command} "
-            "without torchrun"
+            f"only {', '.join(_ON_RANKS)} run on several ranks, and WORLD_SIZE is {world}: "
+            f"start {command} without torchrun"
         )
 
 
@@ -61,7 +63,8 @@ def cli(context: click.Context) -> None:
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
         "      --seeds 5 --epochs 300 --json result.json\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model all --model nets:mine\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --attack fgsm --attack pgd",
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --attack fgsm --attack pgd\n"
+        "  torchrun --nproc-per-node 4 -m gencond_fast evaluate runs/c10 --data /data/cifar10",
     )
 )
 @click.argument("run")
@@ -126,12 +129,15 @@ def evaluate(
     """Parses the options of one evaluation and runs it."""
     attack = _given({"names": attacks, "epsilon": epsilon, "images": attack_images})
     given = _given(plain) | {"attack": attack}
-    config = parse(EvaluateConfig, merge(given, parse_assignments(assignments)))
-    check_json(file)
-    from gencond_fast.evaluation import evaluate as run
-    from gencond_fast.files import write_json
+    with torchrun() as ranks:
+        config = parse(EvaluateConfig, merge(given, parse_assignments(assignments)))
+        check_json(file)
+        from gencond_fast.evaluation import evaluate as run
+        from gencond_fast.files import write_json
 
-    result = run(config, make_reporter(quiet))
+        result = run(config, make_reporter(quiet or not ranks.first), ranks)
+    if not ranks.first:
+        return
     print_result(result)  # first, so that a full disk costs the file alone
     if file is not None:
         write_json(file, result.to_plain())

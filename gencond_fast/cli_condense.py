@@ -135,7 +135,8 @@ def _resolve(
         "  gencond_fast condense --data /data/cifar10 --out runs/c10 --ipc 1\n"
         "  gencond_fast condense --data photos.tar --out runs/p --bytes 400KB --image-size 64\n"
         "  gencond_fast condense --data /data/cifar10 --out runs/dm --method dm --preset quick\n"
-        "  gencond_fast condense --data set.npz --out runs/n --set losses.intra=0.05",
+        "  gencond_fast condense --data set.npz --out runs/n --set losses.intra=0.05\n"
+        "  torchrun --nproc-per-node 8 -m gencond_fast condense --data /data/imagenet --out runs/i",
     )
 )
 @click.option("--out", required=True, help="Run directory, made if missing.")
@@ -154,13 +155,15 @@ def condense(
     given = {"out": str(Path(out).expanduser().absolute())}
     training = {"training": {"steps": steps}} if steps is not None else {}
     store = {"store": {"soft_labels": soft_labels}} if soft_labels is not None else {}
-    config = _resolve(given | training | store, data=data, **plain)
-    from gencond_fast.artifact import load
-    from gencond_fast.condensation import condense as run
+    with torchrun() as ranks:
+        config = _resolve(given | training | store, data=data, **plain)
+        from gencond_fast.artifact import load
+        from gencond_fast.condensation import condense as run
 
-    path = run(config, make_reporter(quiet))
-    print_artifact(load(path), path)
-    print(f"next: gencond_fast evaluate {out} --data {data} --control random")
+        path = run(config, make_reporter(quiet or not ranks.first), ranks)
+    if ranks.first:
+        print_artifact(load(path), path)
+        print(f"next: gencond_fast evaluate {out} --data {data} --control random")
 
 
 @click.command(

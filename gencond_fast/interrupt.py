@@ -12,6 +12,14 @@ class Terminated(Exception):
     """SIGTERM arrived and the state is saved."""
 
 
+def obey(number: int) -> None:
+    """Raises KeyboardInterrupt for SIGINT and Terminated for SIGTERM, nothing for 0."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if number == signal.SIGTERM:
+        raise Terminated
+
+
 class Interrupts:
     """A context in which the first SIGINT or SIGTERM waits for `raise_pending`.
 
@@ -24,16 +32,18 @@ class Interrupts:
         self._before: dict[int, Any] = {}
 
     @property
+    def number(self) -> int:
+        """Of the signal that waits, 0 for none."""
+        return self._signal or 0
+
+    @property
     def pending(self) -> bool:
         """Whether a signal waits."""
         return self._signal is not None
 
     def raise_pending(self) -> None:
         """Raises KeyboardInterrupt or Terminated if a signal waits."""
-        if self._signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        if self._signal == signal.SIGTERM:
-            raise Terminated
+        obey(self.number)
 
     def pass_on(self) -> None:
         """Once outside the context: hands a signal that waits to whoever else handles it."""

@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributed import TCPStore
 
-from gencond_fast import distributed
-from gencond_fast.distributed import Ranks, speaks, torchrun, world_size
+from gencond_fast import distributed, rendezvous
+from gencond_fast.collectives import RankLost
+from gencond_fast.distributed import Ranks, torchrun
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.interrupt import Terminated
+from gencond_fast.rendezvous import own_gpu, speaks, world_size
 
 NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
 
@@ -68,8 +70,13 @@ def test_alone_nothing_is_waited_for():
     ranks.connect(torch.device("cpu"))
     with ranks.first_before_others():
         assert ranks.tell({"a": 1}) == {"a": 1}
+    assert ranks.collect(3) == [3]
+    assert ranks.largest(5) == 5
+    assert ranks.spread(state := {"a": torch.ones(2)}) is state
     tensor = torch.randn(3)
     assert ranks.gather(tensor)[0] is tensor
+    ranks.add([added := tensor.clone()])
+    assert torch.equal(added, tensor)
     assert not torch.distributed.is_initialized()
 
 
@@ -78,6 +85,25 @@ def test_the_first_one_tells_all():
         return [ranks.tell(["x", ranks.rank]), ranks.tell(0.1 + ranks.rank), ranks.tell(None)]
 
     assert on_ranks(3, body) == [[["x", 0], 0.1, None]] * 3
+
+
+def test_all_know_what_each_has():
+    def body(ranks):
+        return [ranks.collect({"of": ranks.rank, "value": 0.1 * ranks.rank}), ranks.collect(None)]
+
+    told = [{"of": rank, "value": 0.1 * rank} for rank in range(3)]
+    assert on_ranks(3, body) == [[told, [None] * 3]] * 3
+
+
+def test_ranks_that_differ_are_refused():
+    def body(ranks):
+        ranks.check_same_data("set", "same")
+        ranks.check_same_runtime("cpu" if ranks.rank < 2 else "cuda")
+
+    first, second, third = on_ranks(3, body)
+    assert (first, second) == (None, None)
+    assert isinstance(third, InputError)
+    assert str(third).startswith("rank 2 runs on cuda and the first one on cpu: give device")
 
 
 def test_nobody_leaves_a_meeting_before_all_are_there():
@@ -112,6 +138,7 @@ def test_the_first_before_the_others():
 ERRORS = [
     InputError("x.png cannot be decoded"),
     OSError(errno.ENOSPC, "No space left on device", "/cache/table"),
+    RunError("step 7: the term(s) mean are not finite"),
 ]
 
 
@@ -156,7 +183,36 @@ def test_a_failure_that_nobody_foresaw_is_named():
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated()])
-def test_a_rank_that_is_asked_to_stop_waits_for_nobody(error):
+def test_when_one_rank_is_asked_to_stop_all_are(error):
+    def body(ranks):
+        if ranks.rank == 0:
+            ranks.fail(error)
+            raise error
+        ranks.meet()
+
+    assert [type(each) for each in on_ranks(3, body)] == [type(error)] * 3
+
+
+def test_a_rank_that_torchrun_ends_says_what_another_one_failed_with(monkeypatch):
+    def body(ranks):
+        monkeypatch.setattr(distributed, "find_store", lambda: (1, ranks._store))
+        with torchrun():
+            raise Terminated
+
+    server = TCPStore("127.0.0.1", 0, None, True, timedelta(seconds=20))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed, "_LAST_WORDS", 0.0)
+    asked = Ranks(1, 2, server)
+    with pytest.raises(Terminated):
+        body(asked)
+    other = TCPStore("127.0.0.1", 0, None, True, timedelta(seconds=20))
+    Ranks(0, 2, other).fail(InputError("x.png cannot be decoded"))
+    with pytest.raises(InputError, match=r"x.png cannot be decoded"):
+        body(Ranks(1, 2, other))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated(), RankLost("killed")])
+def test_a_rank_that_is_asked_to_stop_or_lost_another_waits_for_nobody(error):
     """The others may have been killed."""
 
     def body(ranks):
@@ -193,27 +249,27 @@ def test_without_torchrun_there_is_one(environment):
     ],
 )
 def test_an_environment_that_is_not_complete(environment, variables, words):
-    environment.setattr(distributed, "_CONNECT", timedelta(seconds=1))
+    environment.setattr(rendezvous, "CONNECT", timedelta(seconds=1))
     for name, value in variables.items():
         environment.setenv(name, value)
     refused(call("stats", "--data", "digits", "--quiet"), words)
 
 
-@pytest.mark.parametrize("command", ["condense", "evaluate", "sample", "info"])
+@pytest.mark.parametrize("command", ["relabel", "teachers", "sample", "info"])
 def test_other_commands_run_on_one_rank(environment, command, tmp_path):
     environment.setenv("WORLD_SIZE", "2")
     environment.setenv("RANK", "1")
     done = call(command, "--data", "digits", "--out", tmp_path / "run")
-    refused(done, "only stats runs on several ranks, and WORLD_SIZE is 2")
+    refused(done, "only condense, evaluate, stats run on several ranks, and WORLD_SIZE is 2")
     assert f"start {command} without torchrun" in done.err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_gpu_for_every_rank(environment):
     environment.setenv("LOCAL_RANK", "1")
-    assert distributed._own_gpu(2) == 1
+    assert own_gpu(2) == 1
     with pytest.raises(InputError, match="rank 1 of this machine has no GPU of its own") as caught:
-        distributed._own_gpu(1)
+        own_gpu(1)
     assert "--nproc-per-node 1" in str(caught.value)
 
 

@@ -124,16 +124,23 @@ def keep_images(setting: Setting, ranks: Ranks | None = None) -> None:
     keeping.keep(source.train, Form(source.channels, setting.image_size), rows, "training images")
 
 
-def build_bank(task: Task, networks: FeatureNetworks) -> list[BankEntry]:
+def build_bank(
+    task: Task, networks: FeatureNetworks, ranks: Ranks | None = None
+) -> list[BankEntry]:
     """One pass over the real training images for all networks, or their tables from the cache.
 
     Memory: the tables and one batch, whatever the number of images.
+
+    Args:
+        task: the data and the machine.
+        networks: the feature networks.
+        ranks: those that share the pass, all of which get the tables; None for one alone.
 
     Raises:
         InputError: an image cannot be read.
         OSError: the cache cannot be written or read.
     """
-    bank = fill_bank(task, networks)
+    bank = fill_bank(task, networks, ranks)
     entries = []
     for place, plan in enumerate(networks.plans):
         moments = _read(bank.moments[place], task)

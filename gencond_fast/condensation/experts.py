@@ -12,6 +12,7 @@ from gencond_fast.cache import cache_directory, cache_key
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.condensation.whole_split import BATCH, made_once, train_on_all, weights_of
 from gencond_fast.config import Config
+from gencond_fast.distributed import Ranks
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, has_width, model_identity
@@ -20,10 +21,11 @@ from gencond_fast.rng import derive_seed
 _NAME = "weights"
 
 
-def build_experts(task: Task) -> list[Tensor]:
+def build_experts(task: Task, ranks: Ranks | None = None) -> list[Tensor]:
     """The trajectories of a run, trained or taken from the cache.
 
-    An interrupted training goes on after its last whole epoch.
+    An interrupted training goes on after its last whole epoch. Several ranks, all of which call
+    this, deal the experts out.
 
     Returns:
         For each expert float32 [1 + epochs * parts, P] on the device: all its P parameters in one
@@ -34,8 +36,12 @@ def build_experts(task: Task) -> list[Tensor]:
         RunError: an expert diverged.
         OSError: the cache cannot be written.
     """
-    device = task.runtime.device
-    return [_cached(task, index).to(device) for index in range(task.config.trajectory.experts)]
+    device, count = task.runtime.device, task.config.trajectory.experts
+    ranks = ranks or Ranks()
+    for index in range(ranks.rank, count, ranks.world):
+        _cached(task, index)
+    ranks.meet()
+    return [_cached(task, index).to(device) for index in range(count)]
 
 
 def expert_network(task: Setting, index: int) -> Classifier:

@@ -41,37 +41,40 @@ class RealBatches:
         self._first = self._counts.cumsum(0) - self._counts
 
     def samples(
-        self, entry: BankEntry, augmentation: int, classes: Tensor, rng: torch.Generator
+        self, entry: BankEntry, augmentation: int, classes: Tensor, own: slice, rng: torch.Generator
     ) -> RealSamples:
         """Scaled features of fresh images of each class.
 
         Args:
             entry: of the network in place: its augmentations and scale.
             augmentation: which of them the images get.
-            classes: [C'] int64 on the CPU.
+            classes: [C'] int64 on the CPU, of the step.
+            own: those of them that are wanted; what is drawn for them hangs on all.
             rng: draws the images.
         """
-        rows, labels = self._draw(classes, rng)
-        counts = torch.bincount(labels, minlength=len(classes)).tolist()
+        rows, counts = self._draw(classes, own, rng)
         features = self._features(entry, augmentation, rows) / entry.scale
-        return RealSamples(features, tuple(counts), rng)
+        return RealSamples(features, counts, rng)
 
     def images(
-        self, entry: BankEntry, augmentation: int, classes: Tensor, rng: torch.Generator
+        self, entry: BankEntry, augmentation: int, classes: Tensor, own: slice, rng: torch.Generator
     ) -> RealImages:
         """Fresh images of each class, normalised and augmented; arguments as of `samples`."""
-        rows, labels = self._draw(classes, rng)
-        counts = torch.bincount(labels, minlength=len(classes)).tolist()
-        return RealImages(self._prepared(entry, augmentation, rows), tuple(counts))
+        rows, counts = self._draw(classes, own, rng)
+        return RealImages(self._prepared(entry, augmentation, rows), counts)
 
-    def _draw(self, classes: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows of the sample, without repetition, and their places in `classes`."""
-        counts = self._counts[classes].unsqueeze(1)
-        order = torch.rand(len(classes), int(counts.max()), generator=rng)
-        order[torch.arange(order.shape[1]) >= counts] = 2.0  # behind all that are there
+    def _draw(
+        self, classes: Tensor, own: slice, rng: torch.Generator
+    ) -> tuple[Tensor, tuple[int, ...]]:
+        """Rows of the sample, without repetition, class after class, and how many of each."""
+        most = int(self._counts[classes].max())
+        order = torch.rand(len(classes), most, generator=rng)[own]
+        counts = self._counts[classes[own]].unsqueeze(1)
+        order[torch.arange(most) >= counts] = 2.0  # behind all that are there
         place = order.argsort(1)[:, : self._per_class]
         labels, column = torch.nonzero(place < counts, as_tuple=True)
-        return self._first[classes][labels] + place[labels, column], labels
+        drawn = torch.bincount(labels, minlength=len(counts)).tolist()
+        return self._first[classes[own]][labels] + place[labels, column], tuple(drawn)
 
     @torch.no_grad()
     def _features(self, entry: BankEntry, augmentation: int, rows: Tensor) -> Tensor:

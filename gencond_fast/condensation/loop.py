@@ -14,8 +14,9 @@ from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, save_c
 from gencond_fast.condensation.guard import Guard
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
+from gencond_fast.distributed import Ranks
 from gencond_fast.files import write_text
-from gencond_fast.interrupt import Interrupts
+from gencond_fast.interrupt import Interrupts, obey
 from gencond_fast.models.store import StoredSet
 from gencond_fast.progress import Task as Progress
 
@@ -29,6 +30,8 @@ class Loop:
         stages: in order.
         directory: of the run; holds `checkpoint/` and `metrics.jsonl`.
         saved: where an earlier start left off.
+        ranks: those that share the steps, each with the same stored set and a part of every
+            gradient; the first one writes. None for one alone.
     """
 
     def __init__(
@@ -38,12 +41,14 @@ class Loop:
         stages: list[Stage],
         directory: Path,
         saved: Checkpoint | None,
+        ranks: Ranks | None = None,
     ) -> None:
         self._task = task
         self._store = store
         self._stages = [stage for stage in stages if stage.steps > 0]
         self._directory = directory
         self._saved = saved
+        self._ranks = ranks or Ranks()
         self._metrics = directory / "metrics.jsonl"
         self._options = task.config.training
         self._guard = Guard(task.runtime.device)
@@ -61,7 +66,8 @@ class Loop:
         if saved:
             self._store.load_state_dict(saved.store)
             self._task.reporter.message(f"resuming at step {saved.step}")
-        self._cut_metrics(done)
+        if self._ranks.first:
+            self._cut_metrics(done)
         total = sum(stage.steps for stage in self._stages)
         start = 0
         with (
@@ -85,28 +91,46 @@ class Loop:
             done = number + 1
             last = done == run.steps.stop
             log = last or done % self._options.log_every == 0
-            stop = run.interrupts.pending  # one that comes later waits for the next step
-            save = last or done % self._options.checkpoint_every == 0 or stop
+            # the same on all ranks; a signal that comes later waits for the next step
+            signal = self._ranks.largest(run.interrupts.number)
+            save = last or done % self._options.checkpoint_every == 0 or signal > 0
             if log or save:
                 self._guard.check()
-            if log:
+            if log and self._ranks.first:
                 self._log(run, done, terms)
-            if save:
+            if save and self._ranks.first:
                 self._save(done, run.optimizer)
-            if stop:
-                run.interrupts.raise_pending()
+            if signal:
+                self._ranks.meet()  # torchrun ends all of them when one has ended
+                obey(signal)
 
     def _step(self, run: _StageRun, number: int) -> dict[str, Tensor]:
         local = number - run.first
         for group in run.optimizer.param_groups:
             group["lr"] = group["scale"] * run.stage.rate_at(local)
-        terms = run.stage.terms(local)
-        run.optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
+        terms = self._add_up(run.stage.terms(local), run.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._store.parameters(), self._options.clip)
         self._guard.watch(number + 1, {**terms, "gradient": norm})
         run.optimizer.step()
         return terms
+
+    def _add_up(
+        self, terms: dict[str, Tensor], optimizer: torch.optim.Optimizer
+    ) -> dict[str, Tensor]:
+        """Fills the gradients, and returns the values of the terms, both summed over ranks."""
+        values = torch.stack(list(terms.values()))
+        optimizer.zero_grad()
+        values.sum().backward()
+        total = values.detach()
+        self._ranks.add([total, *self._gradients()])
+        return dict(zip(terms, total.unbind(), strict=True))
+
+    def _gradients(self) -> list[Tensor]:
+        """Of all parameters; zero where this rank's part of the loss has none."""
+        for each in self._store.parameters():
+            if each.grad is None and self._ranks.world > 1:
+                each.grad = torch.zeros_like(each)
+        return [each.grad for each in self._store.parameters() if each.grad is not None]
 
     def _save(self, done: int, optimizer: torch.optim.Optimizer) -> None:
         checkpoint = Checkpoint(
@@ -119,7 +143,7 @@ class Loop:
         save_checkpoint(self._directory / CHECKPOINTS, checkpoint)
 
     def _log(self, run: _StageRun, done: int, terms: dict[str, Tensor]) -> None:
-        values = {name: float(value.detach()) for name, value in terms.items()}
+        values = {name: float(value) for name, value in terms.items()}
         steps, seconds = run.lap(done)
         speed = steps * run.stage.images_per_step / seconds
         line = {"step": done, "stage": run.stage.name, **values, "images_per_second": speed}

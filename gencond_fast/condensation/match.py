@@ -15,8 +15,9 @@ from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import augment
 from gencond_fast.discrepancy import Generated, Network, Real, build_discrepancy, required
+from gencond_fast.distributed import Ranks
 from gencond_fast.layout import ClassLayout
-from gencond_fast.losses import class_losses
+from gencond_fast.losses import ClassLosses, class_losses, inter_class_loss, intra_class_loss
 from gencond_fast.models.store import StoredSet
 from gencond_fast.moments import class_moments
 from gencond_fast.rng import named_rng
@@ -29,6 +30,11 @@ class Match(Stage):
 
     All chosen classes go through one batch. Each step draws a network, one of its augmentations,
     the classes (all, or `class_batch` of them) and the stored samples of each class.
+
+    Of several ranks, which all draw the same, each has some of the classes: it decodes their
+    samples and puts them through the network. Centres of classes alone are told to the others.
+    Batch statistics are those of all classes together, so that where a discrepancy asks for them
+    every rank does the whole step.
     """
 
     name = "match"
@@ -40,6 +46,7 @@ class Match(Stage):
         networks: FeatureNetworks,
         bank: list[BankEntry],
         steps: int,
+        ranks: Ranks | None = None,
     ) -> None:
         options = task.config.training
         super().__init__(steps, options.match_rate)
@@ -51,10 +58,14 @@ class Match(Stage):
         self._decode = task.runtime.compile(store)
         self._classes = min(options.class_batch or task.num_classes, task.num_classes)
         self._each = min(options.batch_per_class or store.spec.per_class, store.spec.per_class)
-        self._layout = ClassLayout.from_counts(
-            [self._each] * self._classes, device=task.runtime.device
-        )
         self._needed = required(task.config.losses.discrepancies)
+        self._ranks = ranks or Ranks()
+        whole = any(each.needs_batchnorm for each in self._needed)
+        self._own = slice(0, self._classes) if whole else self._ranks.stretch(self._classes)
+        own = self._own.stop - self._own.start
+        self._share = own / self._classes
+        self._repeated = self._ranks.world if whole else 1
+        self._layout = ClassLayout.from_counts([self._each] * own, device=task.runtime.device)
         self._batches = self._real_batches()
         self._discrepancies = [
             (name, weight, build_discrepancy(name))
@@ -76,31 +87,31 @@ class Match(Stage):
         network = int(torch.randint(len(self._bank), (), generator=rng))
         entry = self._bank[network]
         transform = int(torch.randint(len(entry.augmentations), (), generator=rng))
-        classes, index = self._draw(rng)
-        index = index.to(device)
+        classes, samples = self._draw(rng)
+        index = samples[self._own].flatten().to(device)
+        outputs = classes[self._own].to(device)
         with self._task.runtime.autocast():
             images = self._decode(index)
         images = augment(self._task.normalisation(images.float()), entry.augmentations[transform])
         self._networks.select(network)
         features, normed = self._networks.observe(images)
-        labels = torch.arange(self._classes, device=device).repeat_interleave(self._each)
+        labels = torch.arange(len(outputs), device=device).repeat_interleave(self._each)
         scaled = features / entry.scale
-        moments = class_moments(scaled, labels, self._classes)
+        moments = class_moments(scaled, labels, len(outputs))
         generated = Generated(
             scaled, labels, moments, self._spec.per_class, self._each, images, normed
         )
-        real = self._real(entry, transform, classes, rng)
+        real = self._real(entry, transform, classes, outputs, rng)
         trained = self._networks.plans[network].trained
         terms = self._discrepancy_terms(generated, real, trained)
         terms |= self._diversity_terms(scaled - entry.centre[transform])
-        weight = self._task.config.losses.cross_entropy
+        weight = self._share * self._task.config.losses.cross_entropy
         if weight != 0.0 and trained:
-            targets = classes.to(device)[labels]
             logits = self._networks.logits(features)
-            terms["cross_entropy"] = weight * F.cross_entropy(logits, targets)
+            terms["cross_entropy"] = weight * F.cross_entropy(logits, outputs[labels])
         if (cost := self._store.cost(index)) is not None:
-            terms["rate"] = cost
-        return terms
+            terms["rate"] = self._share * cost
+        return {name: term / self._repeated for name, term in terms.items()}
 
     def _real_batches(self) -> RealBatches | None:
         """Where the step's real samples come from, if it needs any."""
@@ -111,26 +122,30 @@ class Match(Stage):
         return RealBatches(self._task, self._networks, per_class) if per_class else None
 
     def _real(
-        self, entry: BankEntry, transform: int, classes: Tensor, rng: torch.Generator
+        self,
+        entry: BankEntry,
+        transform: int,
+        classes: Tensor,
+        outputs: Tensor,
+        rng: torch.Generator,
     ) -> Real:
-        """The real side of a step: looked up, drawn, or both."""
-        outputs = classes.to(self._task.runtime.device)
+        """The real side of a step: looked up, drawn, or both; `outputs` are the own classes."""
         real = entry.real(transform, outputs)
         live = self._task.config.networks.real_batch is not None
         if self._batches and (live or any(each.needs_samples for each in self._needed)):
-            samples = self._batches.samples(entry, transform, classes, rng)
+            samples = self._batches.samples(entry, transform, classes, self._own, rng)
             real = replace(statistics_of(samples, entry) if live else real, samples=samples)
         if self._batches and any(each.needs_images for each in self._needed):
-            real = replace(real, images=self._batches.images(entry, transform, classes, rng))
+            images = self._batches.images(entry, transform, classes, self._own, rng)
+            real = replace(real, images=images)
         network = Network(self._networks.classifier, outputs, entry.scale)
         return replace(real, network=network)
 
     def _draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Classes [C'] and the indices [C' * n] of their samples, class after class."""
+        """Classes [C'] and the indices [C', n] of their samples."""
         classes = torch.randperm(self._task.num_classes, generator=rng)[: self._classes]
         order = torch.rand(self._classes, self._spec.per_class, generator=rng).argsort(1)
-        index = classes[:, None] * self._spec.per_class + order[:, : self._each]
-        return classes, index.flatten()
+        return classes, classes[:, None] * self._spec.per_class + order[:, : self._each]
 
     def _discrepancy_terms(
         self, generated: Generated, real: Real, trained: bool
@@ -148,7 +163,15 @@ class Match(Stage):
         weights = {"intra": options.intra, "inter": options.inter}
         if not any(weights.values()):
             return {}
-        losses = class_losses(
+        divided = self._share < 1
+        losses = self._part_of_losses(features) if divided else self._losses(features)
+        return {
+            name: weight * getattr(losses, name) for name, weight in weights.items() if weight != 0
+        }
+
+    def _losses(self, features: Tensor) -> ClassLosses:
+        options = self._task.config.losses
+        return class_losses(
             features,
             self._layout,
             intra_kind=options.intra_kind,
@@ -156,6 +179,26 @@ class Match(Stage):
             temperature=options.temperature,
             margin=options.margin,
         )
-        return {
-            name: weight * getattr(losses, name) for name, weight in weights.items() if weight != 0
-        }
+
+    def _part_of_losses(self, features: Tensor) -> ClassLosses:
+        """What the own classes add to the losses of all; every rank has all centres."""
+        options = self._task.config.losses
+        heat, margin = options.temperature, options.margin
+        intra = intra_class_loss(
+            features, self._layout, kind=options.intra_kind, temperature=heat, margin=margin
+        )
+        centres = self._all_centres(features.view(-1, self._each, features.shape[1]).mean(1))
+        alone = torch.arange(self._classes, device=features.device)
+        inter = inter_class_loss(
+            centres, alone, kind=options.inter_kind, temperature=heat, margin=margin
+        )
+        # the whole loss, hence its whole gradient in the own centres, and a share of its value
+        inter = inter - (1.0 - self._share) * inter.detach()
+        return ClassLosses(self._share * intra, inter)
+
+    def _all_centres(self, own: Tensor) -> Tensor:
+        """Centres [C', D] of all classes of the step, of which the own ones have a gradient."""
+        table = own.new_zeros(self._classes, own.shape[1])
+        table[self._own] = own.detach()
+        self._ranks.add([table])
+        return torch.cat((table[: self._own.start], own, table[self._own.stop :]))

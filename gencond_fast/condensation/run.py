@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,14 @@ from gencond_fast.artifact import Metadata
 from gencond_fast.budget import format_bytes, ipc_to_bytes, size_store
 from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import build_bank, keep_images
-from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint
+from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint
 from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.experts import build_experts
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
-from gencond_fast.condensation.networks import FeatureNetworks, build_networks
+from gencond_fast.condensation.networks import FeatureNetworks
+from gencond_fast.condensation.sharing import check_enough, shared_networks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import (
     Task,
@@ -32,6 +35,7 @@ from gencond_fast.condensation.warm_start import WarmStart, choose_targets
 from gencond_fast.config import Config
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
+from gencond_fast.distributed import Ranks
 from gencond_fast.environment import versions
 from gencond_fast.errors import InputError
 from gencond_fast.models.spec import StoreSpec
@@ -43,74 +47,107 @@ from gencond_fast.report.figures import real_grid, sample_grid, save_png
 from gencond_fast.rng import derive_seed
 
 
-def condense(config: Config, reporter: Reporter | None = None) -> Path:
+def condense(config: Config, reporter: Reporter | None = None, ranks: Ranks | None = None) -> Path:
     """Condenses a data set and returns the path of the file.
 
     Called again after an interruption with the same options it continues; after completion it
     does nothing. On a CPU with the same number of threads the file has the same bits, however
     often the run was interrupted.
 
+    Several ranks give the file of one to rounding. The first one alone reads and writes the run
+    directory, so that a run may go on with another number of them.
+
     Args:
         config: all options.
         reporter: told of progress; silent when None.
+        ranks: those that share the work, all of which call this; None for one alone.
 
     Raises:
         InputError: the data, an option or the run directory cannot be used.
         RunError: the optimisation diverged.
     """
-    reporter = reporter or Reporter()
+    ranks, reporter = ranks or Ranks(), reporter or Reporter()
     source = open_config(config, reporter)
+    ranks.check_same_data(config.data, source.fingerprint)
     image_size = choose_image_size(config, source)
     # everything that can be refused is refused before anything is written
     check_choices(config, source, image_size)
+    check_enough(config, source, ranks)
     check_teachers(config, source, image_size)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     sized_metadata(config, source, image_size, blank)
-    directory = run_directory.find(config)
+    directory = run_directory.find(config) if ranks.first else Path(config.out)
     path = directory / artifact.FILE_NAME
-    if run_directory.finished(directory):
+    if ranks.tell(ranks.first and run_directory.finished(directory)):
         reporter.message(f"{path} is finished: nothing to do")
         return path
-    _refuse_changed_data(source, directory)
+    if ranks.first:
+        _refuse_changed_data(source, directory)
     setting = set_up(config, source, image_size, reporter)
-    keep_images(setting)
+    keep_images(setting, ranks)
     task = open_task(setting)
-    with run_directory.claimed(config, directory):
-        _run(task, directory)
+    ranks.check_same_runtime(task.runtime.describe())
+    ranks.connect(task.runtime.device)
+    with run_directory.claimed(config, directory) if ranks.first else nullcontext():
+        _run(task, directory, ranks)
+        ranks.meet()  # the first one may still write
     source.tell_left_out(reporter.message)
     return path
 
 
-def _run(task: Task, directory: Path) -> None:
+def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     config, source, reporter = task.config, task.source, task.reporter
     metadata = sized_metadata(config, source, task.image_size, task.normalisation)
+    shared = f", {ranks.world} ranks" if ranks.world > 1 else ""
     reporter.message(
         f"{len(source.train):,} images of {task.num_classes} classes at {task.image_size} px; "
         f"{metadata.store.per_class} samples a class in {format_bytes(metadata.budget)}; "
-        f"{task.runtime.describe()}"
+        f"{task.runtime.describe()}{shared}"
     )
     if task.runtime.compiled:
         reporter.message("the first step of each part compiles, which takes up to a minute")
-    store = build_store(metadata.store, seed=derive_seed(config.seed, "store"))
-    store.to(task.runtime.device)
-    saved = load_checkpoint(directory / CHECKPOINTS)
-    if saved and StoreSpec(**saved.spec) != metadata.store:
-        raise InputError(
-            f"{directory} was started with other versions of packages, which leave room for "
-            "another number of samples: install those of its environment.json or give another --out"
-        )
-    if config.starts_real and not saved:
-        sample = task.sample
-        images = choose_targets(sample.images, sample.labels, metadata.store.per_class)
-        store.adopt(images.to(task.runtime.device))
-    networks = build_networks(task)
-    Loop(task, store, _stages(task, store, networks), directory, saved).run()
+    saved = _load(metadata.store, directory) if ranks.first else None
+    store, saved = _start(task, metadata.store, saved, ranks)
+    networks = shared_networks(task, ranks)
+    Loop(task, store, _stages(task, store, networks, ranks), directory, saved, ranks).run()
+    if not ranks.first:
+        return
     if metadata.store.soft_labels:
         store = with_soft_labels(task, store, metadata.store, choose_teachers(task, networks))
     names = source.titles
     save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
     save_png(sample_grid(store, names), directory / "samples.png")
     artifact.save(directory / artifact.FILE_NAME, store, metadata)
+
+
+def _load(spec: StoreSpec, directory: Path) -> Checkpoint | None:
+    """Where an earlier start left off, if there was one."""
+    saved = load_checkpoint(directory / CHECKPOINTS)
+    if saved and StoreSpec(**saved.spec) != spec:
+        raise InputError(
+            f"{directory} was started with other versions of packages, which leave room for "
+            "another number of samples: install those of its environment.json or give another --out"
+        )
+    return saved
+
+
+def _start(
+    task: Task, spec: StoreSpec, saved: Checkpoint | None, ranks: Ranks
+) -> tuple[StoredSet, Checkpoint | None]:
+    """The stored set that the first step finds, and the checkpoint, as the first rank has them."""
+    spec = StoreSpec(**ranks.tell(asdict(spec)))
+    store = build_store(spec, seed=derive_seed(task.config.seed, "store"))
+    store.to(task.runtime.device)
+    if task.config.starts_real and ranks.first and not saved:
+        sample = task.sample
+        images = choose_targets(sample.images, sample.labels, spec.per_class)
+        store.adopt(images.to(task.runtime.device))
+    if ranks.world > 1:
+        state = ranks.spread({"saved": vars(saved)} if saved else {"new": store.state_dict()})
+        saved = Checkpoint(**state["saved"]) if "saved" in state else None
+        if saved is None:
+            store.load_state_dict(state["new"])
+    return store, saved
 
 
 def _refuse_changed_data(source: Source, directory: Path) -> None:
@@ -158,15 +195,15 @@ def sized_metadata(
     return describe(spec)
 
 
-def _stages(task: Task, store: StoredSet, networks: FeatureNetworks) -> list[Stage]:
+def _stages(task: Task, store: StoredSet, networks: FeatureNetworks, ranks: Ranks) -> list[Stage]:
     steps = task.config.training.steps
     before = round(steps * task.config.warm_share)
     stages: list[Stage] = []
     if before and not task.config.starts_real:
-        stages.append(WarmStart(task, store, before))
+        stages.append(WarmStart(task, store, before, ranks))
     if steps > before:
-        bank = build_bank(task, networks)
-        stages.append(Match(task, store, networks, bank, steps - before))
+        bank = build_bank(task, networks, ranks)
+        stages.append(Match(task, store, networks, bank, steps - before, ranks))
     if task.config.trajectory.steps:
-        stages.append(Trajectory(task, store, build_experts(task)))
+        stages.append(Trajectory(task, store, build_experts(task, ranks), ranks))
     return stages

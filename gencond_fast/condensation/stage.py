@@ -28,12 +28,15 @@ class Stage(ABC):
 
     @abstractmethod
     def terms(self, step: int) -> dict[str, Tensor]:
-        """The weighted terms of the loss at `step` of this stage; their sum is minimised."""
+        """The weighted terms of the loss at `step` of this stage; their sum is minimised.
+
+        Each of several ranks gives its part of every term, and the parts add up to the term.
+        """
 
     @property
     @abstractmethod
     def images_per_step(self) -> int:
-        """Generated images in one step, for the speed that is shown."""
+        """Generated images in one step, of all ranks, for the speed that is shown."""
 
     def rate_at(self, step: int) -> float:
         """A short linear rise, then half a cosine down to zero."""

@@ -11,9 +11,8 @@ from safetensors import safe_open
 from gencond_fast.cache import cache_directory
 from gencond_fast.condensation.bank import Bank, fill_bank, keep_images
 from gencond_fast.condensation.choices import check_choices
-from gencond_fast.condensation.networks import FeatureNetworks, build_networks, find_networks
+from gencond_fast.condensation.sharing import shared_networks
 from gencond_fast.condensation.task import (
-    Task,
     choose_image_size,
     open_config,
     open_task,
@@ -21,7 +20,6 @@ from gencond_fast.condensation.task import (
 )
 from gencond_fast.config import Config
 from gencond_fast.distributed import Ranks
-from gencond_fast.errors import InputError
 from gencond_fast.progress import Reporter
 
 
@@ -80,23 +78,15 @@ def build_statistics(
     start = time.monotonic()
     ranks, reporter = ranks or Ranks(), reporter or Reporter()
     source = open_config(config, reporter)
-    if ranks.tell(source.fingerprint) != source.fingerprint:
-        raise InputError(
-            f"{config.data} is not the same on rank {ranks.rank} as on the first one: give all "
-            "ranks the same data, with its times of modification"
-        )
+    ranks.check_same_data(config.data, source.fingerprint)
     image_size = choose_image_size(config, source)
     check_choices(config, source, image_size)
     setting = set_up(config, source, image_size, reporter)
     keep_images(setting, ranks)
     task = open_task(setting)
-    if (first := ranks.tell(task.runtime.describe())) != task.runtime.describe():
-        raise InputError(
-            f"rank {ranks.rank} runs on {task.runtime.describe()} and the first one on {first}: "
-            "give device, precision and compile with values that fit all machines"
-        )
+    ranks.check_same_runtime(task.runtime.describe())
     ranks.connect(task.runtime.device)
-    networks = _networks(task, ranks)
+    networks = shared_networks(task, ranks)
     bank = fill_bank(task, networks, ranks)
     source.tell_left_out(reporter.message)
     return Statistics(
@@ -119,8 +109,3 @@ def _measured_images(bank: Bank) -> int:
     """Images behind the tables, without those that were left out."""
     with safe_open(bank.moments[0], framework="pt") as file:
         return int(file.get_tensor("count").sum())
-
-
-def _networks(task: Task, ranks: Ranks) -> FeatureNetworks:
-    with ranks.first_before_others():
-        return build_networks(task) if ranks.first else find_networks(task)

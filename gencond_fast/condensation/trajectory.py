@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,8 @@ from gencond_fast.condensation.experts import expert_network
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment, draw_from_policy
+from gencond_fast.distributed import Ranks
+from gencond_fast.models.classifier import batch_norms
 from gencond_fast.models.store import StoredSet
 from gencond_fast.rng import named_rng
 
@@ -35,11 +38,16 @@ class Trajectory(Stage):
     where the derivative along v is the difference (L(w + h v, x) - L(w - h v, x)) / 2h at h = 0.3:
     two ordinary compiled backward passes. As the slope of a network of ReLUs jumps, a smaller h
     gives more noise, not less.
+
+    Several ranks share the samples of each inner step and add up their slopes. With batch norms,
+    whose statistics are those of all samples together, every rank does the whole step.
     """
 
     name = "trajectory"
 
-    def __init__(self, task: Task, store: StoredSet, experts: list[Tensor]) -> None:
+    def __init__(
+        self, task: Task, store: StoredSet, experts: list[Tensor], ranks: Ranks | None = None
+    ) -> None:
         options = task.config.trajectory
         super().__init__(options.steps, options.rate)
         self._task = task
@@ -51,6 +59,11 @@ class Trajectory(Stage):
         self._parameters = list(self._network.parameters())
         self._forward = task.runtime.compile(self._network.forward)
         self._batch = min(options.batch, store.spec.samples)
+        self._ranks = ranks or Ranks()
+        whole = bool(batch_norms(self._network))
+        self._own = slice(0, self._batch) if whole else self._ranks.stretch(self._batch)
+        self._share = (self._own.stop - self._own.start) / self._batch
+        self._repeated = self._ranks.world if whole else 1
 
     @property
     def images_per_step(self) -> int:
@@ -70,10 +83,11 @@ class Trajectory(Stage):
         scale = -2.0 * self._options.inner_rate / length
         # a number whose gradient in the images is that of the loss
         pull = torch.stack([self._pull(each, missing, scale) for each in passed]).sum()
-        terms = {"trajectory": missing.square().sum() / length + (pull - pull.detach())}
-        if (cost := self._store.cost(index.flatten())) is not None:
-            terms["rate"] = cost
-        return terms
+        distance = self._share * missing.square().sum() / length
+        terms = {"trajectory": distance + (pull - pull.detach())}
+        if (cost := self._store.cost(index[:, self._own].flatten())) is not None:
+            terms["rate"] = self._share * cost
+        return {name: term / self._repeated for name, term in terms.items()}
 
     def _draw_section(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Weights of an expert, and those that it had `span` parts later: [P] each."""
@@ -95,16 +109,19 @@ class Trajectory(Stage):
     def _walk(
         self, weights: Tensor, index: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, list[_Passed]]:
-        """Where N steps lead, and the steps."""
+        """Where N steps lead, and the own part of the steps."""
         passed = []
         operations = self._task.config.networks.operations
         for samples in index:
             transform = draw_from_policy(
                 operations, rng, batch_size=len(samples), device=weights.device
             )
-            images = self._images(samples, transform)
-            labels = self._store.labels(samples)
+            own = samples[self._own]
+            images = self._images(own, replace(transform, draws=transform.draws[self._own]))
+            labels = self._store.labels(own)
             slope, _ = self._gradients(weights, images, labels)
+            if self._share < 1:
+                self._ranks.add([slope])
             passed.append(_Passed(images, labels, weights))
             weights = weights - self._options.inner_rate * slope
         return weights, passed
@@ -115,12 +132,12 @@ class Trajectory(Stage):
         return augment(self._task.normalisation(images.float()), transform)
 
     def _gradients(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the classification loss of a batch: in all weights [P], and in the images."""
+        """Of the own part of the loss of a batch: in all weights [P], and in the images."""
         self._put_in_place(weights)
         leaf = images.detach().requires_grad_()
         with self._task.runtime.autocast():
             logits = self._forward(self._task.runtime.arrange(leaf))
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = self._share * F.cross_entropy(logits.float(), labels)
         *slopes, gradient = torch.autograd.grad(loss, [*self._parameters, leaf])
         return torch.cat([slope.flatten() for slope in slopes]), gradient
 

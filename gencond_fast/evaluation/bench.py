@@ -14,6 +14,7 @@ from gencond_fast.data.batch import Form
 from gencond_fast.data.kept import Keeping
 from gencond_fast.data.source import Source
 from gencond_fast.data.waiting import Waiting
+from gencond_fast.distributed import Ranks
 from gencond_fast.evaluation.attacks import require_autoattack
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.evaluation.remembered import Outcome, Remembered
@@ -92,15 +93,38 @@ class Bench:
             rows, times = np.unique(self.sets.random_rows(), return_counts=True)
             keeping.keep(source.train, form, rows[controls * times > 1], "training images")
 
-    def row(self, training_set: TrainingSet, model: str, progress: Progress) -> Row:
-        """Trains and tests one student a seed; those of controls may have been before."""
-        known = self._known(training_set, model)
+    def rows(self, sets: list[TrainingSet], progress: Progress, ranks: Ranks) -> tuple[Row, ...]:
+        """Trains and tests one student of each set, model and seed, dealt out to the ranks.
+
+        Those of controls may have been trained before.
+        """
+        count = self._config.seeds
+        pairs = [(each, model) for each in sets for model in self._config.models]
+        own: list[Outcome] = []
+        for place, pair in enumerate(pairs):
+            seeds = [s for s in range(count) if (place * count + s) % ranks.world == ranks.rank]
+            own += self._outcomes(*pair, seeds, progress)
+        dealt = ranks.collect([asdict(each) for each in own])
+        self.remembered.share(ranks)
+        places = range(count * len(pairs))
+        outcomes = [Outcome(**dealt[i % ranks.world][i // ranks.world]) for i in places]
+        groups = [outcomes[i : i + count] for i in places[::count]]
+        return tuple(self._row(*pair, group) for pair, group in zip(pairs, groups, strict=True))
+
+    def _outcomes(
+        self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Progress
+    ) -> list[Outcome]:
+        """What the students of these seeds score, one after another or so many at once."""
+        known = self._known(training_set, model, seeds)
         progress.advance(self._config.epochs * len(known))
-        missing = [seed for seed in range(self._config.seeds) if seed not in known]
+        missing = [seed for seed in seeds if seed not in known]
         for start in range(0, len(missing), self._config.together):
-            seeds = missing[start : start + self._config.together]
-            known |= self._train(training_set, model, seeds, progress)
-        outcomes = [known[seed] for seed in range(self._config.seeds)]
+            group = missing[start : start + self._config.together]
+            known |= self._train(training_set, model, group, progress)
+        return [known[seed] for seed in seeds]
+
+    @staticmethod
+    def _row(training_set: TrainingSet, model: str, outcomes: list[Outcome]) -> Row:
         return Row(
             training_set.name,
             model,
@@ -111,13 +135,15 @@ class Bench:
             {name: tuple(o.attacked[name] for o in outcomes) for name in outcomes[0].attacked},
         )
 
-    def _known(self, training_set: TrainingSet, model: str) -> dict[int, Outcome]:
+    def _known(
+        self, training_set: TrainingSet, model: str, seeds: Sequence[int]
+    ) -> dict[int, Outcome]:
         """What students scored in earlier evaluations, by their seeds."""
         if training_set.name in CONDENSED:
             return {}
         found = {
             seed: self.remembered.find(training_set.name, **_parts(training_set, model, seed))
-            for seed in range(self._config.seeds)
+            for seed in seeds
         }
         return {seed: outcome for seed, outcome in found.items() if outcome is not None}
 

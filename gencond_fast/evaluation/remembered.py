@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated
 
 from gencond_fast.cache import cache_directory, cache_key
+from gencond_fast.distributed import Ranks
 from gencond_fast.files import write_json
 
 
@@ -60,6 +61,10 @@ class Remembered:
             OSError: the cache cannot be written.
         """
         write_json(self._path(control, parts), asdict(outcome))
+
+    def share(self, ranks: Ranks) -> None:
+        """Adds up `found` over ranks."""
+        self.found = sum(map(Counter, ranks.collect(self.found)), Counter())
 
     def _path(self, control: str, parts: Mapping[str, Any]) -> Path:
         key = cache_key(kind="control", control=control, **self._shared, **parts)

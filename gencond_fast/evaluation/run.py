@@ -13,6 +13,7 @@ from gencond_fast.budget import bits_per_class, bytes_to_ipc
 from gencond_fast.config import Count, EvaluateConfig, Fraction
 from gencond_fast.data.classes import MissingClass, find_classes
 from gencond_fast.data.source import Source, open_source
+from gencond_fast.distributed import Ranks
 from gencond_fast.environment import describe
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.bench import Bench
@@ -24,18 +25,22 @@ from gencond_fast.progress import Reporter
 from gencond_fast.runtime import choose_runtime
 
 
-def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> EvaluationResult:
+def evaluate(
+    config: EvaluateConfig, reporter: Reporter | None = None, ranks: Ranks | None = None
+) -> EvaluationResult:
     """Trains students from scratch on a condensed set and on controls, and tests them.
 
     Args:
         config: all options.
         reporter: told of progress; silent when None.
+        ranks: those that share the students, all of which call this and get the result; None for
+            one alone.
 
     Raises:
         InputError: the file, the data or an option cannot be used.
         RunError: a student diverged.
     """
-    reporter = reporter or Reporter()
+    ranks, reporter = ranks or Ranks(), reporter or Reporter()
     artifact = load(config.run)
     spec = artifact.metadata.store
     config = replace(config, models=choose_models(config.models, spec.image_size))
@@ -44,6 +49,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         artifact.require_soft_labels(config.run)
     split = split_of(artifact)
     source = open_test(config, artifact, split, reporter)
+    ranks.check_same_data(config.data, source.fingerprint)
     # the choice of classes is part of the fingerprint
     if config.classes is None and source.fingerprint != artifact.metadata.made.get("data"):
         # times of modification count, so a copy of the same files may differ too
@@ -52,13 +58,16 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
             "was set apart then may not be the part tested on now"
         )
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
+    ranks.check_same_runtime(runtime.describe())
+    ranks.connect(runtime.device)
     bench = Bench(config, artifact, source, runtime, protocol)
     bench.keep_images(reporter.message)
-    total = (1 + len(config.controls)) * len(config.models) * config.seeds * config.epochs
-    with reporter.task("students", total) as progress:
+    students = (1 + len(config.controls)) * len(config.models) * config.seeds
+    own = len(range(ranks.rank, students, ranks.world))
+    with reporter.task("students", own * config.epochs) as progress:
         condensed, control = bench.sets.condensed(), bench.sets.control
         sets = [condensed, *(control(name, progress) for name in config.controls)]
-        rows = tuple(bench.row(each, model, progress) for each in sets for model in config.models)
+        rows = bench.rows(sets, progress, ranks)
     for name, students in bench.remembered.found.items():
         reporter.message(f"{name}: {students} student(s) of an earlier evaluation taken over")
     bench.waiting.tell(reporter.message)
