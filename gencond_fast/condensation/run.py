@@ -43,7 +43,9 @@ from gencond_fast.report.figures import real_grid, sample_grid, save_png
 from gencond_fast.rng import derive_seed
 
 
-def condense(config: Config, reporter: Reporter | None = None) -> Path:
+def condense(
+    config: Config, reporter: Reporter | None = None, source: Source | None = None
+) -> Path:
     """Condenses a data set and returns the path of the file.
 
     Called again after an interruption with the same options it continues; after completion it
@@ -53,13 +55,15 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     Args:
         config: all options.
         reporter: told of progress; silent when None.
+        source: the data set, where it is opened already or only a part of it is wanted; it counts
+            in place of what `config` says about the data.
 
     Raises:
         InputError: the data, an option or the run directory cannot be used.
         RunError: the optimisation diverged.
     """
     reporter = reporter or Reporter()
-    source = open_config(config, reporter)
+    source = source or open_config(config, reporter)
     image_size = choose_image_size(config, source)
     # everything that can be refused is refused before anything is written
     check_choices(config, source, image_size)

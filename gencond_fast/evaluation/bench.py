@@ -122,10 +122,10 @@ class Bench:
             progress.advance(self._config.epochs)
         return outcome
 
-    def _train(
+    def student(
         self, training_set: TrainingSet, model: str, seed: int, progress: Progress
-    ) -> Outcome:
-        start = time.perf_counter()
+    ) -> tuple[Classifier, int]:
+        """Trains one student, and returns it with the number of its optimiser steps."""
         student = self._runtime.place(self._student(model, derive_seed(seed, "student", model)))
         steps = train_student(
             student,
@@ -136,6 +136,13 @@ class Bench:
             runtime=self._runtime,
             advance=progress.advance,
         )
+        return student, steps
+
+    def _train(
+        self, training_set: TrainingSet, model: str, seed: int, progress: Progress
+    ) -> Outcome:
+        start = time.perf_counter()
+        student, steps = self.student(training_set, model, seed, progress)
         share = accuracy(
             student,
             self._source,
