@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,7 @@ from gencond_fast.data.source import Source
 from gencond_fast.environment import describe
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.audit import Asked, Questioning, asked_images
-from gencond_fast.evaluation.lira import loss_scores, offline_scores, online_scores
-from gencond_fast.evaluation.membership import FPRS, Strength, auc_deviation, strength
+from gencond_fast.evaluation.inference import AuditRow, attack_rows
 from gencond_fast.evaluation.protocol import PROTOCOLS
 from gencond_fast.evaluation.run import open_test, split_of
 from gencond_fast.options import parse, read_yaml
@@ -27,37 +24,7 @@ from gencond_fast.progress import Reporter
 from gencond_fast.rng import derive_seed
 from gencond_fast.runtime import choose_runtime
 
-_ENOUGH = 64  # shadows from which on each image has a variance of its own (2112.03570, VI-C)
 _HERE = ("on_bad_image", "reader", "in_memory", "device", "precision", "compile")
-
-
-@dataclass(frozen=True)
-class AuditRow:
-    """One attack on one kind of target.
-
-    Attributes:
-        attack: `loss`, `lira offline` or `lira online`.
-        target: `file`, whose members are training images and whose non-members are test images; or
-            `shadows`, whose members and non-members are training images, in it or not.
-        members: how many were asked about, for the target with the fewest.
-        non_members: likewise.
-        auc, balanced_accuracy: one for each student of the file or for each shadow.
-        tpr: true positive rates, likewise, by false positive rate; None where there are too few
-            non-members for it.
-    """
-
-    attack: str
-    target: str
-    members: int
-    non_members: int
-    auc: tuple[float, ...]
-    balanced_accuracy: tuple[float, ...]
-    tpr: dict[str, tuple[float, ...] | None]
-
-    @property
-    def chance(self) -> float:
-        """Standard deviation of one AUC around 0.5 where the attack knows nothing."""
-        return auc_deviation(self.members, self.non_members)
 
 
 @dataclass(frozen=True)
@@ -87,19 +54,8 @@ class AuditResult:
         """Plain values for JSON, means and standard deviations included."""
         plain = asdict(self)
         for row, values in zip(self.rows, plain["rows"], strict=True):
-            values["chance"] = row.chance
-            series = {"auc": row.auc, "balanced_accuracy": row.balanced_accuracy}
-            values |= {f"{name}_mean": statistics.fmean(each) for name, each in series.items()}
-            values |= {f"{name}_std": _deviation(each) for name, each in series.items()}
-            known = {rate: each for rate, each in row.tpr.items() if each is not None}
-            values["tpr_mean"] = {rate: statistics.fmean(each) for rate, each in known.items()}
-            values["tpr_std"] = {rate: _deviation(each) for rate, each in known.items()}
+            values |= row.summary()
         return plain
-
-
-def _deviation(values: tuple[float, ...]) -> float:
-    """Sample standard deviation; 0 of one value."""
-    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
@@ -136,10 +92,9 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
     runtime = choose_runtime(config.device, config.precision, config.compile, size)
     asked = asked_images(source, config.images)
     questioning = Questioning(evaluation, source, asked, runtime, protocol, reporter)
-    inside = None
+    inside = None if making is None else _memberships(source, config.shadows, making.seed)
     shadows: list[Path] = []
-    if making is not None:
-        inside = _memberships(source, config.shadows, making.seed)
+    if making is not None and inside is not None:
         for number, rows in enumerate(map(np.flatnonzero, inside)):
             reporter.message(f"shadow {number + 1} of {config.shadows}: {len(rows):,} images")
             shadows.append(condense_shadow(making, source, rows, number, reporter))
@@ -149,7 +104,7 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
         answers = np.stack([questioning.answers(run, seed, progress) for run, seed in students])
     source.tell_left_out(reporter.message)
     return AuditResult(
-        rows=tuple(_rows(answers, config.seeds, asked, inside, source)),
+        rows=_rows(answers, config.seeds, asked, inside, source),
         shadows=config.shadows,
         model=config.model,
         protocol=asdict(protocol),
@@ -205,65 +160,14 @@ def _memberships(source: Source, shadows: int, seed: int) -> np.ndarray:
 
 def _rows(
     answers: np.ndarray, seeds: int, asked: Asked, inside: np.ndarray | None, source: Source
-) -> Iterator[AuditRow]:
+) -> tuple[AuditRow, ...]:
     """All attacks on answers [seeds + K, n + m] of the students of the file and of each shadow."""
     is_member = np.arange(answers.shape[1]) < len(asked.members)
     known = ~np.isnan(answers).any(0)  # but for those that turned out to be undecodable
-    answers, is_member = answers[:, known], is_member[known]
-    own = answers[:seeds]
-    yield _row("loss", "file", [_split(loss_scores(each), is_member) for each in own])
-    if inside is None:
-        return
-    assert source.val is not None
-    # no shadow has a test image, but as many shadows are to be compared as for a training image
-    labels = source.val.labels[asked.others]
-    phantom = halves(labels, len(inside), derive_seed(0, "phantoms"))
-    inside = np.concatenate((inside[:, asked.members], phantom), 1)[:, known]
-    with_it, without = _by_pair(answers[seeds:], inside)
-    shared = len(inside) < _ENOUGH
-    scores = [offline_scores(each, without, shared_variance=shared) for each in own]
-    yield _row("lira offline", "file", [_split(each, is_member) for each in scores])
-    of_shadows: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for number, target in enumerate(answers[seeds:, is_member]):
-        # its complement tells who is in it
-        rest = np.arange(len(without)) != number // 2
-        ins, outs = with_it[rest][:, is_member], without[rest][:, is_member]
-        found = {
-            "loss": loss_scores(target),
-            "lira offline": offline_scores(target, outs, shared_variance=shared),
-            "lira online": online_scores(target, ins, outs, shared_variance=shared),
-        }
-        for attack, values in found.items():
-            pair = _split(values, inside[number, is_member])
-            of_shadows.setdefault(attack, []).append(pair)
-    for attack, pairs in of_shadows.items():
-        yield _row(attack, "shadows", pairs)
-
-
-def _by_pair(values: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each pair of shadows the value with the image and that without: [K / 2, N] each."""
-    first = inside[0::2]
-    even, odd = values[0::2], values[1::2]
-    return np.where(first, even, odd), np.where(first, odd, even)
-
-
-def _split(scores: np.ndarray, is_member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return scores[is_member], scores[~is_member]
-
-
-def _row(attack: str, target: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> AuditRow:
-    found: list[Strength] = [strength(*pair) for pair in pairs]
-
-    def rates(fpr: float) -> tuple[float, ...] | None:
-        values = tuple(rate for each in found if (rate := each.tpr[fpr]) is not None)
-        return values if len(values) == len(found) else None
-
-    return AuditRow(
-        attack=attack,
-        target=target,
-        members=min(len(members) for members, _ in pairs),
-        non_members=min(len(others) for _, others in pairs),
-        auc=tuple(each.auc for each in found),
-        balanced_accuracy=tuple(each.balanced_accuracy for each in found),
-        tpr={str(fpr): rates(fpr) for fpr in FPRS},
-    )
+    if inside is not None:
+        assert source.val is not None
+        # no shadow has a test image, but as many of them are to be compared as for a training image
+        labels = source.val.labels[asked.others]
+        phantom = halves(labels, len(inside), derive_seed(0, "phantoms"))
+        inside = np.concatenate((inside[:, asked.members], phantom), 1)[:, known]
+    return attack_rows(answers[:seeds, known], answers[seeds:, known], is_member[known], inside)

@@ -14,8 +14,9 @@ from gencond_fast.budget import bits_per_class, bytes_to_ipc, format_bytes
 
 if TYPE_CHECKING:
     from gencond_fast.artifact import Artifact
-    from gencond_fast.auditing import AuditResult, AuditRow
+    from gencond_fast.auditing import AuditResult
     from gencond_fast.evaluation import EvaluationResult
+    from gencond_fast.evaluation.inference import AuditRow
     from gencond_fast.scoring import Scores
 
 
@@ -142,8 +143,8 @@ def _print_audited(row: AuditRow) -> None:
     for rate, found in row.tpr.items():
         if found is None:
             print(
-                f"on {row.target}: {row.non_members:,} non-members are too few for a false positive "
-                f"rate of {100 * float(rate):g} %, which needs {round(1 / float(rate)):,}"
+                f"on {row.target}: {row.non_members:,} non-members are too few for a false "
+                f"positive rate of {100 * float(rate):g} %, which needs {round(1 / float(rate)):,}"
             )
 
 
