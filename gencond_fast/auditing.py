@@ -91,14 +91,14 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
     size = artifact.metadata.store.image_size
     runtime = choose_runtime(config.device, config.precision, config.compile, size)
     asked = asked_images(source, config.images)
-    questioning = Questioning(evaluation, source, asked, runtime, protocol, reporter)
+    questioning = Questioning(evaluation, source, asked, runtime, protocol, size, reporter)
     inside = None if making is None else _memberships(source, config.shadows, making.seed)
     shadows: list[Path] = []
     if making is not None and inside is not None:
         for number, rows in enumerate(map(np.flatnonzero, inside)):
             reporter.message(f"shadow {number + 1} of {config.shadows}: {len(rows):,} images")
             shadows.append(condense_shadow(making, source, rows, number, reporter))
-    questioning.keep_images(size)
+    questioning.keep_images()
     students = [(config.run, seed) for seed in range(config.seeds)] + [(run, 0) for run in shadows]
     with reporter.task("students", len(students) * config.epochs) as progress:
         answers = np.stack([questioning.answers(run, seed, progress) for run, seed in students])

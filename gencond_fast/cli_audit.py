@@ -23,9 +23,9 @@ from gencond_fast.report.text import print_audit
 
 @click.command(
     **explained(
-        "Attack a condensed file by membership inference: do networks trained on it tell the "
-        "images that it was made from from others? An attack that finds nothing is no proof of "
-        "privacy.",
+        "Attack a condensed file by membership inference: can an image that it was made from be "
+        "told from others, by networks trained on the file? An attack that finds nothing is no "
+        "proof of privacy.",
         "  gencond_fast audit runs/c10 --data /data/cifar10\n"
         "  gencond_fast audit runs/c10 --data /data/cifar10 --shadows 16 --json audit.json",
     )

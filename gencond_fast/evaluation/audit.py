@@ -24,7 +24,7 @@ from gencond_fast.evaluation.bench import Bench
 from gencond_fast.evaluation.lira import confidences
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.models.classifier import Classifier
-from gencond_fast.models.registry import model_identity
+from gencond_fast.models.registry import build_classifier, model_identity
 from gencond_fast.progress import Reporter, Task
 from gencond_fast.rng import derive_seed
 from gencond_fast.runtime import Runtime
@@ -89,7 +89,11 @@ class Questioning:
         asked: the images.
         runtime: device, precision, compilation.
         protocol: how students are trained.
+        image_size: S, that of the file.
         reporter: told what is held in memory.
+
+    Raises:
+        InputError: there is no such network for these images.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class Questioning:
         asked: Asked,
         runtime: Runtime,
         protocol: Protocol,
+        image_size: int,
         reporter: Reporter,
     ) -> None:
         self._config = config
@@ -106,9 +111,14 @@ class Questioning:
         self._asked = asked
         self._runtime = runtime
         self._protocol = protocol
+        self._form = Form(source.channels, image_size)
         self._reporter = reporter
+        # refused at once, not after the first condensation
+        build_classifier(
+            config.models[0], source.channels, len(source.class_names), image_size, seed=0
+        )
 
-    def keep_images(self, image_size: int) -> None:
+    def keep_images(self) -> None:
         """Lets the images be decoded once, if they fit into memory.
 
         Raises:
@@ -116,9 +126,10 @@ class Questioning:
         """
         assert self._source.val is not None
         keeping = Keeping(self._config.in_memory, self._reporter.message)
-        form = Form(self._source.channels, image_size)
-        keeping.keep(self._source.train, form, self._asked.members, "training images asked about")
-        keeping.keep(self._source.val, form, self._asked.others, "test images asked about")
+        keeping.keep(
+            self._source.train, self._form, self._asked.members, "training images asked about"
+        )
+        keeping.keep(self._source.val, self._form, self._asked.others, "test images asked about")
 
     def answers(self, run: str | Path, seed: int, progress: Task) -> np.ndarray:
         """Confidences of a student of a file in all images, members first, as they are asked.
@@ -152,10 +163,9 @@ class Questioning:
         student, _ = bench.student(bench.sets.condensed(), model, seed, progress)
         assert self._source.val is not None
         splits = ((self._source.train, self._asked.members), (self._source.val, self._asked.others))
-        spec = artifact.metadata.store
-        form = Form(spec.channels, spec.image_size)
+        normalisation = bench.sets.normalisation
         parts = [
-            _confidences(student, split, rows, form, bench.sets.normalisation, self._runtime)
+            _confidences(student, split, rows, self._form, normalisation, self._runtime)
             for split, rows in splits
         ]
         return np.concatenate(parts)

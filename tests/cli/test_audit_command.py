@@ -94,7 +94,11 @@ def test_answers_are_those_of_an_evaluated_student(tiny_run, tmp_path, monkeypat
     asked = asked_images(open_source("digits"), 10_000)
     confidence = taken[0][0, len(asked.members) :]
     # p_y of more than a half is right, and right is no less than one in ten
-    assert (confidence > 0).sum() <= round(accuracy * len(confidence)) <= (confidence > -np.log(9)).sum()
+    assert (
+        (confidence > 0).sum()
+        <= round(accuracy * len(confidence))
+        <= (confidence > -np.log(9)).sum()
+    )
 
 
 @pytest.mark.slow
@@ -162,6 +166,7 @@ def test_python_has_it_too(tiny_run):
         (("--shadows", 7), "shadows must be 0 or an even number from 6 on, not 7"),
         (("--shadows", -6), "option 'shadows' cannot be -6"),
         (("--model", "all"), "unknown model 'all'"),
+        (("--model", "all", "--shadows", 6), "unknown model 'all'"),
         (("--protocol", "soft"), "holds hard labels alone"),
         (("--images", 0), "option 'images' cannot be 0"),
         (("--set", "controls=full"), "unknown option 'controls'"),
@@ -170,7 +175,8 @@ def test_python_has_it_too(tiny_run):
 )
 def test_what_cannot_be_is_refused(tiny_run, options, words):
     refused(call("audit", tiny_run, "--data", "digits", *options), words)
-    assert not list(cache_directory("answers").iterdir())
+    for kind in ("answers", "shadows"):
+        assert not list(cache_directory(kind).iterdir())
 
 
 def test_a_file_alone_has_no_shadows(tiny_run):
