@@ -12,7 +12,7 @@ import numpy as np
 from gencond_fast.evaluation.lira import loss_scores, offline_scores, online_scores
 from gencond_fast.evaluation.membership import FPRS, auc_deviation, strength
 
-_ENOUGH = 64  # shadows from which on each image has a variance of its own (2112.03570, VI-C)
+_ENOUGH = 64  # shadows from which on each image has a variance of its own, as 2112.03570 advises
 _Pair = tuple[np.ndarray, np.ndarray]  # scores of members and of others
 
 

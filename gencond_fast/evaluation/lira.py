@@ -13,7 +13,7 @@ _SMALLEST = 1e-30  # of a standard deviation, as in the authors' code
 
 
 def confidences(logits: Tensor, labels: Tensor) -> Tensor:
-    """log(p_y / (1 - p_y)) of the true class y, the logit-scaled confidence of section VI-A.
+    """log(p_y / (1 - p_y)) of the true class y, the logit-scaled confidence phi of 2112.03570.
 
     Computed as z_y - logsumexp of the other logits, so that no probability is rounded to 1.
 
@@ -41,7 +41,7 @@ def loss_scores(confidence: np.ndarray) -> np.ndarray:
 def online_scores(
     target: np.ndarray, inside: np.ndarray, outside: np.ndarray, *, shared_variance: bool
 ) -> np.ndarray:
-    """log of the likelihood ratio of equation 3, of Gaussians fitted for each image.
+    """log p(phi | with the image) - log p(phi | without it), of Gaussians fitted for each image.
 
     Args:
         target: confidences [N] by the model under attack.
@@ -60,9 +60,10 @@ def online_scores(
 
 
 def offline_scores(target: np.ndarray, outside: np.ndarray, *, shared_variance: bool) -> np.ndarray:
-    """z = (phi - mean) / deviation over models without the image: equation 4 has Phi(z).
+    """z = (phi - mean) / deviation over models without the image.
 
-    The order is the same, and z is not rounded to ties where Phi is 1.
+    The paper's one-sided test is 1 - Pr[Z > phi] = Phi(z). The order is the same, and z is not
+    rounded to ties where Phi is 1.
 
     Args:
         target: confidences [N] by the model under attack.

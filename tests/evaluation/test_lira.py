@@ -75,7 +75,7 @@ def test_likelihood_ratio(seed, inside, outside, count, shared):
 def test_one_sided_test(seed, outside, count, shared):
     target, _, outs = drawn(seed, 2, outside, count)
     got = offline_scores(target, outs, shared_variance=shared)
-    # equation 4: 1 - Pr[Z > phi]
+    # 1 - Pr[Z > phi], as the paper has it
     want = 1 - norm.sf(target, outs.mean(0), deviations(outs, shared))
     np.testing.assert_allclose(norm.cdf(got), want, rtol=1e-9, atol=1e-12)
 
