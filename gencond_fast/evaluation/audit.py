@@ -34,7 +34,7 @@ _BATCH = 512
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """The images that are asked about, classes in the same shares among both kinds.
+    """The images that are asked about, classes in the same shares, to rounding, of both kinds.
 
     Attributes:
         members: ascending int64 rows of the training split.

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from command_line import TINY, call, refused
+from PIL import Image
 from store_builders import write_set
 
 from gencond_fast import artifact
@@ -149,6 +150,27 @@ def test_classes_are_asked_about_in_the_same_shares():
     share = members / np.bincount(labels)
     assert share.max() - share.min() < 0.3
     assert (members <= np.bincount(source.train.labels)).all()
+
+
+def test_images_that_cannot_be_decoded_are_asked_about_in_no_attack(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 5)):
+        for name in "ab":
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+            (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:50])
+    skip = ("--on-bad-image", "skip")
+    run, data = tmp_path / "run", tmp_path / "data"
+    made = call("condense", "--data", data, "--out", run, *TINY, "--steps", 2, *skip)
+    assert made.code == 0, made.err
+    found, _ = audited(run, data, "--epochs", 1, "--seeds", 1, *skip)
+    (row,) = found["rows"]
+    # the first image of all is met before images are chosen, that of class b when it is asked about
+    assert (row["members"], row["non_members"]) == (9, 8)
+    refused(call("audit", run, "--data", data), "cannot be decoded")
 
 
 def test_python_has_it_too(tiny_run):
