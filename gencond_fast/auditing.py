@@ -92,12 +92,10 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
     runtime = choose_runtime(config.device, config.precision, config.compile, size)
     asked = asked_images(source, config.images)
     questioning = Questioning(evaluation, source, asked, runtime, protocol, size, reporter)
-    inside = None if making is None else _memberships(source, config.shadows, making.seed)
-    shadows: list[Path] = []
-    if making is not None and inside is not None:
-        for number, rows in enumerate(map(np.flatnonzero, inside)):
-            reporter.message(f"shadow {number + 1} of {config.shadows}: {len(rows):,} images")
-            shadows.append(condense_shadow(making, source, rows, number, reporter))
+    inside, shadows = None, []
+    if making is not None:
+        inside = _memberships(source, config.shadows, making.seed)
+        shadows = _condensed(making, source, inside, reporter)
     questioning.keep_images()
     students = [(config.run, seed) for seed in range(config.seeds)] + [(run, 0) for run in shadows]
     with reporter.task("students", len(students) * config.epochs) as progress:
@@ -112,6 +110,17 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
         held_out=split.val_fraction,
         environment=describe() | {"runtime": runtime.describe()},
     )
+
+
+def _condensed(
+    making: Config, source: Source, inside: np.ndarray, reporter: Reporter
+) -> list[Path]:
+    """The files of all shadows, made from the images that `inside` [K, N] says."""
+    files = []
+    for number, rows in enumerate(map(np.flatnonzero, inside)):
+        reporter.message(f"shadow {number + 1} of {len(inside)}: {len(rows):,} images")
+        files.append(condense_shadow(making, source, rows, number, reporter))
+    return files
 
 
 def _evaluation(config: AuditConfig) -> EvaluateConfig:
