@@ -14,9 +14,10 @@ from gencond_fast._version import __version__
 
 if TYPE_CHECKING:
     from gencond_fast.artifact import load, save
+    from gencond_fast.auditing import AuditResult
     from gencond_fast.batchnorm import batchnorm_matching_loss
     from gencond_fast.channels import ChannelMoments, channel_moments
-    from gencond_fast.config import Config, EvaluateConfig
+    from gencond_fast.config import AuditConfig, Config, EvaluateConfig
     from gencond_fast.covariance import ClassCovariances, class_covariances, frechet_distance
     from gencond_fast.dataset import CondensedDataset
     from gencond_fast.evaluation import EvaluationResult
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from gencond_fast.moments import ClassMoments, class_moments
 
 __all__ = [
+    "AuditConfig",
+    "AuditResult",
     "ChannelMoments",
     "ClassCovariances",
     "ClassLayout",
@@ -41,6 +44,7 @@ __all__ = [
     "EvaluateConfig",
     "EvaluationResult",
     "__version__",
+    "audit",
     "batchnorm_matching_loss",
     "channel_moments",
     "class_covariances",
@@ -57,6 +61,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AuditConfig": "config",
+    "AuditResult": "auditing",
     "ChannelMoments": "channels",
     "ClassCovariances": "covariance",
     "ClassLayout": "layout",
@@ -78,6 +84,13 @@ _HOMES = {
     "moment_matching_loss": "matching",
     "save": "artifact",
 }
+
+
+def audit(config: AuditConfig) -> AuditResult:
+    """Attack a condensed file, or its making, by membership inference."""
+    from gencond_fast import auditing
+
+    return auditing.audit(config)
 
 
 def condense(config: Config) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from gencond_fast._version import __version__
+from gencond_fast.cli_audit import audit
 from gencond_fast.cli_condense import condense, stats
 from gencond_fast.cli_data import data as data_commands
 from gencond_fast.cli_labels import relabel, teachers
@@ -147,7 +148,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value not in (None, ())}
 
 
-for _command in (condense, stats, teachers, relabel, report, score, data_commands):
+for _command in (condense, stats, teachers, relabel, report, score, audit, data_commands):
     cli.add_command(_command)
 
 

@@ -47,7 +47,12 @@ from gencond_fast.report.figures import real_grid, sample_grid, save_png
 from gencond_fast.rng import derive_seed
 
 
-def condense(config: Config, reporter: Reporter | None = None, ranks: Ranks | None = None) -> Path:
+def condense(
+    config: Config,
+    reporter: Reporter | None = None,
+    ranks: Ranks | None = None,
+    source: Source | None = None,
+) -> Path:
     """Condenses a data set and returns the path of the file.
 
     Called again after an interruption with the same options it continues; after completion it
@@ -61,13 +66,15 @@ def condense(config: Config, reporter: Reporter | None = None, ranks: Ranks | No
         config: all options.
         reporter: told of progress; silent when None.
         ranks: those that share the work, all of which call this; None for one alone.
+        source: the data set, where it is opened already or only a part of it is wanted; it counts
+            in place of what `config` says about the data.
 
     Raises:
         InputError: the data, an option or the run directory cannot be used.
         RunError: the optimisation diverged.
     """
     ranks, reporter = ranks or Ranks(), reporter or Reporter()
-    source = open_config(config, reporter)
+    source = source or open_config(config, reporter)
     ranks.check_same_data(config.data, source.fingerprint)
     image_size = choose_image_size(config, source)
     # everything that can be refused is refused before anything is written

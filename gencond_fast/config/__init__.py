@@ -1,7 +1,7 @@
 """Every option and its default, once; and the presets."""
 
 from gencond_fast.config.condensing import Config
-from gencond_fast.config.judging import AttackConfig, EvaluateConfig, ScoreConfig
+from gencond_fast.config.judging import AttackConfig, AuditConfig, EvaluateConfig, ScoreConfig
 from gencond_fast.config.parts import (
     LabelConfig,
     LossConfig,
@@ -31,6 +31,7 @@ __all__ = [
     "OPERATIONS",
     "PRESETS",
     "AttackConfig",
+    "AuditConfig",
     "Config",
     "Count",
     "Device",

@@ -1,4 +1,4 @@
-"""All options of evaluations and scores."""
+"""All options of evaluations, scores and audits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from gencond_fast.config.types import (
     STRICT,
     AttackName,
+    Count,
     Device,
     Epsilon,
     OnBadImage,
@@ -126,3 +127,41 @@ class ScoreConfig:
     device: Device = "auto"
     precision: Precision = "auto"
     compile: Switch = "auto"
+
+
+@dataclass(frozen=True, config=STRICT)
+class AuditConfig:
+    """Membership inference: attacks that ask which images a condensed file was made from.
+
+    Attributes:
+        run: run directory, or condensed file where there are no shadows.
+        data: path or name of the data set that it was condensed from.
+        shadows: random halves of the training images that are condensed as the run was, and
+            attacked by LiRA: an even number, 6 or more; 0 attacks the file by loss alone.
+        model: architecture of the students, as in `EvaluateConfig.models`.
+        protocol: how students are trained, as in `EvaluateConfig`.
+        seeds: students of the file; a shadow has one.
+        epochs: passes over the condensed images.
+        images: the most that are asked about, of either kind.
+        on_bad_image, reader, in_memory, device, precision, compile: as in `Config`.
+    """
+
+    run: str
+    data: str
+    shadows: Count = 0
+    model: str = "convnet3"
+    protocol: Literal["dc", "modern", "soft"] = "dc"
+    seeds: Positive = 3
+    epochs: Positive = 300
+    images: Positive = 10_000
+    on_bad_image: OnBadImage = "error"
+    reader: ReaderName = "auto"
+    in_memory: Switch = "auto"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    compile: Switch = "auto"
+
+    def __post_init__(self) -> None:
+        # without the pair under attack there must be two shadows with each image and two without
+        if self.shadows and (self.shadows < 6 or self.shadows % 2):
+            raise ValueError(f"shadows must be 0 or an even number from 6 on, not {self.shadows}")

@@ -147,11 +147,10 @@ class Bench:
         }
         return {seed: outcome for seed, outcome in found.items() if outcome is not None}
 
-    def _train(
+    def students(
         self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Progress
-    ) -> dict[int, Outcome]:
-        """Trains some students, at once where they can be, and tests them."""
-        start = time.perf_counter()
+    ) -> tuple[list[Classifier], int]:
+        """Trains students, at once where they can be; and the number of optimiser steps of each."""
         students = [
             self._runtime.place(self._student(model, derive_seed(seed, "student", model)))
             for seed in seeds
@@ -165,6 +164,14 @@ class Bench:
             runtime=self._runtime,
             advance=progress.advance,
         )
+        return students, steps
+
+    def _train(
+        self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Progress
+    ) -> dict[int, Outcome]:
+        """Trains some students and tests them."""
+        start = time.perf_counter()
+        students, steps = self.students(training_set, model, seeds, progress)
         training = (time.perf_counter() - start) / len(seeds)
         return {
             seed: self._test(student, training_set, model, seed, steps, training, progress)

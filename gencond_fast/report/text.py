@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from gencond_fast.budget import bits_per_class, bytes_to_ipc, format_bytes
 
 if TYPE_CHECKING:
     from gencond_fast.artifact import Artifact
+    from gencond_fast.auditing import AuditResult
     from gencond_fast.evaluation import EvaluationResult
+    from gencond_fast.evaluation.inference import AuditRow
     from gencond_fast.scoring import Scores
 
 
@@ -105,6 +108,51 @@ def print_scores(scores: Scores) -> None:
         f"{scores.epochs} epochs on all training images ({100 * scores.accuracy:.2f} % of the test "
         "images right); comparable under the same network and numbers of images alone"
     )
+
+
+def print_audit(result: AuditResult) -> None:
+    """The table of the attacks, and what their numbers can and cannot say."""
+    table = Table()
+    rates = [f"TPR@{100 * float(rate):g} %" for rate in result.rows[0].tpr]
+    for name in ("attack", "on", "AUC %", "accuracy %", *rates):
+        table.add_column(name, justify="left" if name in ("attack", "on") else "right")
+    for row in result.rows:
+        tpr = (_percent(each, 2) for each in row.tpr.values())
+        cells = (_percent(row.auc, 1), _percent(row.balanced_accuracy, 1), *tpr)
+        table.add_row(row.attack, row.target, *cells)
+    Console().print(table)
+    for row in result.rows:
+        if row.attack == "loss":  # one for each target
+            _print_audited(row)
+    print(
+        "TPR@r: members found, in %, where r of the non-members are taken for members; accuracy is "
+        "balanced, at the best threshold, chosen with hindsight"
+    )
+    print("an attack that finds nothing is no proof of privacy: another one may find something")
+    print(f"students: {result.model}, {result.epochs} epochs; protocol {_numbers(result.protocol)}")
+
+
+def _print_audited(row: AuditRow) -> None:
+    """How many were asked about, what chance alone gives, and which rates they are too few for."""
+    students = "student(s) of the file" if row.target == "file" else "shadows, one student each"
+    print(
+        f"on {row.target}: mean ± std of {len(row.auc)} {students}; {row.members:,} members and "
+        f"{row.non_members:,} non-members; an attack that knows nothing has AUC 50 ± "
+        f"{100 * row.chance:.1f} % for each student"
+    )
+    for rate, found in row.tpr.items():
+        if found is None:
+            print(
+                f"on {row.target}: {row.non_members:,} non-members are too few for a false "
+                f"positive rate of {100 * float(rate):g} %, which needs {round(1 / float(rate)):,}"
+            )
+
+
+def _percent(values: Sequence[float] | None, digits: int) -> str:
+    if values is None:
+        return "too few"
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{100 * statistics.fmean(values):.{digits}f} ± {100 * std:.{digits}f}"
 
 
 def _numbers(protocol: Mapping[str, Any]) -> str:

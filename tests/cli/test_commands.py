@@ -16,7 +16,10 @@ from PIL import Image
 
 import gencond_fast as gf
 
-COMMANDS = ("condense", "evaluate", "relabel", "sample", "info", "teachers", "report", "score")
+COMMANDS = (
+    *("condense", "evaluate", "relabel", "sample", "info", "teachers", "report"),
+    *("score", "audit"),
+)
 SHORT = (*TINY, "--steps", "6")
 
 

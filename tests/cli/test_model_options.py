@@ -67,7 +67,7 @@ def test_one_of_each_kind(tmp_path):
     assert "students 5/5" in done.err
 
 
-@pytest.mark.parametrize("command", ["evaluate", "teachers", "score"])
+@pytest.mark.parametrize("command", ["evaluate", "teachers", "score", "audit"])
 def test_the_help_names_every_model(command):
     words = call(command, "--help").out.replace(",", " ").split()
     assert set(MODEL_NAMES) <= set(words)
