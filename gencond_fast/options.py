@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from gencond_fast.config import METHODS, PRESETS, Config, NetworkConfig
+from gencond_fast.config import METHODS, PRESETS, PRIVATE, Config, NetworkConfig
 from gencond_fast.errors import InputError
 
 T = TypeVar("T")
@@ -34,11 +34,17 @@ def resolve(
 ) -> Config:
     """Defaults, then the preset, the method, and each layer over the one before.
 
+    Where a layer asks for privacy, what that needs comes after the method.
+
     Raises:
-        InputError: as `parse`, or the preset or the method is unknown.
+        InputError: as `parse`, or the preset or the method is unknown or knows no privacy.
     """
     merged: dict[str, Any] = {}
-    for layer in (_named("preset", preset, PRESETS), _named("method", method, METHODS), *layers):
+    named = [_named("preset", preset, PRESETS), _named("method", method, METHODS)]
+    if any((layer.get("privacy") or {}).get("epsilon") is not None for layer in layers):
+        _refuse_unprivate(preset, method)
+        named.append(PRIVATE)
+    for layer in (*named, *layers):
         merged = merge(merged, layer)
     return parse(Config, merged)
 
@@ -46,6 +52,15 @@ def resolve(
 def to_plain(config: Any) -> dict[str, Any]:
     """A config as nested plain values, fit for YAML and JSON."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def _refuse_unprivate(preset: str, method: str) -> None:
+    if method != "gencond" or preset == "accurate":
+        kind, name = ("method", method) if method != "gencond" else ("preset", preset)
+        raise InputError(
+            f"{kind} {name!r} looks at real images again and again, which --dp-epsilon does not "
+            f"allow: leave --{kind} out"
+        )
 
 
 def changed_options(config: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,12 @@ from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks
+from gencond_fast.condensation.private.bank import build_private_bank
+from gencond_fast.condensation.private.guarantee import check_delta, describe_guarantee
+from gencond_fast.condensation.private.task import PrivateTask, open_private_task
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import (
+    Setting,
     Task,
     choose_image_size,
     open_config,
@@ -64,6 +69,8 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     # everything that can be refused is refused before anything is written
     check_choices(config, source, image_size)
     check_teachers(config, source, image_size)
+    if config.privacy.on:
+        check_delta(config, source)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     sized_metadata(config, source, image_size, blank)
     directory = run_directory.find(config)
@@ -73,12 +80,18 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
         return path
     _refuse_changed_data(source, directory)
     setting = set_up(config, source, image_size, reporter)
-    keep_images(setting)
-    task = open_task(setting)
+    task = _open(setting)
     with run_directory.claimed(config, directory):
         _run(task, directory)
     source.tell_left_out(reporter.message)
     return path
+
+
+def _open(setting: Setting) -> Task:
+    if setting.config.privacy.on:
+        return open_private_task(setting)
+    keep_images(setting)
+    return open_task(setting)
 
 
 def _run(task: Task, directory: Path) -> None:
@@ -104,11 +117,12 @@ def _run(task: Task, directory: Path) -> None:
         images = choose_targets(sample.images, sample.labels, metadata.store.per_class)
         store.adopt(images.to(task.runtime.device))
     networks = build_networks(task)
-    Loop(task, store, _stages(task, store, networks), directory, saved).run()
+    Loop(task, store, _stages(task, store, networks, directory), directory, saved).run()
     if metadata.store.soft_labels:
         store = with_soft_labels(task, store, metadata.store, choose_teachers(task, networks))
     names = source.titles
-    save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
+    if not isinstance(task, PrivateTask):
+        save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
     save_png(sample_grid(store, names), directory / "samples.png")
     artifact.save(directory / artifact.FILE_NAME, store, metadata)
 
@@ -132,7 +146,11 @@ def sized_metadata(
     # classes stand beside
     untold = ("data", "out", "classes", "reader", "in_memory")
     options = {k: v for k, v in changed_options(config).items() if k not in untold}
-    made = {"options": options, "data": source.fingerprint, "versions": versions()}
+    made: dict[str, Any] = {"options": options, "versions": versions()}
+    if config.privacy.on:  # without the fingerprint, which would confirm a guess of all images
+        made["privacy"] = describe_guarantee(config)
+    else:
+        made["data"] = source.fingerprint
     if source.decoder is not None:
         made["decoder"] = source.decoder
 
@@ -158,14 +176,19 @@ def sized_metadata(
     return describe(spec)
 
 
-def _stages(task: Task, store: StoredSet, networks: FeatureNetworks) -> list[Stage]:
+def _stages(
+    task: Task, store: StoredSet, networks: FeatureNetworks, directory: Path
+) -> list[Stage]:
     steps = task.config.training.steps
     before = round(steps * task.config.warm_share)
     stages: list[Stage] = []
     if before and not task.config.starts_real:
         stages.append(WarmStart(task, store, before))
     if steps > before:
-        bank = build_bank(task, networks)
+        if isinstance(task, PrivateTask):
+            bank = build_private_bank(task, networks, directory)
+        else:
+            bank = build_bank(task, networks)
         stages.append(Match(task, store, networks, bank, steps - before))
     if task.config.trajectory.steps:
         stages.append(Trajectory(task, store, build_experts(task)))

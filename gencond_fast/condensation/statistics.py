@@ -77,6 +77,11 @@ def build_statistics(
         InputError: the data or an option cannot be used.
         OSError: the cache cannot be written.
     """
+    if config.privacy.on:
+        raise InputError(
+            "stats keeps tables without noise, which privacy.epsilon forbids: leave it out, or "
+            "condense, which makes the noised table itself"
+        )
     start = time.monotonic()
     ranks, reporter = ranks or Ranks(), reporter or Reporter()
     source = open_config(config, reporter)

@@ -12,6 +12,7 @@ from gencond_fast.config.parts import (
     TrajectoryConfig,
 )
 from gencond_fast.config.presets import METHODS, PRESETS
+from gencond_fast.config.privacy import PRIVATE, PrivacyConfig
 from gencond_fast.config.types import (
     DISCREPANCY_NAMES,
     OPERATIONS,
@@ -29,6 +30,7 @@ __all__ = [
     "METHODS",
     "OPERATIONS",
     "PRESETS",
+    "PRIVATE",
     "AttackConfig",
     "Config",
     "Count",
@@ -40,6 +42,7 @@ __all__ = [
     "NetworkConfig",
     "OnBadImage",
     "Precision",
+    "PrivacyConfig",
     "ReaderName",
     "ScoreConfig",
     "StoreConfig",

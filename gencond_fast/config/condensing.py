@@ -16,6 +16,7 @@ from gencond_fast.config.parts import (
     TrainingConfig,
     TrajectoryConfig,
 )
+from gencond_fast.config.privacy import PrivacyConfig, check_private
 from gencond_fast.config.types import (
     STRICT,
     Count,
@@ -78,6 +79,7 @@ class Config:
     trajectory: TrajectoryConfig = TrajectoryConfig()
     labels: LabelConfig = LabelConfig()
     teachers: TeacherConfig = TeacherConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
 
     def __post_init__(self) -> None:
         if self.ipc is not None and self.bytes is not None:
@@ -111,6 +113,8 @@ class Config:
                 "labels.teachers is pool and networks.trained is 0, so nothing gives soft labels: "
                 "set labels.teachers=teachers, or networks.trained to 1 or more"
             )
+        if self.privacy.on:
+            check_private(self)
         if self.ipc is None and self.bytes is None:
             object.__setattr__(self, "ipc", 10)
 
