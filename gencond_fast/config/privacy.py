@@ -24,7 +24,7 @@ class PrivacyConfig:
             norm that images of random noise have there.
     """
 
-    epsilon: PositiveFloat | None = None
+    epsilon: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
     delta: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     clip: PositiveFloat = 1.0
 

@@ -44,6 +44,14 @@ def sensitivity(config: Config) -> float:
     return 2.0 * config.privacy.clip * math.sqrt(tables(config))
 
 
+def noise_deviation(config: Config) -> float:
+    """Standard deviation of the noise on each released sum."""
+    options = config.privacy
+    assert options.epsilon is not None
+    assert options.delta is not None
+    return noise_multiplier(options.epsilon, options.delta) * sensitivity(config)
+
+
 def tables(config: Config) -> int:
     """T: one for each network and augmentation."""
     return config.networks.random * config.networks.augmentations

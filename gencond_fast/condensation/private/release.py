@@ -1,8 +1,8 @@
 """The one look at the real images: class sums of clipped features, noised before anyone sees them.
 
-All arithmetic on the sums is in whole numbers, and the noise is rounded to whole numbers too: that
-is the same as rounding a noised real number, so low-order bits of floating-point numbers, by which
-textbook samplers give data away (Mironov, CCS 2012), tell nothing of the sums.
+Sums are made of whole numbers, and the noise is rounded to whole numbers too: that is the same as
+rounding a noised real number, so low-order bits of floating-point numbers, by which textbook
+samplers give data away (Mironov, CCS 2012), tell nothing of the sums.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gencond_fast.condensation.measure import chosen_images
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.private.features import Frame, measure_frame
 from gencond_fast.condensation.private.gaussian import secret_gaussian
-from gencond_fast.condensation.private.guarantee import noise_multiplier, sensitivity
+from gencond_fast.condensation.private.guarantee import noise_deviation
 from gencond_fast.condensation.private.task import PrivateTask
 from gencond_fast.condensation.state import load_state, save_state
 from gencond_fast.data.augment import augment
@@ -30,8 +30,8 @@ from gencond_fast.errors import InputError
 from gencond_fast.interrupt import Interrupts
 
 _BATCH = 256
-GRID = 2.0**-30  # of the clip bound: the whole numbers of a sum
-_INSIDE = 1.0 - 2.0**-32  # keeps what is clipped within the bound when it is rounded
+_GRID = 2.0**-26  # of the noise: what the whole numbers count
+_INSIDE = 1.0 - 2.0**-32  # keeps clipped vectors within the bound in spite of their own rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +82,14 @@ def _measure(task: PrivateTask, networks: FeatureNetworks) -> Release:
         frames.append(measure_frame(task, networks, draw_augmentations(task, plan.index)))
     rows = chosen_images(task)
     count = np.bincount(task.images.labels[rows], minlength=task.num_classes)
-    sums = clean_sums(task, networks, frames, rows)
-    options = task.config.privacy
-    assert options.epsilon is not None
-    assert options.delta is not None
-    deviation = noise_multiplier(options.epsilon, options.delta) * sensitivity(task.config)
-    noise = np.rint(secret_gaussian(*sums.shape) * (deviation / (options.clip * GRID)))
-    noised = (sums.cpu().numpy() + noise.astype(np.int64)) * (options.clip * GRID)
-    mean = noised / np.maximum(count, 1)[:, None]
+    grid = noise_deviation(task.config) * _GRID
+    task.reporter.message(
+        f"the one look at {len(rows):,} real images: {len(frames)} networks x "
+        f"{task.config.networks.augmentations} augmentation(s), then noise"
+    )
+    sums = clean_sums(task, networks, frames, rows, grid)
+    noise = np.rint(secret_gaussian(*sums.shape) / _GRID).astype(np.int64)
+    mean = (sums.cpu().numpy() + noise) * grid / np.maximum(count, 1)[:, None]
     return Release(
         torch.from_numpy(count),
         torch.from_numpy(mean).float(),
@@ -99,18 +99,27 @@ def _measure(task: PrivateTask, networks: FeatureNetworks) -> Release:
 
 
 def clean_sums(
-    task: PrivateTask, networks: FeatureNetworks, frames: list[Frame], rows: np.ndarray
+    task: PrivateTask,
+    networks: FeatureNetworks,
+    frames: list[Frame],
+    rows: np.ndarray,
+    grid: float,
 ) -> Tensor:
-    """Class sums of the clipped features: int64 [K, A, C, D], in units of `clip * GRID`.
+    """Class sums of the clipped features: int64 [K, A, C, D], in units of `grid`.
 
-    To be noised before it is used for anything. Sums of whole numbers are exact: they do not
-    depend on how the images were cut into batches, and the sensitivity holds to the last bit.
+    To be noised before they are used for anything. Sums of whole numbers are exact: an image
+    moves them by what it adds to them, to the last bit.
 
     Args:
         task: the images.
         networks: K feature networks.
         frames: of each of them.
         rows: ascending, the images that take part.
+        grid: what a whole number counts.
+
+    Raises:
+        InputError: an image cannot be read.
+        KeyboardInterrupt, Terminated: asked to stop; nothing is kept.
     """
     transforms = [draw_augmentations(task, plan.index) for plan in networks.plans]
     device, width = task.runtime.device, networks.feature_dim
@@ -132,20 +141,20 @@ def clean_sums(
                 for place, transform in enumerate(transforms[network]):
                     features = networks.features(augment(images, transform)).double()
                     clipped = frame.clipped(features, place, task.config.privacy.clip)
-                    whole = to_whole(clipped, task.config.privacy.clip)
+                    whole = to_whole(clipped, grid)
                     sums[network, place].index_add_(0, labels, whole)
             interrupts.raise_pending()
             progress.advance(len(labels))
     return sums
 
 
-def to_whole(clipped: Tensor, clip: float) -> Tensor:
-    """float64 [B, D] of norm `clip` at most as int64, in units of `clip * GRID`.
+def to_whole(clipped: Tensor, grid: float) -> Tensor:
+    """Clipped float64 [B, D] as int64, in units of `grid`.
 
     Rounded towards zero, so that norms do not grow; a row that is not finite counts as zero.
     """
     finite = clipped.isfinite().all(1, keepdim=True)
-    return torch.where(finite, clipped * (_INSIDE / (clip * GRID)), 0.0).trunc().long()
+    return torch.where(finite, clipped * (_INSIDE / grid), 0.0).trunc().long()
 
 
 def _spent(path: Path, what: str) -> InputError:
