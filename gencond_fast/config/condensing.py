@@ -84,6 +84,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.ipc is not None and self.bytes is not None:
             raise ValueError("give the budget as ipc or as bytes, not both")
+        if self.privacy.on:
+            check_private(self)
         if self.networks.random + self.networks.trained == 0:
             raise ValueError("networks.random and networks.trained are both 0: one must not be")
         if self.networks.interpolated and not self.networks.trained:
@@ -113,8 +115,6 @@ class Config:
                 "labels.teachers is pool and networks.trained is 0, so nothing gives soft labels: "
                 "set labels.teachers=teachers, or networks.trained to 1 or more"
             )
-        if self.privacy.on:
-            check_private(self)
         if self.ipc is None and self.bytes is None:
             object.__setattr__(self, "ipc", 10)
 
