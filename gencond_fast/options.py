@@ -41,7 +41,7 @@ def resolve(
     """
     merged: dict[str, Any] = {}
     named = [_named("preset", preset, PRESETS), _named("method", method, METHODS)]
-    if any((layer.get("privacy") or {}).get("epsilon") is not None for layer in layers):
+    if any(_asks_for_privacy(layer.get("privacy")) for layer in layers):
         _refuse_unprivate(preset, method)
         named.append(PRIVATE)
     for layer in (*named, *layers):
@@ -52,6 +52,10 @@ def resolve(
 def to_plain(config: Any) -> dict[str, Any]:
     """A config as nested plain values, fit for YAML and JSON."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def _asks_for_privacy(section: object) -> bool:
+    return isinstance(section, Mapping) and section.get("epsilon") is not None
 
 
 def _refuse_unprivate(preset: str, method: str) -> None:

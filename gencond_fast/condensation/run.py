@@ -20,7 +20,7 @@ from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks
 from gencond_fast.condensation.private.bank import build_private_bank
-from gencond_fast.condensation.private.guarantee import check_delta, describe_guarantee
+from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
 from gencond_fast.condensation.private.task import PrivateTask, open_private_task
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import (
@@ -70,7 +70,7 @@ def condense(config: Config, reporter: Reporter | None = None) -> Path:
     check_choices(config, source, image_size)
     check_teachers(config, source, image_size)
     if config.privacy.on:
-        check_delta(config, source)
+        check_guarantee(config, source)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     sized_metadata(config, source, image_size, blank)
     directory = run_directory.find(config)

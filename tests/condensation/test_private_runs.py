@@ -206,6 +206,7 @@ def test_sealed_images_cannot_be_read():
         (("--preset", "accurate"), "leave --preset out"),
         (("--dp-delta", 0.01), "not below one over the 1,438 training images"),
         (("--dp-epsilon", 0), "privacy.epsilon"),
+        (("--set", "privacy=3"), "'privacy'"),
         (("--dp-delta", 1.5), "privacy.delta"),
     ],
 )
@@ -247,6 +248,17 @@ def test_a_config_made_by_hand_is_held_to_the_same(tmp_path):
         gf.condense(
             Config("digits", str(tmp_path), networks=networks, privacy=PrivacyConfig(1.0, 0.5))
         )
+
+
+def test_several_ranks_do_not_draw_several_times(tmp_path, monkeypatch):
+    networks = NetworkConfig(random=1, trained=0)
+    config = Config(
+        "digits", str(tmp_path / "run"), networks=networks, privacy=PrivacyConfig(1.0, 1e-5)
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="once, in one process"):
+        gf.condense(config)
+    assert not (tmp_path / "run").exists()
 
 
 # other formats and starts

@@ -18,6 +18,8 @@ def secret_gaussian(*shape: int) -> np.ndarray:
     """
     count = int(np.prod(shape))
     words = np.frombuffer(os.urandom(2 * count * _WORD), dtype=np.uint64).reshape(2, count)
-    uniform = (words + 0.5) * 2.0**-64  # the first word never gives 0
-    radius = np.sqrt(-2.0 * np.log(uniform[0]))
-    return (radius * np.cos(2.0 * np.pi * uniform[1])).reshape(shape)
+    # a logarithm that is fine at both ends, where u is nearly 0 and nearly 1; never that of 0
+    mirrored = words[0] > ~words[0]
+    less = (np.minimum(words[0], ~words[0]) + 0.5) * 2.0**-64
+    radius = np.sqrt(-2.0 * np.where(mirrored, np.log1p(-less), np.log(less)))
+    return (radius * np.cos(2.0 * np.pi * (words[1] * 2.0**-64))).reshape(shape)

@@ -9,6 +9,7 @@ from typing import Any
 
 from gencond_fast.config import Config
 from gencond_fast.data.source import Source
+from gencond_fast.distributed import world_size
 from gencond_fast.errors import InputError
 
 _PACKAGE = "dp-accounting"
@@ -81,8 +82,18 @@ def describe_guarantee(config: Config) -> dict[str, Any]:
     }
 
 
-def check_delta(config: Config, source: Source) -> None:
-    """Raises InputError for a delta at which giving away single images whole would be private."""
+def check_guarantee(config: Config, source: Source) -> None:
+    """Refuses what would promise nothing, or release more than once.
+
+    Raises:
+        InputError: delta would allow to give away single images whole, or there are several ranks,
+            each of which would draw noise of its own.
+    """
+    if (ranks := world_size()) > 1:
+        raise InputError(
+            f"--dp-epsilon noises its table once, in one process, and WORLD_SIZE is {ranks}: start "
+            "without torchrun"
+        )
     images, delta = len(source.train), config.privacy.delta
     assert delta is not None
     if delta * images >= 1.0:
