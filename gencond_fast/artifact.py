@@ -49,7 +49,8 @@ class Metadata:
         mean: of the real training images, one number a channel, images in [0, 1].
         std: likewise.
         budget: bytes the file was allowed to weigh.
-        made: how it was made: options that differ from the defaults, data fingerprint, versions.
+        made: how it was made: options that differ from the defaults, versions, data fingerprint or
+            privacy guarantee.
     """
 
     store: StoreSpec

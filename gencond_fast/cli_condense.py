@@ -119,7 +119,12 @@ def _resolve(
     """The config of the file, then the options, then the assignments."""
     given |= {"data": absolute(data)}
     given |= {name: value for name, value in plain.items() if value is not None}
-    given["networks"] = share_networks(networks, method, objective) if networks is not None else {}
+    given["networks"] = {}
+    if networks is not None:
+        # trained ones have looked at real images
+        private = "privacy" in given
+        shared = share_networks(networks, method, objective)
+        given["networks"] = {"random": networks} if private else shared
     if operations:
         given["networks"]["operations"] = operations
     if discrepancies:
@@ -136,6 +141,7 @@ def _resolve(
         "  gencond_fast condense --data photos.tar --out runs/p --bytes 400KB --image-size 64\n"
         "  gencond_fast condense --data /data/cifar10 --out runs/dm --method dm --preset quick\n"
         "  gencond_fast condense --data set.npz --out runs/n --set losses.intra=0.05\n"
+        "  gencond_fast condense --data /data/cifar10 --out runs/p --dp-epsilon 4 --dp-delta 1e-6\n"
         "  torchrun --nproc-per-node 8 -m gencond_fast condense --data /data/imagenet --out runs/i",
     )
 )
@@ -146,24 +152,45 @@ def _resolve(
 @click.option(
     "--soft-labels", type=int, help="Class probabilities kept a sample (default 0: hard labels)."
 )
+@click.option(
+    "--dp-epsilon",
+    type=float,
+    help="Let the file learn of the images through one noised table alone, so that it is "
+    "(epsilon, delta)-differentially private; needs pip install dp-accounting.",
+)
+@click.option("--dp-delta", type=float, help="Goes with --dp-epsilon; far below 1 / images.")
 @_condensing
 def condense(
-    data: str, out: str, steps: int | None, soft_labels: int | None, quiet: bool, **plain: Any
+    data: str,
+    out: str,
+    steps: int | None,
+    soft_labels: int | None,
+    dp_epsilon: float | None,
+    dp_delta: float | None,
+    quiet: bool,
+    **plain: Any,
 ) -> None:
     """Parses the options of one condensation and runs it."""
     # paths are made absolute so that the same run is recognised from any folder
-    given = {"out": str(Path(out).expanduser().absolute())}
+    given: dict[str, Any] = {"out": str(Path(out).expanduser().absolute())}
     training = {"training": {"steps": steps}} if steps is not None else {}
     store = {"store": {"soft_labels": soft_labels}} if soft_labels is not None else {}
+    privacy = {"epsilon": dp_epsilon, "delta": dp_delta}
+    privacy = {name: value for name, value in privacy.items() if value is not None}
+    given |= training | store | ({"privacy": privacy} if privacy else {})
     with torchrun() as ranks:
-        config = _resolve(given | training | store, data=data, **plain)
+        config = _resolve(given, data=data, **plain)
         from gencond_fast.artifact import load
         from gencond_fast.condensation import condense as run
 
         path = run(config, make_reporter(quiet or not ranks.first), ranks)
-    if ranks.first:
-        print_artifact(load(path), path)
-        print(f"next: gencond_fast evaluate {out} --data {data} --control random")
+    if not ranks.first:
+        return
+    artifact = load(path)
+    print_artifact(artifact, path)
+    if config.privacy.on:
+        print_plain({"privacy": artifact.metadata.made["privacy"]})
+    print(f"next: gencond_fast evaluate {out} --data {data} --control random")
 
 
 @click.command(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from gencond_fast.config import METHODS, OBJECTIVES, PRESETS, Config, NetworkConfig
+from gencond_fast.config import METHODS, OBJECTIVES, PRESETS, PRIVATE, Config, NetworkConfig
 from gencond_fast.errors import InputError
 
 T = TypeVar("T")
@@ -37,15 +37,21 @@ def resolve(
 ) -> Config:
     """Defaults, then the preset, the method, the objective, and each layer over the one before.
 
+    Where a layer asks for privacy, what that needs comes after the method.
+
     Raises:
-        InputError: as `parse`, or the preset, the method or the objective is unknown.
+        InputError: as `parse`, or the preset, the method or the objective is unknown, or knows no
+            privacy.
     """
     merged: dict[str, Any] = {}
-    named = (
+    named = [
         _named("preset", preset, PRESETS),
         _named("method", method, METHODS),
         _named("objective", objective, OBJECTIVES),
-    )
+    ]
+    if any(_asks_for_privacy(layer.get("privacy")) for layer in layers):
+        _refuse_unprivate(preset, method, objective)
+        named.append(PRIVATE)
     for layer in (*named, *layers):
         merged = merge(merged, layer)
     return parse(Config, merged)
@@ -54,6 +60,24 @@ def resolve(
 def to_plain(config: Any) -> dict[str, Any]:
     """A config as nested plain values, fit for YAML and JSON."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def _asks_for_privacy(section: object) -> bool:
+    return isinstance(section, Mapping) and section.get("epsilon") is not None
+
+
+def _refuse_unprivate(preset: str, method: str, objective: str) -> None:
+    refused = {
+        "preset": (preset, preset == "accurate"),
+        "method": (method, method != "gencond"),
+        "objective": (objective, objective != "accuracy"),
+    }
+    for kind, (name, looks) in refused.items():
+        if looks:
+            raise InputError(
+                f"{kind} {name!r} looks at real images again and again, which --dp-epsilon does "
+                f"not allow: leave --{kind} out"
+            )
 
 
 def changed_options(config: Any) -> dict[str, Any]:

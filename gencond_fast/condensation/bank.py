@@ -69,6 +69,10 @@ class BankEntry:
         """All that is known of the given classes [C'] under one augmentation."""
         return Real(self.moments(augmentation, classes), self.characteristic(augmentation, classes))
 
+    def scaled(self, features: Tensor, augmentation: int) -> Tensor:
+        """Features [B, D] of the network as those behind the table under one augmentation."""
+        return features / self.scale
+
     def moments(self, augmentation: int, classes: Tensor) -> ClassMoments:
         """Moments of the given classes [C'] under one augmentation."""
         return ClassMoments(
@@ -145,7 +149,7 @@ def build_bank(
     for place, plan in enumerate(networks.plans):
         moments = _read(bank.moments[place], task)
         waves = _read(bank.waves[place], task) if bank.waves else None
-        entries.append(_scaled(moments, waves, _draw_augmentations(task, plan.index)))
+        entries.append(_scaled(moments, waves, draw_augmentations(task, plan.index)))
     return entries
 
 
@@ -188,7 +192,7 @@ def _files(task: Setting, plans: list[NetworkPlan]) -> Bank:
         key = cache_key(
             network=network_key(task, plan),
             augmentations=[
-                (t.operation, t.draws.tolist()) for t in _draw_augmentations(task, plan.index)
+                (t.operation, t.draws.tolist()) for t in draw_augmentations(task, plan.index)
             ],
             images_per_class=options.images_per_class,
             **kind,
@@ -213,7 +217,7 @@ def _measure_missing(
     spreads = ranks.tell([estimate_spread(task, networks, place) for place in places])
     wanted: list[Wanted] = []
     for place, plan in enumerate(networks.plans):
-        transforms = _draw_augmentations(task, plan.index)
+        transforms = draw_augmentations(task, plan.index)
         if bank.moments[place].name in missing:
             wanted.append(Wanted(bank.moments[place], place, transforms))
         if bank.waves and bank.waves[place].name in missing:
@@ -231,7 +235,7 @@ def _measure_missing(
     return len(wanted)
 
 
-def _draw_augmentations(task: Setting, network: int) -> list[Augmentation]:
+def draw_augmentations(task: Setting, network: int) -> list[Augmentation]:
     """The identity, then the operations in turn, each with parameters shared by the batch."""
     options = task.config.networks
     names = ("identity", *options.operations)

@@ -20,11 +20,13 @@ from gencond_fast.files import write_json, write_text
 from gencond_fast.options import differences, parse, read_yaml, to_plain
 
 CONFIG_NAME = "config.yaml"
+RELEASED = "released.pt"  # noised statistics of a private run
 _ENVIRONMENT_NAME = "environment.json"
 _NAMES = (
     CONFIG_NAME,
     _ENVIRONMENT_NAME,
     FILE_NAME,
+    RELEASED,
     "metrics.jsonl",
     "real.png",
     "samples.png",

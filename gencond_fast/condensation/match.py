@@ -96,7 +96,7 @@ class Match(Stage):
         self._networks.select(network)
         features, normed = self._networks.observe(images)
         labels = torch.arange(len(outputs), device=device).repeat_interleave(self._each)
-        scaled = features / entry.scale
+        scaled = entry.scaled(features, transform)
         moments = class_moments(scaled, labels, len(outputs))
         generated = Generated(
             scaled, labels, moments, self._spec.per_class, self._each, images, normed

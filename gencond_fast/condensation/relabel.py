@@ -53,6 +53,7 @@ def relabel(
     """
     reporter = reporter or Reporter()
     old = artifact.load(run)
+    _refuse_private(old.metadata, run)
     target = _target(run, out)
     config = _config(old, data, layers)
     metadata = _metadata(old.metadata, config)
@@ -65,6 +66,14 @@ def relabel(
     artifact.save(target, store, metadata)
     source.tell_left_out(reporter.message)
     return target
+
+
+def _refuse_private(old: Metadata, run: str | Path) -> None:
+    if "privacy" in old.made:
+        raise InputError(
+            f"{run} is differentially private, and teachers trained on real images would end that: "
+            "condense without --dp-epsilon to have soft labels"
+        )
 
 
 def _target(run: str | Path, out: str | Path | None) -> Path:

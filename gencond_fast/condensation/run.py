@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,13 @@ from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import FeatureNetworks
+from gencond_fast.condensation.private.bank import build_private_bank
+from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
+from gencond_fast.condensation.private.task import PrivateTask, open_private_task
 from gencond_fast.condensation.sharing import check_enough, shared_networks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import (
+    Setting,
     Task,
     choose_image_size,
     open_config,
@@ -81,6 +86,8 @@ def condense(
     check_choices(config, source, image_size)
     check_enough(config, source, ranks)
     check_teachers(config, source, image_size)
+    if config.privacy.on:
+        check_guarantee(config, source)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     sized_metadata(config, source, image_size, blank)
     directory = run_directory.find(config) if ranks.first else Path(config.out)
@@ -91,8 +98,7 @@ def condense(
     if ranks.first:
         _refuse_changed_data(source, directory)
     setting = set_up(config, source, image_size, reporter)
-    keep_images(setting, ranks)
-    task = open_task(setting)
+    task = _open(setting, ranks)
     ranks.check_same_runtime(task.runtime.describe())
     ranks.connect(task.runtime.device)
     with run_directory.claimed(config, directory) if ranks.first else nullcontext():
@@ -100,6 +106,13 @@ def condense(
         ranks.meet()  # the first one may still write
     source.tell_left_out(reporter.message)
     return path
+
+
+def _open(setting: Setting, ranks: Ranks) -> Task:
+    if setting.config.privacy.on:
+        return open_private_task(setting)
+    keep_images(setting, ranks)
+    return open_task(setting)
 
 
 def _run(task: Task, directory: Path, ranks: Ranks) -> None:
@@ -116,13 +129,15 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     saved = _load(metadata.store, directory) if ranks.first else None
     store, saved = _start(task, metadata.store, saved, ranks)
     networks = shared_networks(task, ranks)
-    Loop(task, store, _stages(task, store, networks, ranks), directory, saved, ranks).run()
+    stages = _stages(task, store, networks, directory, ranks)
+    Loop(task, store, stages, directory, saved, ranks).run()
     if not ranks.first:
         return
     if metadata.store.soft_labels:
         store = with_soft_labels(task, store, metadata.store, choose_teachers(task, networks))
     names = source.titles
-    save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
+    if not isinstance(task, PrivateTask):
+        save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
     save_png(sample_grid(store, names), directory / "samples.png")
     artifact.save(directory / artifact.FILE_NAME, store, metadata)
 
@@ -176,7 +191,11 @@ def sized_metadata(
     # classes stand beside
     untold = ("data", "out", "classes", "reader", "in_memory")
     options = {k: v for k, v in changed_options(config).items() if k not in untold}
-    made = {"options": options, "data": source.fingerprint, "versions": versions()}
+    made: dict[str, Any] = {"options": options, "versions": versions()}
+    if config.privacy.on:  # without the fingerprint, which would confirm a guess of all images
+        made["privacy"] = describe_guarantee(config)
+    else:
+        made["data"] = source.fingerprint
     if source.decoder is not None:
         made["decoder"] = source.decoder
 
@@ -202,14 +221,19 @@ def sized_metadata(
     return describe(spec)
 
 
-def _stages(task: Task, store: StoredSet, networks: FeatureNetworks, ranks: Ranks) -> list[Stage]:
+def _stages(
+    task: Task, store: StoredSet, networks: FeatureNetworks, directory: Path, ranks: Ranks
+) -> list[Stage]:
     steps = task.config.training.steps
     before = round(steps * task.config.warm_share)
     stages: list[Stage] = []
     if before and not task.config.starts_real:
         stages.append(WarmStart(task, store, before, ranks))
     if steps > before:
-        bank = build_bank(task, networks, ranks)
+        if isinstance(task, PrivateTask):
+            bank = build_private_bank(task, networks, directory)
+        else:
+            bank = build_bank(task, networks, ranks)
         stages.append(Match(task, store, networks, bank, steps - before, ranks))
     if task.config.trajectory.steps:
         stages.append(Trajectory(task, store, build_experts(task, ranks), ranks))

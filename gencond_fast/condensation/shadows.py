@@ -82,6 +82,6 @@ def condense_shadow(
     directory = cache_directory("shadows") / key
     waiting = "another process condenses the same shadow: waiting for it"
     with exclusive(directory, lambda: reporter.message(waiting)):
-        path = condense(replace(config, out=str(directory)), reporter, part)
+        path = condense(replace(config, out=str(directory)), reporter, source=part)
         shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
     return path

@@ -20,6 +20,7 @@ from gencond_fast.condensation.task import (
 )
 from gencond_fast.config import Config
 from gencond_fast.distributed import Ranks
+from gencond_fast.errors import InputError
 from gencond_fast.progress import Reporter
 
 
@@ -75,6 +76,11 @@ def build_statistics(
         InputError: the data or an option cannot be used.
         OSError: the cache cannot be written.
     """
+    if config.privacy.on:
+        raise InputError(
+            "stats keeps tables without noise, which privacy.epsilon forbids: leave it out, or "
+            "condense, which makes the noised table itself"
+        )
     start = time.monotonic()
     ranks, reporter = ranks or Ranks(), reporter or Reporter()
     source = open_config(config, reporter)

@@ -11,7 +11,7 @@ from gencond_fast.data.source import Source, open_source
 from gencond_fast.progress import Reporter
 from gencond_fast.runtime import Runtime, choose_runtime
 
-_SAMPLE_BYTES = 512 * 1024**2  # real images held in memory, whatever the size of the data set
+SAMPLE_BYTES = 512 * 1024**2  # real images held in memory, whatever the size of the data set
 _LARGEST_DEFAULT_SIDE = 64
 
 
@@ -58,7 +58,7 @@ class Setting:
         return {
             "image_size": self.image_size,
             "per_class": self.config.networks.train_images,
-            "max_bytes": _SAMPLE_BYTES,
+            "max_bytes": SAMPLE_BYTES,
             "seed": self.config.seed,
         }
 

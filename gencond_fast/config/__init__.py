@@ -12,6 +12,7 @@ from gencond_fast.config.parts import (
     TrajectoryConfig,
 )
 from gencond_fast.config.presets import METHODS, OBJECTIVES, PRESETS
+from gencond_fast.config.privacy import PRIVATE, PrivacyConfig
 from gencond_fast.config.types import (
     DISCREPANCY_NAMES,
     OPERATIONS,
@@ -30,6 +31,7 @@ __all__ = [
     "OBJECTIVES",
     "OPERATIONS",
     "PRESETS",
+    "PRIVATE",
     "AttackConfig",
     "AuditConfig",
     "Config",
@@ -42,6 +44,7 @@ __all__ = [
     "NetworkConfig",
     "OnBadImage",
     "Precision",
+    "PrivacyConfig",
     "ReaderName",
     "ScoreConfig",
     "StoreConfig",

@@ -16,6 +16,7 @@ from gencond_fast.config.parts import (
     TrainingConfig,
     TrajectoryConfig,
 )
+from gencond_fast.config.privacy import PrivacyConfig, check_private
 from gencond_fast.config.types import (
     STRICT,
     Count,
@@ -78,10 +79,13 @@ class Config:
     trajectory: TrajectoryConfig = TrajectoryConfig()
     labels: LabelConfig = LabelConfig()
     teachers: TeacherConfig = TeacherConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
 
     def __post_init__(self) -> None:
         if self.ipc is not None and self.bytes is not None:
             raise ValueError("give the budget as ipc or as bytes, not both")
+        if self.privacy.on:
+            check_private(self)
         if self.networks.random + self.networks.trained == 0:
             raise ValueError("networks.random and networks.trained are both 0: one must not be")
         if self.networks.interpolated and not self.networks.trained:

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from gencond_fast.config import Config, LossConfig
-from gencond_fast.options import changed_options
+from gencond_fast.config import PRIVATE, Config, LossConfig
+from gencond_fast.options import changed_options, flatten, to_plain
 
 # options of the command line that are options of the config by another spelling
 _FLAGS = {
@@ -22,6 +22,8 @@ _FLAGS = {
     "device": "--device",
     "training.steps": "--steps",
     "store.soft_labels": "--soft-labels",
+    "privacy.epsilon": "--dp-epsilon",
+    "privacy.delta": "--dp-delta",
 }
 
 
@@ -34,6 +36,9 @@ def condense_command(config: Config, *, data: str, out: str) -> list[str]:
         out: what stands for the run directory.
     """
     changed = changed_options(config)
+    if config.privacy.on:  # which brings defaults of its own
+        values, brought = flatten(to_plain(config)), flatten(PRIVATE)
+        changed |= {name: values[name] for name in brought}
     weights = config.losses.discrepancies
     arguments = ["condense", "--data", data, "--out", out]
     if dict(weights) != dict(LossConfig().discrepancies):

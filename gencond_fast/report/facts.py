@@ -51,8 +51,16 @@ def facts(record: Record) -> dict[str, str]:
         "real images": _real(config),
         "steps": _steps(config),
         "seed": str(config.seed),
+        **_privacy(made.get("privacy")),
         "made by": f"gencond_fast {program or 'of an unknown version'}",
     }
+
+
+def _privacy(guarantee: object) -> dict[str, str]:
+    if not isinstance(guarantee, dict):
+        return {}
+    told = (f"{name.replace('_', ' ')} {value}" for name, value in guarantee.items())
+    return {"privacy": "; ".join(told)}
 
 
 def _steps(config: Config) -> str:

@@ -28,6 +28,8 @@ def parsed(arguments: list[str]) -> Config:
     first: dict[str, Any] = {"out": given.pop("out")}
     first |= {"training": {"steps": steps}} if steps is not None else {}
     first |= {"store": {"soft_labels": labels}} if labels is not None else {}
+    epsilon, delta = given.pop("dp_epsilon"), given.pop("dp_delta")
+    first |= {"privacy": {"epsilon": epsilon, "delta": delta}} if epsilon is not None else {}
     return cli_condense._resolve(first, **given)
 
 
@@ -41,6 +43,13 @@ def check(config: Config) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_preset_and_method(preset, method):
     check(resolve({"data": "digits", "out": "run"}, preset=preset, method=method))
+
+
+@pytest.mark.parametrize("networks", [{}, {"random": 2, "width": 128, "augmentations": 7}])
+def test_a_private_run(networks):
+    privacy = {"epsilon": 4.5, "delta": 1e-6, "clip": 0.5}
+    layer = {"data": "digits", "out": "run", "privacy": privacy, "networks": networks}
+    check(resolve(layer, preset="quick"))
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)

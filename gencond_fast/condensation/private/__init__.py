@@ -1,0 +1,1 @@
+"""Condensation under differential privacy: one noised look at the real images."""

@@ -1,0 +1,82 @@
+"""Options of differential privacy, and what cannot go together with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from gencond_fast.config.types import STRICT, PositiveFloat
+
+if TYPE_CHECKING:
+    from gencond_fast.config.condensing import Config
+
+
+@dataclass(frozen=True, config=STRICT)
+class PrivacyConfig:
+    """The guarantee that the file is to have; see docs/privacy.md.
+
+    Attributes:
+        epsilon: of (epsilon, delta)-differential privacy; None gives no guarantee.
+        delta: of it; below one over the number of training images.
+        clip: largest norm of what an image adds to one table, in units of the root mean square
+            norm that images of random noise have there.
+    """
+
+    epsilon: Annotated[float, Field(gt=0.0, le=1e6)] | None = None
+    delta: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    clip: PositiveFloat = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.epsilon is None) != (self.delta is None):
+            raise ValueError("epsilon and delta go together: give both --dp-epsilon and --dp-delta")
+
+    @property
+    def on(self) -> bool:
+        """Whether a guarantee is asked for."""
+        return self.epsilon is not None
+
+
+# over preset and method, under what the user says, where a guarantee is asked for
+PRIVATE: dict[str, Any] = {
+    "networks": {
+        **{"width": 32, "random": 4, "trained": 0, "interpolated": 0},
+        **{"augmentations": 1, "images_per_class": None, "real_batch": None},
+    },
+    "losses": {"cross_entropy": 0.0},
+}
+
+
+def check_private(config: Config) -> None:
+    """Raises ValueError if an option lets the file learn of real images past the noised table."""
+    networks, start = config.networks, config.training.start
+    others = [name for name, weight in config.losses.discrepancies.items() if weight]
+    others = [name for name in others if name != "mean"]
+    refused = {
+        "networks.trained": (networks.trained, "set networks.trained=0"),
+        "networks.interpolated": (networks.interpolated, "set networks.interpolated=0"),
+        "networks.model": (
+            ":" in networks.model and networks.model,
+            "set networks.model=convnet3 or another of the models of gencond_fast, whose weights "
+            "are random",
+        ),
+        "networks.real_batch": (networks.real_batch, "set networks.real_batch=null"),
+        "losses.discrepancies": (others and ", ".join(others), "use --discrepancy mean alone"),
+        "training.start": (
+            start == "real" and start,
+            "leave it out, and samples start as random noise",
+        ),
+        "trajectory.steps": (config.trajectory.steps, "set trajectory.steps=0"),
+        "store.soft_labels": (config.store.soft_labels, "set store.soft_labels=0"),
+        "on_bad_image": (
+            config.on_bad_image == "skip" and "skip",
+            "replace the images that cannot be decoded, and leave it out",
+        ),
+    }
+    for name, (value, way_out) in refused.items():
+        if value:
+            raise ValueError(
+                f"{name} is {value}, which needs real images beyond the noised table that "
+                f"privacy.epsilon allows: {way_out}"
+            )
