@@ -79,6 +79,7 @@ def test_other_architectures(model):
     assert distance < 1e-3
 
 
+@pytest.mark.slow
 def test_compiled():
     distance, _ = compare("convnet3", replace(MODERN, batch_size=10), epochs=1, switch="on")
     assert distance < 1e-3
