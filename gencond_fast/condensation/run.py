@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +94,8 @@ def _run(task: Task, directory: Path) -> None:
         reporter.message("the first step of each part compiles, which takes up to a minute")
     store = build_store(metadata.store, seed=derive_seed(config.seed, "store"))
     store.to(task.runtime.device)
-    saved = load_checkpoint(directory / CHECKPOINTS)
-    if saved and StoreSpec(**saved.spec) != metadata.store:
+    saved = load_checkpoint(directory / CHECKPOINTS, reporter.message)
+    if saved and asdict(metadata.store) | saved.spec != asdict(metadata.store):
         raise InputError(
             f"{directory} was started with other versions of packages, which leave room for "
             "another number of samples: install those of its environment.json or give another --out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,8 +12,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated
 
-from gencond_fast.cache import cache_directory, cache_key
-from gencond_fast.files import write_json
+from gencond_fast.cache import cache_directory, cache_key, load_json, save_json
 
 
 @validated(frozen=True, config=ConfigDict(extra="forbid", strict=True))
@@ -59,7 +59,7 @@ class Remembered:
         Raises:
             OSError: the cache cannot be written.
         """
-        write_json(self._path(control, parts), asdict(outcome))
+        save_json(self._path(control, parts), asdict(outcome))
 
     def _path(self, control: str, parts: Mapping[str, Any]) -> Path:
         key = cache_key(kind="control", control=control, **self._shared, **parts)
@@ -69,6 +69,6 @@ class Remembered:
 def _read(path: Path) -> Outcome | None:
     """None where there is none or it is damaged."""
     try:
-        return TypeAdapter(Outcome).validate_json(path.read_bytes())
-    except (OSError, ValueError):
+        return TypeAdapter(Outcome).validate_json(json.dumps(load_json(path)))
+    except ValueError:
         return None
