@@ -17,9 +17,19 @@ from gencond_fast.errors import InputError
 
 T = TypeVar("T")
 
+_DEEPEST = 20  # brackets within brackets; the time that YAML takes grows with their square
 _LONGEST = 1 << 18  # bytes of a config file; ours are a few thousand
 _quoted = reprlib.Repr()  # values in messages: aliases of YAML can stand for any number of others
 _quoted.maxstring = _quoted.maxother = _quoted.maxlong = 120
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values alone, and none that takes long to read."""
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level >= _DEEPEST:  # type: ignore[attr-defined]
+            raise yaml.YAMLError(f"there are more than {_DEEPEST} brackets within brackets")
+        super().fetch_flow_collection_start(token)  # type: ignore[misc]
 
 
 def parse(kind: type[T], values: Mapping[str, Any]) -> T:
@@ -118,7 +128,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             content = file.read(_LONGEST + 1)
         if len(content) > _LONGEST:
             raise ValueError(f"it is longer than {_LONGEST:,} bytes")
-        values = yaml.safe_load(content.decode("utf-8"))
+        values = yaml.load(content.decode("utf-8"), _Loader)
     except FileNotFoundError:
         raise InputError(f"config file {path} does not exist") from None
     except Exception as error:  # values such as dates and numbers raise what they like
@@ -141,7 +151,7 @@ def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:
         if not sign or not key.strip():
             raise InputError(f"--set {pair!r} is not of the form key=value")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, _Loader)
         except Exception:  # as above
             raise InputError(f"--set {pair!r}: {text!r} cannot be read as a value") from None
         for part in reversed(key.strip().split(".")):

@@ -104,7 +104,7 @@ def _members(path: Path) -> Iterator[tarfile.TarInfo]:
     """Yields the headers and then checks that the archive ends where it should."""
     with _open_file(path) as file:
         try:
-            with tarfile.open(fileobj=_Bounded(file), mode="r:") as archive:
+            with tarfile.TarFile(fileobj=_Bounded(file)) as archive:
                 while (member := archive.next()) is not None:
                     # tarfile would keep every header
                     archive.members.clear()  # type: ignore[attr-defined]
