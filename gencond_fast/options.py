@@ -20,6 +20,7 @@ T = TypeVar("T")
 _DEEPEST = 20  # brackets within brackets; the time that YAML takes grows with their square
 _LONGEST = 1 << 18  # bytes of a config file; ours are a few thousand
 _quoted = reprlib.Repr()  # values in messages: aliases of YAML can stand for any number of others
+_quoted.maxlevel = 2
 _quoted.maxstring = _quoted.maxother = _quoted.maxlong = 120
 
 
@@ -30,6 +31,16 @@ class _Loader(yaml.SafeLoader):
         if self.flow_level >= _DEEPEST:  # type: ignore[attr-defined]
             raise yaml.YAMLError(f"there are more than {_DEEPEST} brackets within brackets")
         super().fetch_flow_collection_start(token)  # type: ignore[misc]
+
+
+def _whole_number(loader: yaml.SafeLoader, node: Any) -> int:
+    value = loader.construct_yaml_int(node)
+    if abs(value) >= 1 << 63:
+        raise yaml.YAMLError("a number is too large")
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def parse(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def _members(path: Path) -> Iterator[tarfile.TarInfo]:
     """Yields the headers and then checks that the archive ends where it should."""
     with _open_file(path) as file:
         try:
-            with tarfile.TarFile(fileobj=_Bounded(file)) as archive:
+            with tarfile.TarFile(fileobj=cast(BinaryIO, _Bounded(file))) as archive:
                 while (member := archive.next()) is not None:
                     # tarfile would keep every header
                     archive.members.clear()  # type: ignore[attr-defined]

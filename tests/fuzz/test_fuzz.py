@@ -193,6 +193,7 @@ ALIASES = "\n".join(f"l{n + 1}: &l{n + 1} [{', '.join([f'*l{n}'] * 9)}]" for n i
     [
         "data: 2001-99-99", "data: !!int x", "data: !!timestamp x", "data: !!bool x",
         "data: " + "[" * 5000, "data: " + "- " * 5000, "data: " + "9" * 5000, "data: &a [*a]",
+        "steps: 0x" + "f" * 5000,
         "data: !!python/object/apply:os.mkdir [made]", "3: 4", "#" * 300_000,
         f"l1: &l1 [1]\n{ALIASES}\nsteps: *l12", f"l1: &l1 [1]\n{ALIASES}\ndata: *l12",
     ],
