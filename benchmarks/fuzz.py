@@ -178,7 +178,7 @@ def _npzs() -> list[bytes]:
     made = []
     for save in (np.savez, np.savez_compressed):
         file = io.BytesIO()
-        save(file, images=pictures, labels=labels, classes=names)  # type: ignore[operator]
+        save(file, images=pictures, labels=labels, classes=names)
         made.append(file.getvalue())
     return made + [_npz_that_lies(shape, kind) for shape, kind in _LIES]
 

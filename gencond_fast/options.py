@@ -28,9 +28,9 @@ class _Loader(yaml.SafeLoader):
     """Plain values alone, and none that takes long to read."""
 
     def fetch_flow_collection_start(self, token: Any) -> None:
-        if self.flow_level >= _DEEPEST:  # type: ignore[attr-defined]
+        if self.flow_level >= _DEEPEST:
             raise yaml.YAMLError(f"there are more than {_DEEPEST} brackets within brackets")
-        super().fetch_flow_collection_start(token)  # type: ignore[misc]
+        super().fetch_flow_collection_start(token)
 
 
 def _whole_number(loader: yaml.SafeLoader, node: Any) -> int:
