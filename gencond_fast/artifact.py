@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
-from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
@@ -152,14 +151,9 @@ def load(path: str | Path) -> Artifact:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
         raise _damaged(target, f"{place}: {problem['msg']}") from None
-    except (
-        SafetensorError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        RecursionError,
-    ) as error:
+    except InputError:
+        raise
+    except Exception as error:  # parsers raise nearly anything on hostile bytes
         raise _damaged(target, str(error).splitlines()[0] if str(error) else "no content") from None
     return Artifact(metadata, store.eval().requires_grad_(False), len(content))
 

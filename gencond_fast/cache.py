@@ -6,17 +6,21 @@ import fcntl
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from gencond_fast._version import __version__
-from gencond_fast.files import write_atomic
+from gencond_fast.files import write_atomic, write_json
+
+_CHECK = "crc32"  # of the content: a flipped bit is damage that neither format notices
 
 
 def cache_directory(kind: str) -> Path:
@@ -41,18 +45,18 @@ def cache_key(**parts: Any) -> str:
 def load_tensors(path: Path) -> dict[str, Tensor] | None:
     """The tensors of a cache file, None where there is none or it is damaged."""
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            stated = (file.metadata() or {}).get(_CHECK)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError):
         return None
+    # files from before there were checks have none
+    return tensors if stated in (None, _check_of(tensors)) else None
 
 
 def is_whole(path: Path) -> bool:
-    """Whether there is a cache file and it is not cut short; reads no tensor."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return bool(file.keys())
-    except (OSError, SafetensorError):
-        return False
+    """Whether there is a cache file and it is undamaged."""
+    return bool(load_tensors(path))
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -62,8 +66,44 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         OSError: the cache cannot be written or the disk is full.
     """
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    content = save(plain)  # save_file would not raise OSError when the disk is full
+    # save_file would not raise OSError when the disk is full
+    content = save(plain, {_CHECK: _check_of(plain)})
     write_atomic(path, lambda temporary: temporary.write_bytes(content))
+
+
+def load_json(path: Path) -> Any:
+    """The values of a cache file, None where there is none or it is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or _CHECK not in found:
+        return found  # from before there were checks
+    values = found.get("values")
+    return values if found[_CHECK] == _check_of_json(values) else None
+
+
+def save_json(path: Path, values: Any) -> None:
+    """Writes a cache file of plain values atomically.
+
+    Raises:
+        OSError: the cache cannot be written or the disk is full.
+    """
+    write_json(path, {_CHECK: _check_of_json(values), "values": values})
+
+
+def _check_of(tensors: dict[str, Tensor]) -> str:
+    """Of names, types, shapes and bytes."""
+    check = 0
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        check = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), check)
+        check = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, check)
+    return f"{check:08x}"
+
+
+def _check_of_json(values: Any) -> str:
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
 
 
 @contextmanager

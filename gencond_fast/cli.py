@@ -35,6 +35,7 @@ from gencond_fast.distributed import torchrun
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.interrupt import Terminated
 from gencond_fast.options import merge, parse, parse_assignments
+from gencond_fast.progress import printable
 from gencond_fast.rendezvous import speaks, world_size
 from gencond_fast.report.text import print_artifact, print_plain, print_result
 
@@ -242,5 +243,5 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _complain(message: str, code: int) -> int:
     if speaks():
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        print(f"error: {printable(message)}", file=sys.stderr, flush=True)
     return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import reprlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,31 @@ from gencond_fast.config import METHODS, OBJECTIVES, PRESETS, PRIVATE, Config, N
 from gencond_fast.errors import InputError
 
 T = TypeVar("T")
+
+_DEEPEST = 20  # brackets within brackets; the time that YAML takes grows with their square
+_LONGEST = 1 << 18  # bytes of a config file; ours are a few thousand
+_quoted = reprlib.Repr()  # values in messages: aliases of YAML can stand for any number of others
+_quoted.maxlevel = 2
+_quoted.maxstring = _quoted.maxother = _quoted.maxlong = 120
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values alone, and none that takes long to read."""
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level >= _DEEPEST:
+            raise yaml.YAMLError(f"there are more than {_DEEPEST} brackets within brackets")
+        super().fetch_flow_collection_start(token)
+
+
+def _whole_number(loader: yaml.SafeLoader, node: Any) -> int:
+    value = loader.construct_yaml_int(node)
+    if abs(value) >= 1 << 63:
+        raise yaml.YAMLError("a number is too large")
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def parse(kind: type[T], values: Mapping[str, Any]) -> T:
@@ -141,14 +167,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a config file.
 
     Raises:
-        InputError: the file is missing, is no YAML, or does not hold named options.
+        InputError: the file is missing, too long, is no YAML, or does not hold named options.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_LONGEST + 1)
+        if len(content) > _LONGEST:
+            raise ValueError(f"it is longer than {_LONGEST:,} bytes")
+        values = yaml.load(content.decode("utf-8"), _Loader)
     except FileNotFoundError:
         raise InputError(f"config file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # values such as dates and numbers raise what they like
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"config file {path} cannot be read as YAML: {reason}") from None
     if not isinstance(values or {}, dict):
         raise InputError(f"config file {path} must hold lines of `option: value`")
@@ -167,8 +197,8 @@ def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:
         if not sign or not key.strip():
             raise InputError(f"--set {pair!r} is not of the form key=value")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = yaml.load(text, _Loader)
+        except Exception:  # as above
             raise InputError(f"--set {pair!r}: {text!r} cannot be read as a value") from None
         for part in reversed(key.strip().split(".")):
             value = {part: value}
@@ -225,7 +255,7 @@ def _first_problem(kind: type, error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not place:
         return message
-    return f"option {place!r} cannot be {problem['input']!r}: {message}"
+    return f"option {place!r} cannot be {_quoted.repr(problem['input'])}: {message}"
 
 
 def _option_names(kind: type, prefix: str = "") -> list[str]:

@@ -27,6 +27,16 @@ class Task(Protocol):
         ...
 
 
+def printable(text: str) -> str:
+    """The text without the control characters that names in files from strangers may hold.
+
+    Bytes of file names that are no UTF-8 are left to the stream to spell.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" or "\ud800" <= c <= "\udfff" else "?" for c in text
+    )
+
+
 class Reporter:
     """Tells nothing; the library's default."""
 
@@ -52,7 +62,9 @@ class PlainReporter(Reporter):
 
     def message(self, text: str) -> None:
         """See `Reporter.message`."""
-        print(f"{text}\n", end="", file=sys.stderr, flush=True)  # whole, from whatever thread
+        print(
+            f"{printable(text)}\n", end="", file=sys.stderr, flush=True
+        )  # whole, from whatever thread
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
@@ -84,7 +96,7 @@ class RichReporter(Reporter):
 
     def message(self, text: str) -> None:
         """See `Reporter.message`."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(printable(text), highlight=False, markup=False)
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:

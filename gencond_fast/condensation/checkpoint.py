@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,28 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
         old.unlink()
 
 
-def load_checkpoint(directory: Path) -> Checkpoint | None:
-    """The newest checkpoint that can be read as it was written, None where there is none."""
+def load_checkpoint(
+    directory: Path, tell: Callable[[str], None] = lambda line: None
+) -> Checkpoint | None:
+    """The newest checkpoint that can be read as it was written, None where there is none.
+
+    Args:
+        directory: of checkpoints.
+        tell: called with a line about each newer one, which cannot be read.
+    """
     for path in _newest_first(directory):
         values = load_state(path)
-        if values is not None:
-            with suppress(TypeError):  # of another version
-                return Checkpoint(**values)
+        if values is not None and _is_checkpoint(values):
+            return Checkpoint(**values)
+        tell(f"{path} is damaged or of another version: not used")
     return None
+
+
+def _is_checkpoint(values: dict[str, Any]) -> bool:
+    kinds = {"step": int, "fingerprint": str, "spec": dict, "store": dict, "optimizer": dict}
+    return values.keys() == kinds.keys() and all(
+        isinstance(values[name], kind) for name, kind in kinds.items()
+    )
 
 
 def _newest_first(directory: Path) -> list[Path]:

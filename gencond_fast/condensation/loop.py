@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from gencond_fast.condensation.guard import Guard
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.distributed import Ranks
+from gencond_fast.errors import InputError
 from gencond_fast.files import write_text
 from gencond_fast.interrupt import Interrupts, obey
 from gencond_fast.models.store import StoredSet
@@ -57,6 +59,7 @@ class Loop:
         """Runs all steps that are still to be done.
 
         Raises:
+            InputError: the checkpoint holds no state of this run.
             RunError: a term of the loss, or the gradient, stopped being a finite number.
             KeyboardInterrupt: the user interrupted; the state is saved.
             Terminated: the system asked to stop; the state is saved.
@@ -64,7 +67,7 @@ class Loop:
         saved = self._saved
         done = saved.step if saved else 0
         if saved:
-            self._store.load_state_dict(saved.store)
+            _restore(self._store, saved.store, saved)
             self._task.reporter.message(f"resuming at step {saved.step}")
         if self._ranks.first:
             self._cut_metrics(done)
@@ -80,7 +83,7 @@ class Loop:
                     continue
                 optimizer = torch.optim.Adam(self._store.parameter_groups(), lr=stage.rate)
                 if saved and done > first:
-                    optimizer.load_state_dict(saved.optimizer)
+                    _restore(optimizer, saved.optimizer, saved)
                 steps = range(max(first, done), start)
                 run = _StageRun(stage, optimizer, first, steps, interrupts, progress)
                 self._run_stage(run)
@@ -158,6 +161,18 @@ class Loop:
         lines = self._metrics.read_text(encoding="utf-8", errors="replace").split("\n")
         kept = [line for line in lines if 1 <= _step_of(line) <= done]
         write_text(self._metrics, "".join(line + "\n" for line in kept))
+
+
+def _restore(
+    what: StoredSet | torch.optim.Optimizer, state: dict[str, Any], saved: Checkpoint
+) -> None:
+    try:
+        what.load_state_dict(state)
+    except Exception as error:  # of another version, or made by hand
+        raise InputError(
+            f"the checkpoint of step {saved.step} does not fit this run "
+            f"({type(error).__name__}): remove it, or give another --out"
+        ) from error
 
 
 def _step_of(line: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -126,7 +127,7 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     )
     if task.runtime.compiled:
         reporter.message("the first step of each part compiles, which takes up to a minute")
-    saved = _load(metadata.store, directory) if ranks.first else None
+    saved = _load(metadata.store, directory, reporter.message) if ranks.first else None
     store, saved = _start(task, metadata.store, saved, ranks)
     networks = shared_networks(task, ranks)
     stages = _stages(task, store, networks, directory, ranks)
@@ -142,10 +143,10 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     artifact.save(directory / artifact.FILE_NAME, store, metadata)
 
 
-def _load(spec: StoreSpec, directory: Path) -> Checkpoint | None:
+def _load(spec: StoreSpec, directory: Path, tell: Callable[[str], None]) -> Checkpoint | None:
     """Where an earlier start left off, if there was one."""
-    saved = load_checkpoint(directory / CHECKPOINTS)
-    if saved and StoreSpec(**saved.spec) != spec:
+    saved = load_checkpoint(directory / CHECKPOINTS, tell)
+    if saved and asdict(spec) | saved.spec != asdict(spec):
         raise InputError(
             f"{directory} was started with other versions of packages, which leave room for "
             "another number of samples: install those of its environment.json or give another --out"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from gencond_fast.files import write_atomic
 
 _DIGEST = 32  # bytes of SHA-256 at the end: damage that unpickling would not notice
+_ZIP = b"PK\x03\x04"  # the one format of `torch.save` that is read
 
 
 def save_state(path: Path, values: dict[str, Any]) -> None:
@@ -28,13 +28,16 @@ def save_state(path: Path, values: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """What `save_state` wrote, on the CPU; None where it is missing, damaged or no such state."""
+    """What `save_state` wrote, on the CPU; None where it is missing, damaged or no such state.
+
+    Nothing in it is executed: `weights_only` builds tensors and plain values alone.
+    """
     content = _intact(path)
     if content is None:
         return None
     try:
         values = torch.load(content, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError):  # of another version
+    except Exception:  # of another version, or made by hand: unpickling raises what it likes
         return None
     return values if isinstance(values, dict) else None
 
@@ -45,4 +48,5 @@ def _intact(path: Path) -> io.BytesIO | None:
     except OSError:
         return None
     body, digest = content[:-_DIGEST], content[-_DIGEST:]
-    return io.BytesIO(body) if hashlib.sha256(body).digest() == digest else None
+    intact = body.startswith(_ZIP) and hashlib.sha256(body).digest() == digest
+    return io.BytesIO(body) if intact else None

@@ -108,7 +108,7 @@ def _numbering(
     if kinds <= by_name.keys():
         return by_name
     strange = sorted(kinds - by_name.keys())
-    if not all(re.fullmatch(r"\d+", kind) for kind in kinds):
+    if not all(re.fullmatch(r"\d{1,18}", kind) for kind in kinds):
         raise InputError(
             f"{shown}: {name} names the class {strange[0]!r}, of which there are no training "
             "images; add some, or remove its lines and its images."

@@ -6,15 +6,13 @@ changed file or another decoder asks for a new check.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import PIL
 
-from gencond_fast.cache import cache_directory, cache_key
-from gencond_fast.files import write_text
+from gencond_fast.cache import cache_directory, cache_key, load_json, save_json
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,14 @@ def write_bad_list(path: Path, found: BadList) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    write_text(path, json.dumps(asdict(found), indent=1) + "\n")
+    save_json(path, asdict(found))
 
 
 def read_bad_list(digest: str, classes: tuple[str, ...] | None) -> BadList | None:
     """The list of a check of all classes, else of exactly these; None where there is none."""
     for checked in dict.fromkeys((None, classes)):
         try:
-            plain = json.loads(bad_list_path(digest, checked).read_text(encoding="utf-8"))
+            plain = load_json(bad_list_path(digest, checked))
             bad = tuple(BadEntry(**entry) for entry in plain["bad"])
             return BadList(plain["checked"], bad)
         except (OSError, ValueError, KeyError, TypeError):

@@ -22,6 +22,12 @@ Load = Callable[[], bytes]
 Block = list[Load] | np.ndarray
 """Consecutive images of a read: one `Load` each, or their pixels, uint8 [n, H, W, 1 or 3]."""
 
+MAX_IMAGES = 1 << 27
+"""In a file of arrays or a table, where a few bytes can state any number of them."""
+
+MAX_BYTES = 1 << 30
+"""Of one encoded image."""
+
 _PIECE = 64
 
 

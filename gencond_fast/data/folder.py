@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Generator
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gencond_fast.data.contract import Block, Opened, Split
+from gencond_fast.data.contract import MAX_BYTES, Block, Opened, Split
 from gencond_fast.data.index import read_index
 from gencond_fast.data.tree import Listing, arrange, digest_of
 from gencond_fast.errors import InputError
@@ -68,4 +69,6 @@ def _note(root: Path, path: str) -> str | None:
 
 def _contents(path: str) -> bytes:
     with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"more than {MAX_BYTES:,} bytes")
         return file.read()

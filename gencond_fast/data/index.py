@@ -116,8 +116,28 @@ def _load(path: Path) -> Index | None:
     if tensors is None:
         return None
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    folders, digest = json.loads(arrays["about"].tobytes())
-    listing = Listing(
-        [tuple(parts) for parts in folders], arrays["folder_of"], arrays["text"], arrays["ends"]
+    try:
+        folders, digest = json.loads(arrays["about"].tobytes())
+        listing = Listing(
+            [tuple(parts) for parts in folders], arrays["folder_of"], arrays["text"], arrays["ends"]
+        )
+        index = Index(listing, arrays["sizes"], arrays["times"], arrays["stamps"], digest)
+        return index if _goes_together(index) else None
+    except (KeyError, ValueError, TypeError, RecursionError):
+        return None
+
+
+def _goes_together(index: Index) -> bool:
+    """Whether places and lengths are within what they point into."""
+    listing = index.listing
+    starts = np.concatenate([[0], listing.ends[:-1]])
+    return bool(
+        len(listing.folder_of) == len(listing) == len(index.sizes) == len(index.times) > 0
+        and len(index.stamps) == len(listing.folders) + 1
+        and (starts < listing.ends).all()
+        and listing.ends[-1] == len(listing.text)
+        and (np.diff(listing.folder_of, prepend=0) >= 0).all()
+        and listing.folder_of[-1] < len(listing.folders)
+        and all(isinstance(part, str) for parts in listing.folders for part in parts)
+        and isinstance(index.digest, str)
     )
-    return Index(listing, arrays["sizes"], arrays["times"], arrays["stamps"], digest)

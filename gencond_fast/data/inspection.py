@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from itertools import chain
@@ -10,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gencond_fast.cache import cache_directory, cache_key
+from gencond_fast.cache import cache_directory, cache_key, load_json, save_json
 from gencond_fast.data.contract import Load, Split
 from gencond_fast.data.decode import decode, fetch, header
 from gencond_fast.data.skipping import BadImage
-from gencond_fast.files import write_text
 
 _HEADERS_AT_ONCE = 64
 _WORTH_KEEPING = 1000  # headers; to find no colour all of them are read
@@ -35,14 +33,14 @@ def inspect(splits: Sequence[Split | None], digest: str) -> tuple[int, int]:
         InputError: a header cannot be read.
     """
     kept = _kept(digest)
-    if kept is not None and kept.exists():
-        with suppress(OSError, ValueError):
-            channels, native_size = map(int, json.loads(kept.read_text(encoding="utf-8")))
+    if kept is not None:
+        with suppress(ValueError, TypeError):
+            channels, native_size = map(int, load_json(kept))
             return channels, native_size
     channels, native_size, read = _look(splits)
     if kept is not None and read > _WORTH_KEEPING:
         with suppress(OSError):  # it would only have saved time
-            write_text(kept, json.dumps([channels, native_size]))
+            save_json(kept, [channels, native_size])
     return channels, native_size
 
 

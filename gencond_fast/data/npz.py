@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +12,14 @@ from typing import IO
 
 import numpy as np
 
-from gencond_fast.data.contract import Block, Split, runs
+from gencond_fast.data.contract import MAX_IMAGES, Block, Split, runs
+from gencond_fast.data.decode import MAX_PIXELS
 from gencond_fast.errors import InputError
 
-# What zipfile raises on damaged, encrypted or exotically compressed members.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 _SCAN_BYTES = 1 << 20
+_COMPRESSED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # all that NumPy writes
+_DEFLATED = 1100  # times smaller at most
+_NAME_BYTES = 4096  # of a class
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ class NpzSplit(Split):
                     raise EOFError("the array ends early")
                 view[done : done + len(piece)] = piece
                 done += len(piece)
-        except _DAMAGE as error:
+        except Exception as error:  # parsers raise nearly anything on hostile bytes
             raise _damaged(self._path, error) from error
 
 
@@ -97,7 +98,8 @@ def read_npz(path: Path) -> NpzTable:
             not what `open_npz` asks for.
     """
     with _open_zip(path) as archive:
-        keys = {Path(name).stem for name in archive.namelist() if name.endswith(".npy")}
+        names = archive.namelist()
+        keys = {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
         for key in ("images", "labels"):
             if key not in keys:
                 found = ", ".join(sorted(keys)) or "none"
@@ -119,10 +121,15 @@ def _check_images(archive: zipfile.ZipFile, path: Path) -> tuple[int, ...]:
             )
         shape = held.shape
         fits = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
-        if not fits or 0 in shape[1:]:
+        if not fits or min(shape[1:]) < 1:
             raise InputError(
                 f"{path}: `images` has the shape {shape}; store [N, H, W] or [N, H, W, 1 or 3], "
                 "channels last."
+            )
+        if shape[0] > MAX_IMAGES or math.prod(shape[1:3]) > MAX_PIXELS:
+            raise InputError(
+                f"{path}: `images` has the shape {shape}; store at most {MAX_IMAGES:,} images of "
+                f"{MAX_PIXELS:,} pixels."
             )
         if held.fortran:
             raise InputError(
@@ -147,7 +154,7 @@ def _read_labels(archive: zipfile.ZipFile, path: Path, count: int) -> np.ndarray
 
 def _read_classes(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:
     with _open_member(archive, "classes", path) as held:
-        if held.dtype.kind not in "US" or len(held.shape) != 1:
+        if held.dtype.kind not in "US" or len(held.shape) != 1 or held.dtype.itemsize > _NAME_BYTES:
             raise InputError(
                 f"{path}: `classes` is {held.dtype} of shape {held.shape}; "
                 "store a list of names, or leave it out."
@@ -159,7 +166,7 @@ def _read_classes(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:
 def _read_all(held: _Member, path: Path) -> np.ndarray:
     try:
         data = held.stream.read()
-    except _DAMAGE as error:
+    except Exception as error:
         raise _damaged(path, error) from error
     return np.frombuffer(data, dtype=held.dtype).reshape(held.shape)
 
@@ -172,7 +179,7 @@ def _has_nan(held: _Member) -> bool:
         while data := held.stream.read(_SCAN_BYTES // size * size):
             if np.isnan(np.frombuffer(data[: len(data) // size * size], held.dtype)).any():
                 return True
-    except _DAMAGE:
+    except Exception:
         return False  # the array is refused all the same, for its type
     return False
 
@@ -183,7 +190,7 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         archive = zipfile.ZipFile(path)
     except PermissionError as error:
         raise InputError(f"{path} may not be read; give yourself permission.") from error
-    except _DAMAGE as error:
+    except Exception as error:
         raise _damaged(path, error) from error
     with archive:
         yield archive
@@ -193,6 +200,7 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 def _open_member(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[_Member]:
     try:
         info = archive.getinfo(f"{key}.npy")
+        _check_size(info, path)
         stream = archive.open(info)
         version = np.lib.format.read_magic(stream)
         read_header = (
@@ -201,7 +209,7 @@ def _open_member(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[_Me
             else np.lib.format.read_array_header_2_0
         )
         shape, fortran, dtype = read_header(stream)
-    except _DAMAGE as error:
+    except Exception as error:
         raise _damaged(path, error) from error
     with stream:
         if dtype.hasobject:
@@ -213,6 +221,15 @@ def _open_member(archive: zipfile.ZipFile, key: str, path: Path) -> Iterator[_Me
         if info.file_size - start != math.prod(shape) * dtype.itemsize:
             raise _damaged(path, f"`{key}` is not as long as its header says")
         yield _Member(stream, shape, dtype, fortran, start)
+
+
+def _check_size(info: zipfile.ZipInfo, path: Path) -> None:
+    """Raises ValueError where a member claims more than the file can hold."""
+    if info.compress_type not in _COMPRESSED:
+        raise ValueError(f"{info.filename} is compressed in another way than NumPy's")
+    most = info.compress_size * (1 if info.compress_type == zipfile.ZIP_STORED else _DEFLATED)
+    if info.compress_size > path.stat().st_size or info.file_size > most:
+        raise ValueError(f"{info.filename} claims more than the file holds")
 
 
 def _damaged(path: Path, reason: object) -> InputError:

@@ -13,7 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gencond_fast.data.contract import Block, Load, Opened, Split, files_bytes, files_digest
+from gencond_fast.data.contract import (
+    MAX_IMAGES,
+    Block,
+    Load,
+    Opened,
+    Split,
+    files_bytes,
+    files_digest,
+)
 from gencond_fast.data.labels import number_classes
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.errors import InputError
@@ -67,7 +75,9 @@ class ParquetSplit(Split):
             if start < stop:
                 try:
                     yield from self._loads_of(shard, indices[start:stop] - shard.first)
-                except (pa.ArrowException, OSError) as error:
+                except InputError:
+                    raise
+                except Exception as error:  # pages raise what they like
                     raise _damaged(shard.path, error) from error
 
     def _loads_of(self, shard: _Shard, rows: np.ndarray) -> Iterator[Load]:
@@ -132,14 +142,27 @@ def _scan(files: list[Path]) -> tuple[list[_Shard], np.ndarray, tuple[str, ...] 
     first = 0
     for path in files:
         with _open_file(path) as file:
-            column = _image_column(file.schema_arrow, path)
-            sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-            size = _image_bytes(file.metadata, column)
+            column, sizes, size = _described(file, path)
             shards.append(_Shard(path, column, first, np.cumsum([0, *sizes]), size))
-            labels.append(_labels(file, path))
+            labels.append(_labels(file, path, sum(sizes)))
             first += sum(sizes)
             names = names or _class_names(file.schema_arrow)
     return shards, np.concatenate(labels), names
+
+
+def _described(file: pq.ParquetFile, path: Path) -> tuple[str, list[int], int]:
+    """The column of images, the rows of each group, and the bytes of all images."""
+    try:
+        column = _image_column(file.schema_arrow, path)
+        sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+        size = _image_bytes(file.metadata, column)
+    except InputError:
+        raise
+    except Exception as error:  # schemas raise what they like
+        raise _damaged(path, error) from error
+    if not all(0 <= rows <= MAX_IMAGES for rows in (*sizes, sum(sizes))):
+        raise InputError(f"{path} states {sum(sizes):,} rows; store at most {MAX_IMAGES:,}.")
+    return column, sizes, size
 
 
 def _image_column(schema: pa.Schema, path: Path) -> str:
@@ -151,7 +174,9 @@ def _image_column(schema: pa.Schema, path: Path) -> str:
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             return name
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            return f"{name}.bytes"
+            inner = kind.field("bytes").type
+            if pa.types.is_binary(inner) or pa.types.is_large_binary(inner):
+                return f"{name}.bytes"
         raise InputError(
             f"{path}: the column `{name}` is {kind}; store encoded images as binary or as "
             "struct(bytes, path)."
@@ -167,7 +192,7 @@ def _image_bytes(metadata: pq.FileMetaData, column: str) -> int:
     return sum(cell.total_uncompressed_size for cell in cells if cell.path_in_schema == column)
 
 
-def _labels(file: pq.ParquetFile, path: Path) -> np.ndarray:
+def _labels(file: pq.ParquetFile, path: Path, count: int) -> np.ndarray:
     schema = file.schema_arrow
     if LABEL_COLUMN not in schema.names:
         found = ", ".join(schema.names)
@@ -179,8 +204,10 @@ def _labels(file: pq.ParquetFile, path: Path) -> np.ndarray:
         raise InputError(f"{path}: the column `{LABEL_COLUMN}` is {kind}; store integer labels.")
     try:
         column = file.read(columns=[LABEL_COLUMN]).column(0)
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:  # pages raise what they like
         raise _damaged(path, error) from error
+    if len(column) != count:
+        raise _damaged(path, ValueError(f"{len(column)} labels for {count} rows"))
     if column.null_count:
         raise InputError(
             f"{path}: {column.null_count} rows have no label; fill them in or drop the rows."
@@ -194,10 +221,10 @@ def _class_names(schema: pa.Schema) -> tuple[str, ...] | None:
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         names = features[LABEL_COLUMN]["names"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         listed = metadata.get(b"classes", b"").decode(errors="replace")
         names = listed.split(",") if listed else None
-    return tuple(str(name) for name in names) if names else None
+    return tuple(str(name) for name in names) if names and isinstance(names, list) else None
 
 
 def _open_file(path: Path) -> pq.ParquetFile:
@@ -205,7 +232,7 @@ def _open_file(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path, buffer_size=_READ_BUFFER, pre_buffer=False)
     except PermissionError as error:
         raise InputError(f"{path} may not be read; give yourself permission.") from error
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:  # footers raise what they like
         raise _damaged(path, error) from error
 
 

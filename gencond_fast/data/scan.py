@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -98,11 +100,13 @@ def stat_files(files: Iterable[str | bytes], folder: int) -> tuple[array[int], a
     """Sizes in bytes and times of modification in nanoseconds of files in an open folder.
 
     Raises:
-        OSError: a file is not there.
+        OSError: a file is not there, or is a pipe or a device.
     """
     sizes, times = array("q"), array("q")
     for file in files:
         status = os.stat(file, dir_fd=folder)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+            raise OSError(errno.EINVAL, "no plain file", os.fsdecode(file))
         sizes.append(status.st_size)
         times.append(status.st_mtime_ns)
     return sizes, times

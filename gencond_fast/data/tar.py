@@ -8,12 +8,12 @@ from array import array
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from gencond_fast.data.annotations import NOTES
-from gencond_fast.data.contract import Block, Opened, Split, files_digest
+from gencond_fast.data.contract import MAX_BYTES, Block, Opened, Split, files_digest
 from gencond_fast.data.tree import Lister, Listing, arrange, is_hidden, is_image
 from gencond_fast.errors import InputError
 
@@ -74,6 +74,10 @@ def open_tar(path: Path) -> Opened:
                     f"{member.name} in {path} is a link or no plain file; write the archive again "
                     "with tar --dereference --hard-dereference."
                 )
+            if member.size > MAX_BYTES:
+                raise InputError(
+                    f"{member.name} in {path} has more than {MAX_BYTES:,} bytes; leave it out."
+                )
             lister.add_image(lister.add_folder(parts[:-1]), parts[-1])
             offsets.append(member.offset_data)
             sizes.append(member.size)
@@ -100,18 +104,31 @@ def _members(path: Path) -> Iterator[tarfile.TarInfo]:
     """Yields the headers and then checks that the archive ends where it should."""
     with _open_file(path) as file:
         try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
+            with tarfile.TarFile(fileobj=cast(BinaryIO, _Bounded(file))) as archive:
                 while (member := archive.next()) is not None:
                     # tarfile would keep every header
                     archive.members.clear()  # type: ignore[attr-defined]
                     yield member
                 end = archive.offset
-        except (tarfile.TarError, OSError, ValueError) as error:
+        except Exception as error:  # headers raise what they like
             raise _damaged(path, str(error)) from error
         # tarfile takes a damaged or missing header for the end; a real end is a block of zeros.
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise _damaged(path, f"no end of archive at byte {end}")
+
+
+class _Bounded:
+    """A file of which no more is asked for than there is, whatever sizes a header states."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._size - self._file.tell(), 0)
+        return self._file.read(min(size, left) if size >= 0 else left)
 
 
 def _parts(member: tarfile.TarInfo, path: Path) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,9 +12,8 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated
 
-from gencond_fast.cache import cache_directory, cache_key
+from gencond_fast.cache import cache_directory, cache_key, load_json, save_json
 from gencond_fast.distributed import Ranks
-from gencond_fast.files import write_json
 
 
 @validated(frozen=True, config=ConfigDict(extra="forbid", strict=True))
@@ -60,7 +60,7 @@ class Remembered:
         Raises:
             OSError: the cache cannot be written.
         """
-        write_json(self._path(control, parts), asdict(outcome))
+        save_json(self._path(control, parts), asdict(outcome))
 
     def share(self, ranks: Ranks) -> None:
         """Adds up `found` over ranks."""
@@ -74,6 +74,6 @@ class Remembered:
 def _read(path: Path) -> Outcome | None:
     """None where there is none or it is damaged."""
     try:
-        return TypeAdapter(Outcome).validate_json(path.read_bytes())
-    except (OSError, ValueError):
+        return TypeAdapter(Outcome).validate_json(json.dumps(load_json(path)))
+    except ValueError:
         return None

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gencond_fast.budget import bits_per_class, bytes_to_ipc, format_bytes
+from gencond_fast.progress import printable
 
 if TYPE_CHECKING:
     from gencond_fast.artifact import Artifact
@@ -43,7 +44,7 @@ def print_plain(values: Mapping[str, Any], indent: str = "") -> None:
             print(f"{indent}{name}:")
             print_plain(value, indent + "  ")
         else:
-            print(f"{indent}{name}: {'-' if value is None else value}")
+            print(printable(f"{indent}{name}: {'-' if value is None else value}"))
 
 
 def print_result(result: EvaluationResult) -> None:
