@@ -47,6 +47,7 @@ def test_faults_at_writes_lose_nothing(fault):
 def whole(tmp_path_factory):
     """A run that nothing happened to, and the cache that it filled."""
     root = tmp_path_factory.mktemp("whole")
+    torch.set_num_threads(2)  # as in the tests, which bits depend on
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENCOND_FAST_CACHE", str(root / "cache"))
         assert condense(root / "run").code == 0
