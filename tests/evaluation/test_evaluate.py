@@ -24,6 +24,7 @@ from gencond_fast.errors import InputError
 from gencond_fast.evaluation import bench as bench_module
 from gencond_fast.evaluation import evaluate, training_sets
 from gencond_fast.evaluation import run as run_module
+from gencond_fast.evaluation import train as train_module
 from gencond_fast.evaluation.epochs import held, streamed
 from gencond_fast.evaluation.protocol import DC
 from gencond_fast.evaluation.train import accuracy
@@ -149,7 +150,7 @@ def epochs_seen(run, split, monkeypatch):
         return held(images_of, labels, protocol)
 
     monkeypatch.setattr(training_sets, "held", note)
-    monkeypatch.setattr(bench_module, "train_student", lambda *given, **options: 1)
+    monkeypatch.setattr(train_module, "train_student", lambda *given, **options: 1)
     judge(run, split=split, seeds=2)
     return seen
 
@@ -190,7 +191,7 @@ def test_the_soft_protocol_teaches_what_is_stored_and_controls_hard_labels(
         seen.append(next(iter(data.batches(0, torch.Generator().manual_seed(0))))[1])
         return 1
 
-    monkeypatch.setattr(bench_module, "train_student", noted)
+    monkeypatch.setattr(train_module, "train_student", noted)
     options = {"protocol": "soft", "split": split, "controls": ["random"], "seeds": 1}
     judge(file, **options)
     judge(file, **options, classes=["5", "0", "2"])

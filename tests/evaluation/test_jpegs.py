@@ -17,8 +17,8 @@ from gencond_fast.artifact import load
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.data import draw_sample, open_source
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation import bench as bench_module
 from gencond_fast.evaluation import evaluate, training_sets
+from gencond_fast.evaluation import train as train_module
 from gencond_fast.evaluation.jpegs import QUALITY, fit_jpegs
 from gencond_fast.options import parse
 from gencond_fast.rng import derive_seed
@@ -115,7 +115,7 @@ def learned(monkeypatch):
         return held(images_of, labels, protocol)
 
     monkeypatch.setattr(training_sets, "held", noted)
-    monkeypatch.setattr(bench_module, "train_student", lambda *given, **options: 1)
+    monkeypatch.setattr(train_module, "train_student", lambda *given, **options: 1)
     return given
 
 
