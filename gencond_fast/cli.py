@@ -26,9 +26,13 @@ from gencond_fast.cli_shared import (
     bad_image_option,
     check_json,
     classes_option,
+    device_option,
     explained,
+    json_option,
     make_reporter,
+    quiet_option,
     reader_option,
+    set_option,
 )
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.distributed import torchrun
@@ -109,16 +113,10 @@ def cli(context: click.Context) -> None:
 @bad_image_option
 @reader_option
 @click.option("--split", type=click.Choice(["stored", "stream"]), help="Default: stored.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto.")
-@click.option("--json", "file", type=Path, help="Write the result to this file.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="precision, compile, in_memory, attack.steps or attack.step_size.",
-)
-@click.option("--quiet", is_flag=True, help="Print the result only.")
+@device_option
+@json_option
+@set_option("precision, compile, in_memory, attack.steps or attack.step_size.")
+@quiet_option
 def evaluate(
     file: Path | None,
     assignments: tuple[str, ...],

@@ -12,9 +12,13 @@ from gencond_fast.cli_shared import (
     absolute,
     bad_image_option,
     check_json,
+    device_option,
     explained,
+    json_option,
     make_reporter,
+    quiet_option,
     reader_option,
+    set_option,
 )
 from gencond_fast.config import AuditConfig
 from gencond_fast.options import parse, parse_assignments
@@ -49,16 +53,10 @@ from gencond_fast.report.text import print_audit
 @click.option("--images", type=int, help="Ask about at most so many of a kind (default 10000).")
 @bad_image_option
 @reader_option
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto.")
-@click.option("--json", "file", type=Path, help="Write the result to this file.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="precision, compile or in_memory.",
-)
-@click.option("--quiet", is_flag=True, help="Print the result only.")
+@device_option
+@json_option
+@set_option("precision, compile or in_memory.")
+@quiet_option
 def audit(
     data: str, file: Path | None, assignments: tuple[str, ...], quiet: bool, **plain: Any
 ) -> None:

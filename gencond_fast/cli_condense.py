@@ -14,9 +14,12 @@ from gencond_fast.cli_shared import (
     absolute,
     bad_image_option,
     classes_option,
+    device_option,
     explained,
     make_reporter,
+    quiet_option,
     reader_option,
+    set_option,
 )
 from gencond_fast.config import DISCREPANCY_NAMES, METHODS, OBJECTIVES, OPERATIONS, PRESETS, Config
 from gencond_fast.distributed import torchrun
@@ -86,16 +89,10 @@ def _condensing(command: Callable[..., None]) -> Callable[..., None]:
         bad_image_option,
         reader_option,
         click.option("--seed", type=int, help="Of everything random (default 0)."),
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto."),
+        device_option,
         click.option("--config", "file", type=Path, help="YAML file of options."),
-        click.option(
-            "--set",
-            "assignments",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Any other option; the config.yaml of a run lists all of them.",
-        ),
-        click.option("--quiet", is_flag=True, help="Print the result only."),
+        set_option("Any other option; the config.yaml of a run lists all of them."),
+        quiet_option,
     )
     for option in reversed(options):
         command = option(command)

@@ -15,6 +15,7 @@ from gencond_fast.cli_shared import (
     classes_option,
     explained,
     make_reporter,
+    quiet_option,
 )
 from gencond_fast.machine import own_cores
 from gencond_fast.report.text import print_plain
@@ -45,7 +46,7 @@ def data() -> None:
     "--workers", type=click.IntRange(min=1), help="Processes that decode (default: all cores)."
 )
 @click.option("--json", "file", type=Path, help="Write all findings to this file.")
-@click.option("--quiet", is_flag=True, help="Print the result only.")
+@quiet_option
 def check(
     path: str,
     classes: tuple[str, ...] | None,

@@ -13,17 +13,15 @@ from gencond_fast.cli_shared import (
     absolute,
     bad_image_option,
     classes_option,
+    device_option,
     explained,
     make_reporter,
+    quiet_option,
     reader_option,
+    set_option,
 )
 from gencond_fast.options import parse_assignments, read_yaml, resolve
 from gencond_fast.report.text import print_artifact, print_plain
-
-_device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto."
-)
-_quiet_option = click.option("--quiet", is_flag=True, help="Print the result only.")
 
 
 @click.command(
@@ -50,15 +48,9 @@ _quiet_option = click.option("--quiet", is_flag=True, help="Print the result onl
 @click.option("--out", help="File to write (default: over the one that is read).")
 @bad_image_option
 @reader_option
-@_device_option
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="An option of labels, teachers or networks, in_memory, precision or compile.",
-)
-@_quiet_option
+@device_option
+@set_option("An option of labels, teachers or networks, in_memory, precision or compile.")
+@quiet_option
 def relabel(
     run: str,
     data: str,
@@ -101,10 +93,10 @@ def relabel(
 @bad_image_option
 @reader_option
 @click.option("--seed", type=int, help="Of everything random (default 0).")
-@_device_option
+@device_option
 @click.option("--config", "file", type=Path, help="YAML file of options.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other option.")
-@_quiet_option
+@set_option("Any other option.")
+@quiet_option
 def teachers(
     data: str, file: Path | None, assignments: tuple[str, ...], quiet: bool, **plain: Any
 ) -> None:

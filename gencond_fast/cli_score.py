@@ -13,9 +13,13 @@ from gencond_fast.cli_shared import (
     absolute,
     bad_image_option,
     check_json,
+    device_option,
     explained,
+    json_option,
     make_reporter,
+    quiet_option,
     reader_option,
+    set_option,
 )
 from gencond_fast.config import ScoreConfig
 from gencond_fast.options import parse, parse_assignments
@@ -42,16 +46,10 @@ from gencond_fast.report.text import print_scores
 @click.option("--nearest", type=int, help="Neighbour that the balls reach to (default 5).")
 @bad_image_option
 @reader_option
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto.")
-@click.option("--json", "file", type=Path, help="Write the scores to this file.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="precision, compile or in_memory.",
-)
-@click.option("--quiet", is_flag=True, help="Print the result only.")
+@device_option
+@json_option
+@set_option("precision, compile or in_memory.")
+@quiet_option
 def score(
     data: str, file: Path | None, assignments: tuple[str, ...], quiet: bool, **plain: Any
 ) -> None:

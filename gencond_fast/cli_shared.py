@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ reader_option = click.option(
     type=click.Choice(["auto", "dali", "processes", "threads"]),
     help="Who decodes images: DALI, or Pillow in processes or threads (default: the fastest).",
 )
+
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto."
+)
+json_option = click.option("--json", "file", type=Path, help="Write the result to this file.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print the result only.")
+
+
+def set_option(which: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`--set KEY=VALUE`, with a sentence on which keys there are."""
+    return click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=which)
 
 
 def explained(text: str, example: str) -> dict[str, Any]:
