@@ -83,7 +83,8 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
     making = _making(config, artifact) if config.shadows else None
     split = split_of(artifact)
     source = open_test(evaluation, artifact, split, reporter)
-    if source.fingerprint != artifact.metadata.made.get("data"):
+    known = artifact.metadata.made.get("data")  # private files do not have it
+    if known is not None and source.fingerprint != known:
         reporter.message(
             f"note: {config.data} is not, file for file, the data of the condensation; who was a "
             "member then may not be taken for one now"
