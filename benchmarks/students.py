@@ -116,13 +116,12 @@ class _Lesson:
     def check(self, runtime: Runtime, plain: Runtime) -> None:
         """Raises AssertionError unless students in float32 come out as those of plain PyTorch."""
         images = self._normalisation(self._samples[0].images[:64].to(runtime.device))
-        with torch.no_grad():
-            before = self._build(0).to(runtime.device).eval()(images)
-            want = self.train(plain, 1)[0].eval()(images)
-            for together in (1, self._students):
-                got = self.train(runtime, together)[0].eval()(runtime.arrange(images))
-                off = float((got - want).norm() / (want - before).norm())
-                assert off <= _TOLERANCE, f"{together} at once: off by {off:.1e} of their way"
+        before = _logits(self._build(0).to(runtime.device), images)
+        want = _logits(self.train(plain, 1)[0], images)
+        for together in (1, self._students):
+            got = _logits(self.train(runtime, together)[0], runtime.arrange(images))
+            off = float((got - want).norm() / (want - before).norm())
+            assert off <= _TOLERANCE, f"{together} at once: off by {off:.1e} of their way"
 
     def _build(self, seed: int) -> Classifier:
         source = self._source
@@ -136,6 +135,12 @@ class _Lesson:
             labels = sample.labels.to(device)
             made.append(held(partial(_same, images), labels, self._protocol))
         return made
+
+
+@torch.no_grad()
+def _logits(network: Classifier, images: Tensor) -> Tensor:
+    logits: Tensor = network.eval()(images)
+    return logits
 
 
 def _same(images: Tensor, epoch: int) -> Tensor:
