@@ -116,7 +116,8 @@ class Bench:
     ) -> list[Outcome]:
         """What the students of these seeds score, one after another or so many at once."""
         known = self._known(training_set, model, seeds)
-        progress.advance(self._config.epochs * len(known))
+        if known:
+            progress.advance(self._config.epochs * len(known))
         missing = [seed for seed in seeds if seed not in known]
         for start in range(0, len(missing), self._config.together):
             group = missing[start : start + self._config.together]
