@@ -209,6 +209,7 @@ def data(
 )
 @click.option("--samples", type=int, multiple=True, help="Only these N of the grid.")
 @click.option("--width", type=int, multiple=True, help="Only these D of the grid.")
+@click.option("--classes", type=int, multiple=True, help="Only these C of the grid.")
 @click.option("--memory-limit", type=float, help="GB; default: 16, or most of a GPU's.")
 @click.option("--time-limit", type=float, default=20.0, show_default=True, help="Seconds a call.")
 def losses(
@@ -220,6 +221,7 @@ def losses(
     grid: str,
     samples: tuple[int, ...],
     width: tuple[int, ...],
+    classes: tuple[int, ...],
     memory_limit: float | None,
     time_limit: float,
 ) -> None:
@@ -230,6 +232,7 @@ def losses(
         for shape in loss_benchmark.GRIDS[grid]
         if shape.samples in (samples or (shape.samples,))
         and shape.width in (width or (shape.width,))
+        and shape.classes in (classes or (shape.classes,))
     ]
     cases = loss_benchmark.cases(shapes, kinds or loss_benchmark.KINDS, device, limits)
     _run("losses", cases, device, check, threads, rounds)
