@@ -88,7 +88,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--together",
     type=int,
-    help="How many of these learn at once in one batched network (default 1: faster on a CPU).",
+    help="How many of these learn at once in one batched network (default 1; more suit GPUs).",
 )
 @click.option("--epochs", type=int, help="Passes over the training set (default 1000).")
 @click.option(

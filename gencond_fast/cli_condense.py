@@ -118,10 +118,8 @@ def _resolve(
     given |= {name: value for name, value in plain.items() if value is not None}
     given["networks"] = {}
     if networks is not None:
-        # trained ones have looked at real images
         private = "privacy" in given
-        shared = share_networks(networks, method, objective)
-        given["networks"] = {"random": networks} if private else shared
+        given["networks"] = share_networks(networks, method, objective, private)
     if operations:
         given["networks"]["operations"] = operations
     if discrepancies:

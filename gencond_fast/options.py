@@ -123,17 +123,20 @@ def differences(one: Any, other: Any) -> list[str]:
 
 
 def share_networks(
-    total: int, method: str = "gencond", objective: str = "accuracy"
+    total: int, method: str = "gencond", objective: str = "accuracy", private: bool = False
 ) -> dict[str, int]:
     """The options of a number of feature networks, random and trained as those choices have them.
 
-    Of the default one a third is random. Trained networks take what cannot be shared evenly.
+    Of the default one a third is random. A private run has random ones alone, since trained ones
+    have looked at real images. Trained networks take what cannot be shared evenly.
 
     Raises:
         InputError: the number is below 1, or the method or the objective is unknown.
     """
     if total < 1:
         raise InputError(f"there must be at least 1 feature network, not {total}")
+    if private:
+        return {"random": total}
     chosen = merge(_named("method", method, METHODS), _named("objective", objective, OBJECTIVES))
     options = NetworkConfig(**chosen.get("networks", {}))
     all_of_them = options.random + options.trained + options.interpolated

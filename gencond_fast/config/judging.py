@@ -62,7 +62,7 @@ class EvaluateConfig:
             the soft labels that are stored).
         seeds: students of each kind.
         together: how many of them learn at once in one batched network, from images that are held;
-            see `gencond_fast.evaluation.together`. One after another is faster on a CPU.
+            see `gencond_fast.evaluation.together`. More than one is meant for GPUs.
         epochs: passes over the training set; 1000 in the published `dc`.
         controls: other training sets beside the condensed one; `random` is as many real
             images a class as the budget is in IPC, `jpeg` as many as fit into the bytes of the

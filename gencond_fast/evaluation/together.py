@@ -1,7 +1,7 @@
 """Several students of one architecture in one batched network: each step is theirs all at once.
 
 What keeps a fast device waiting for the launches of a small network is shared by all of them. On a
-CPU, where a batched convolution becomes a grouped one, it is slower than one after another.
+CPU, where a batched convolution becomes a grouped one, that costs more than it saves.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def test_one_step_from_a_random_point_of_the_ball(batch, channels, epsilon, seed
 
 def withstanding(task, networks):
     """The share of images that the network in place names rightly under PGD, and without it."""
-    images, labels = task.sample.images[:200].float() / 255, task.sample.labels[:200]
+    images, labels = task.sample.images[:400].float() / 255, task.sample.labels[:400]
     network: nn.Module = networks.classifier
 
     def logits(batch):
@@ -60,8 +60,8 @@ def test_they_withstand_more(cache):
         networks.select(0)
         found[epsilon] = withstanding(task, networks)
     (plain, plain_clean), (robust, robust_clean) = found.values()
-    assert min(plain_clean, robust_clean) > 0.7
-    assert robust > plain + 0.08
+    assert min(plain_clean, robust_clean) > 0.8
+    assert robust > plain + 0.1
     assert len(list((cache / "networks").glob("*.safetensors"))) == 2
 
 
