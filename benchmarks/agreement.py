@@ -97,7 +97,7 @@ def _plain(problem: Problem, precision: Precision) -> Provider:
             return padded(x, problem.padding, kind, parameter, dtype=torch.bfloat16)
         if problem.inter:
             return index_add(x, problem.labels, counts, kind, parameter)
-        return loop(x, problem.groups, kind, parameter)
+        return loop(x, problem.order, problem.sizes, kind, parameter)
 
     return Provider(loss, lambda _: Cost(0, 0, 0), precision)
 
@@ -116,7 +116,7 @@ def _comparable(problem: Problem, precision: Precision) -> Tensor:
     comparable = torch.ones_like(problem.labels, dtype=torch.bool)
     if problem.kind != "nearest":
         return comparable
-    for rows in problem.groups:
+    for rows in problem.order.split(problem.sizes):
         unit = F.normalize(problem.features[rows].double(), dim=1)
         cosine = (unit @ unit.T).fill_diagonal_(-torch.inf)
         close = cosine >= cosine.amax(1, keepdim=True) - 16 * ROUNDING[precision]

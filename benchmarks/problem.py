@@ -81,9 +81,9 @@ class Problem:
         return torch.argsort(self.labels, stable=True)
 
     @cached_property
-    def groups(self) -> list[Tensor]:
-        """Row numbers of every class."""
-        return list(self.order.split(self.counts.tolist()))
+    def sizes(self) -> list[int]:
+        """The counts as Python numbers."""
+        return self.counts.tolist()
 
     @cached_property
     def padding(self) -> Padding:

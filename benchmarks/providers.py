@@ -78,7 +78,7 @@ def _intra(problem: Problem) -> dict[str, Provider]:
     kind, parameter = problem.pair_kind, problem.parameter
     found = _ours(problem) | {
         "eager loop": Provider(
-            lambda x: loop(x, problem.groups, kind, parameter),
+            lambda x: loop(x, problem.order, problem.sizes, kind, parameter),
             _cost(problem, padded=False, compiled=False, loop=True),
         )
     }

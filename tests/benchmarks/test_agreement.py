@@ -24,7 +24,7 @@ def right(problem: Problem) -> Callable[[Tensor], Tensor]:
     kind, parameter = problem.pair_kind, problem.parameter
     if problem.inter:
         return lambda x: index_add(x, problem.labels, problem.counts, kind, parameter)
-    return lambda x: loop(x, problem.groups, kind, parameter)
+    return lambda x: loop(x, problem.order, problem.sizes, kind, parameter)
 
 
 def provider(loss: Callable[[Tensor], Tensor], precision: Precision = "float32") -> Provider:

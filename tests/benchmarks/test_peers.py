@@ -65,7 +65,7 @@ def same(problem: Problem, loss: Callable[[Tensor], Tensor], tolerance: float = 
 @given(data=st.data())
 def test_loop_and_padded_bmm(kind: str, data: st.DataObject) -> None:
     p = data.draw(ragged(kind, 1))
-    same(p, lambda x: loop(x, p.groups, kind, p.parameter), 1e-7)
+    same(p, lambda x: loop(x, p.order, p.sizes, kind, p.parameter), 1e-7)
     same(p, lambda x: padded(x, p.padding, kind, p.parameter, "bmm"), 1e-7)
 
 
@@ -92,7 +92,7 @@ def test_bfloat16_products_are_near(kind: str) -> None:
     loss, grad = with_gradient(
         lambda x: padded(x, p.padding, kind, p.parameter, dtype=torch.bfloat16), x
     )
-    want, want_grad = with_gradient(lambda x: loop(x, p.groups, kind, p.parameter), x)
+    want, want_grad = with_gradient(lambda x: loop(x, p.order, p.sizes, kind, p.parameter), x)
     assert loss.item() == pytest.approx(want.item(), rel=2e-2)
     assert (grad - want_grad).norm() < 5e-2 * want_grad.norm()
 
@@ -126,6 +126,6 @@ def test_features_are_neither_all_near_nor_all_far(spread: str) -> None:
     p = make_problem("hinge", Shape(600, 128, 12, spread))
     assert torch.equal(p.labels.bincount(), p.counts)
     assert not torch.equal(p.labels, p.labels.sort().values)
-    assert 0.2 < (torch.pdist(p.features[p.groups[0]]) < 1).double().mean() < 0.8
-    centres = torch.stack([p.features[rows].mean(0) for rows in p.groups])
+    assert 0.2 < (torch.pdist(p.features[p.order[: p.sizes[0]]]) < 1).double().mean() < 0.8
+    centres = torch.stack([p.features[rows].mean(0) for rows in p.order.split(p.sizes)])
     assert 0.1 < (torch.pdist(centres) < 1).double().mean() < 0.9
