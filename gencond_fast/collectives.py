@@ -95,12 +95,14 @@ def _finish(works: Sequence[tuple[Tensor, Work]], look: Look) -> None:
 
 def _wait(work: Work, look: Look) -> None:
     while True:
+        # asked before the waiting: what ends between a time-out and a question has not failed
+        ended = work.is_completed()
         try:
             work.wait(_LOOK_EVERY)
             return
         except RuntimeError as error:
             look()  # what another rank says goes before what the connection says
-            if work.is_completed():
+            if ended:
                 reason = (str(error).splitlines() or [""])[0]
                 raise RankLost(
                     f"another rank has ended without a word ({reason}): run the same command "
