@@ -28,6 +28,11 @@ from gencond_fast.runtime import choose_runtime
 RUNTIME = choose_runtime("cpu", "float32", "off", 8)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
 def judge(run, **options):
     given = {"run": str(run), "data": "digits", "seeds": 1, "epochs": 2, "device": "cpu"}
     return evaluate(parse(EvaluateConfig, given | {"without_augmentation": True} | options))
@@ -123,8 +128,8 @@ def test_all_real_images_are_not_learned_twice(tiny_run):
 
 
 def test_students_together_have_none_either(tiny_run):
-    alone = judge(tiny_run, seeds=2, epochs=8, precision="float32")
-    both = judge(tiny_run, seeds=2, epochs=8, precision="float32", together=2)
+    alone = judge(tiny_run, seeds=2, epochs=4, precision="float32")
+    both = judge(tiny_run, seeds=2, epochs=4, precision="float32", together=2)
     for one, other in zip(alone.rows, both.rows, strict=True):
         assert one.augmented == other.augmented
         assert one.accuracies == pytest.approx(other.accuracies, abs=0.02)
