@@ -127,14 +127,6 @@ def test_all_real_images_are_not_learned_twice(tiny_run):
     assert result.augmentation_robust_scores == {}  # it is compared with random images
 
 
-def test_students_together_have_none_either(tiny_run):
-    alone = judge(tiny_run, seeds=2, epochs=4, precision="float32")
-    both = judge(tiny_run, seeds=2, epochs=4, precision="float32", together=2)
-    for one, other in zip(alone.rows, both.rows, strict=True):
-        assert one.augmented == other.augmented
-        assert one.accuracies == pytest.approx(other.accuracies, abs=0.02)
-
-
 def test_what_was_trained_is_not_taken_for_the_other(tiny_run):
     first = judge(tiny_run, controls=["random"], seeds=2)
     again = judge(tiny_run, controls=["random"], seeds=2)
