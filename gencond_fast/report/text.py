@@ -76,11 +76,11 @@ def print_result(result: EvaluationResult) -> None:
     print(f"optimiser steps of a student: {', '.join(steps.values())}")
     print(f"protocol {_numbers(result.protocol)}")
     if not all(row.augmented for row in result.rows):
-        print("not augmented: the same protocol without its augmentation and CutMix")
+        print("plain: the same protocol without its augmentation and CutMix")
 
 
 def _trained_on(row: Row) -> str:
-    return row.training_set if row.augmented else f"{row.training_set}, not augmented"
+    return row.training_set if row.augmented else f"{row.training_set}, plain"
 
 
 def _print_attacked(result: EvaluationResult, attack: Mapping[str, Any]) -> None:

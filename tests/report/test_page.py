@@ -195,7 +195,7 @@ def test_what_students_withstood_and_the_label_robust_score(tiny_run, tmp_path):
     # 2505.13300 with HLR = 0.9 - 0.55 and IOR = 0.55 - 0.4, w = 0.5
     value = (math.exp(0.5 * 0.15 - 0.5 * 0.35) - 1 / math.e) / (math.e - 1 / math.e)
     assert f"label-robust score (w = 0.5) convnet3 {value:.4f} all.json" in found.text
-    assert "augment" not in found.text
+    assert "augmentation-robust" not in found.text
 
 
 def test_students_without_augmentation_stand_in_tables_and_not_in_the_chart(tiny_run, tmp_path):

@@ -10,11 +10,11 @@ import pytest
 from command_line import call, refused
 from markupsafe import Markup
 from PIL import Image
-from report_pages import copy_of, rename_classes, write_result
+from report_pages import copy_of, rename_classes, score, write_result
 
 from gencond_fast.artifact import load
 from gencond_fast.models.spec import StoreSpec
-from gencond_fast.report.accuracy import Score, draw_accuracy
+from gencond_fast.report.accuracy import draw_accuracy
 from gencond_fast.report.picture import accuracy_png
 from gencond_fast.report.published import published_for
 
@@ -23,34 +23,11 @@ WIDTH, HEIGHT = 540 + 2 * LEFT, HEAD + 350 + FOOT
 PAPER, ACCENT, WARN = (0xFB, 0xFA, 0xF8), (0x2B, 0x5C, 0x9E), (0x9A, 0x4A, 0x12)
 
 
-def score(mean: float, size: int, run: str = "run", control: bool = False, full: bool = False):
-    return Score(
-        run=run,
-        file="e.json",
-        trained_on="any",
-        control=control or full,
-        full=full,
-        images=1,
-        model="convnet3",
-        protocol="dc",
-        epochs=1,
-        steps=1,
-        seeds=2,
-        mean=mean,
-        std=1.0,
-        tested_on="any",
-        held_out=False,
-        file_bytes=size,
-        outdated=False,
-        augmented=True,
-    )
-
-
 SCORES = [
-    score(60.0, 12_000, "first"),
-    score(70.0, 120_000, "second"),
-    score(30.0, 12_000, control=True),
-    score(80.0, 1, full=True),
+    score(run="first", mean=60.0, file_bytes=12_000),
+    score(run="second", mean=70.0, file_bytes=120_000),
+    score(control=True, mean=30.0, file_bytes=12_000),
+    score(control=True, full=True, mean=80.0),
 ]
 
 
@@ -126,7 +103,7 @@ def test_the_key_of_everything_stays_within_the_picture():
 
 @pytest.mark.parametrize("name", ["", "<b>&amp;", "\x00\x1f\ud800", "数据 Ω", "x" * 200])
 def test_any_name(name):
-    scores = [score(60.0, 12_000, name), score(70.0, 120_000, "second")]
+    scores = [score(run=name, file_bytes=12_000), score(run="second")]
     assert drawn(scores, name=name).shape == (2 * HEIGHT, 2 * WIDTH, 3)
 
 
@@ -182,7 +159,8 @@ def test_several_data_sets_have_a_chart_each(tiny_run, tmp_path):
     assert np.array_equal(three[: 2 * HEIGHT], together)
     report(other, "--out", page)
     alone = pixels((tmp_path / "accuracy.png").read_bytes())
-    assert np.array_equal(three[2 * HEIGHT :], alone)
+    # to rounding: the edges of letters depend on how high they stand
+    assert np.abs(three[2 * HEIGHT :].astype(int) - alone).mean() < 0.1
 
 
 def test_a_page_of_that_name_is_refused(tiny_run, tmp_path):
