@@ -30,7 +30,7 @@ def _cells(result: Mapping[str, Any], place: int) -> list[str]:
     return [
         result["name"],
         result["data"],
-        row["training_set"],
+        row["training_set"] + ("" if row.get("augmented", True) else ", plain"),
         row["model"],
         result["format"] if condensed else "",
         str(row["images_per_class"]),

@@ -66,6 +66,8 @@ def cli(context: click.Context) -> None:
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control random\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control full --epochs 30\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control random \\\n"
+        "      --without-augmentation\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
         "      --seeds 5 --epochs 300 --json result.json\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model all --model nets:mine\n"
@@ -98,6 +100,13 @@ def cli(context: click.Context) -> None:
     type=click.Choice(["random", "jpeg", "full"]),
     help="random: as many random real images a class as the budget is in IPC; jpeg: as many as fit "
     "into the bytes of the file as JPEG of quality 20; full: all of them.",
+)
+@click.option(
+    "--without-augmentation",
+    is_flag=True,
+    default=None,
+    help="Also train students without any augmentation, on the file and on the controls but full; "
+    "with --control random this gives the augmentation-robust score.",
 )
 @click.option(
     "--attack",

@@ -70,6 +70,8 @@ class EvaluateConfig:
             streamed.
         classes: names of the file's classes to train and test on, at least two; None takes all.
         on_bad_image, reader, in_memory: as in `Config`.
+        without_augmentation: whether students are also trained without any augmentation, on the
+            condensed set and on the controls but `full`; the augmentation-robust score needs it.
         split: `stored` (a finite list) or `stream` (fresh codes every epoch).
         attack: what the trained students are attacked by.
         device, precision, compile: as in `Config`.
@@ -87,6 +89,7 @@ class EvaluateConfig:
     on_bad_image: OnBadImage = "error"
     reader: ReaderName = "auto"
     in_memory: Switch = "auto"
+    without_augmentation: bool = False
     split: Literal["stored", "stream"] = "stored"
     attack: AttackConfig = AttackConfig()
     device: Device = "auto"
@@ -96,6 +99,13 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if not self.attack.names and self.attack != AttackConfig():
             raise ValueError("there are options of an attack and no attack: add --attack pgd")
+
+    @property
+    def training_sets(self) -> tuple[tuple[str, bool], ...]:
+        """What students are trained on, by name, and whether its images are augmented."""
+        names = (self.split, *self.controls)
+        plain = (name for name in names if name != "full" and self.without_augmentation)
+        return (*((name, True) for name in names), *((name, False) for name in plain))
 
 
 @dataclass(frozen=True, config=STRICT)

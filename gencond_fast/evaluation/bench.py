@@ -28,9 +28,6 @@ from gencond_fast.progress import Task as Progress
 from gencond_fast.rng import derive_seed
 from gencond_fast.runtime import Runtime
 
-_CONTROL_BYTES = 2 * 1024**3
-_DECODE_BATCH = 128
-
 
 class Bench:
     """Everything that the rows of one evaluation share.
@@ -84,10 +81,11 @@ class Bench:
         assert source.val is not None
         form = Form(source.channels, self._spec.image_size)
         keeping = Keeping(config.in_memory, tell)
-        controls = len(config.models) * config.controls.count("random")
-        if len(config.models) * (1 + len(config.controls)) * config.seeds > 1:
+        names = [name for name, _ in config.training_sets]
+        controls = len(config.models) * names.count("random")
+        if len(config.models) * len(names) * config.seeds > 1:
             keeping.keep(source.val, form, np.arange(len(source.val)), "validation images")
-        if "full" in config.controls:
+        if "full" in names:
             keeping.keep(source.train, form, np.arange(len(source.train)), "training images")
         elif controls:
             rows, times = np.unique(self.sets.random_rows(), return_counts=True)
@@ -134,6 +132,7 @@ class Bench:
             sum(each.seconds for each in outcomes),
             outcomes[-1].steps,
             {name: tuple(o.attacked[name] for o in outcomes) for name in outcomes[0].attacked},
+            training_set.augmented,
         )
 
     def _known(
@@ -143,7 +142,7 @@ class Bench:
         if training_set.name in CONDENSED:
             return {}
         found = {
-            seed: self.remembered.find(training_set.name, **_parts(training_set, model, seed))
+            seed: self.remembered.find(training_set.name, **self._parts(training_set, model, seed))
             for seed in seeds
         }
         return {seed: outcome for seed, outcome in found.items() if outcome is not None}
@@ -159,7 +158,7 @@ class Bench:
         steps = train_students(
             students,
             [training_set.draw(seed) for seed in seeds],
-            protocol=self._protocol,
+            protocol=self._protocol_of(training_set),
             epochs=self._config.epochs,
             seeds=[derive_seed(seed, "training", model) for seed in seeds],
             runtime=self._runtime,
@@ -202,7 +201,7 @@ class Bench:
         attacked = self._attack(student, model, seed, progress)
         outcome = Outcome(share, attacked, steps, training + time.perf_counter() - start)
         if training_set.name not in CONDENSED:
-            parts = _parts(training_set, model, seed)
+            parts = self._parts(training_set, model, seed)
             self.remembered.keep(outcome, training_set.name, **parts)
         return outcome
 
@@ -226,7 +225,7 @@ class Bench:
         )
 
     def _identity(self) -> dict[str, object]:
-        """What every student of a control depends on, beside its own seed and architecture."""
+        """What every student of a control depends on, beside its own parts."""
         config, source = self._config, self._source
         return {
             "data": source.fingerprint,
@@ -236,21 +235,26 @@ class Bench:
             "image_size": self._spec.image_size,
             "channels": self._spec.channels,
             "normalisation": asdict(self._normalisation),
-            "protocol": asdict(replace(self._protocol, name="", soft=False)),
             "epochs": config.epochs,
             "attack": asdict(config.attack) if config.attack.names else None,
             "runtime": self._runtime.describe(),
         }
 
+    def _parts(self, training_set: TrainingSet, model: str, seed: int) -> dict[str, object]:
+        """What tells the students of a control from one another."""
+        protocol = replace(self._protocol_of(training_set), name="", soft=False)
+        return {
+            "images_per_class": training_set.images_per_class,
+            "protocol": asdict(protocol),
+            "model": model_identity(model),
+            "seed": seed,
+        }
+
+    def _protocol_of(self, training_set: TrainingSet) -> Protocol:
+        """How students of this training set learn."""
+        protocol = self._protocol
+        return protocol if training_set.augmented else protocol.without_augmentation()
+
     def _student(self, model: str, seed: int) -> Classifier:
         spec, classes = self._spec, len(self._source.class_names)
         return build_classifier(model, spec.channels, classes, spec.image_size, seed=seed)
-
-
-def _parts(training_set: TrainingSet, model: str, seed: int) -> dict[str, object]:
-    """What tells the students of a control from one another."""
-    return {
-        "images_per_class": training_set.images_per_class,
-        "model": model_identity(model),
-        "seed": seed,
-    }

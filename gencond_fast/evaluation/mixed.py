@@ -51,8 +51,10 @@ def mix(
         rng: on the CPU.
     """
     device = images.device
-    transform = draw_from_policy(protocol.augmentation, rng, batch_size=len(images), device=device)
-    images = augment(images, transform)
+    policy = protocol.augmentation
+    if policy:
+        transform = draw_from_policy(policy, rng, batch_size=len(images), device=device)
+        images = augment(images, transform)
     if protocol.cutmix == 0.0 or torch.rand((), generator=rng) >= protocol.cutmix:
         return Mixed(images, targets)
     drawn = draw_cutmix(rng, batch_size=len(images), device=device)

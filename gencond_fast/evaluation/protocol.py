@@ -21,7 +21,8 @@ class Protocol:
             linearly over `warm_up`, then fall along half a cosine to zero, step by step;
             `constant` stays.
         warm_up: share of all steps, of `cosine`.
-        augmentation: DSA operations, one a batch, parameters for each image.
+        augmentation: DSA operations, one a batch, parameters for each image; none leave it as
+            it is.
         cutmix: probability that a batch is mixed, one box for all its images (1905.04899).
         average: decay of the moving average of the weights that is tested; None tests the weights
             themselves. After t steps it is min(average, (1 + t) / (10 + t)).
@@ -41,6 +42,10 @@ class Protocol:
     cutmix: float = 0.0
     average: float | None = None
     soft: bool = False
+
+    def without_augmentation(self) -> Protocol:
+        """The same on images as they are: no DSA and no CutMix."""
+        return replace(self, augmentation=(), cutmix=0.0)
 
 
 DC = Protocol()

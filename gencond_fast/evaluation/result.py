@@ -9,7 +9,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from gencond_fast.evaluation.scores import accuracy_per_bit, label_robust_score
+from gencond_fast.evaluation.scores import (
+    accuracy_per_bit,
+    augmentation_robust_score,
+    label_robust_score,
+)
 
 CONDENSED = ("stored", "stream")  # the training sets that are no controls
 
@@ -31,6 +35,7 @@ class Row:
         steps: optimiser steps of one student.
         attacked: accuracies under each attack by its name, and on the same images unchanged
             (`clean`), one a seed, as fractions; empty where there was none.
+        augmented: whether the students saw images augmented, as the protocol says.
     """
 
     training_set: str
@@ -40,6 +45,7 @@ class Row:
     seconds: float
     steps: int
     attacked: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    augmented: bool = True
 
     @property
     def mean(self) -> float:
@@ -68,7 +74,8 @@ class EvaluationResult:
 
     Attributes:
         rows: one for each training set and architecture.
-        protocol: all its numbers (`gencond_fast.evaluation.protocol`).
+        protocol: all its numbers (`gencond_fast.evaluation.protocol`); rows that are not augmented
+            have neither its augmentation nor its CutMix.
         epochs: passes over the training set (the published protocol has 1000).
         bytes: of the condensed file.
         ipc: what the bytes are worth in float32 images a class.
@@ -101,18 +108,41 @@ class EvaluationResult:
         See `scores.label_robust_score`; with w = 0.5 and mean accuracies. There are none where
         labels are soft, which those of the controls are not.
         """
-        if self.protocol.get("soft"):
-            return {}
-        means = {(row.training_set, row.model): row.mean for row in self.rows}
-        found = {}
-        for kind, model in means:
-            real, random = means.get(("full", model)), means.get(("random", model))
-            if kind in CONDENSED and real is not None and random is not None:
-                own = means[kind, model]
+        means, found = self._means_by_hard_labels(), {}
+        for kind, model, augmented in means:
+            real, random = means.get(("full", model, True)), means.get(("random", model, True))
+            if kind in CONDENSED and augmented and real is not None and random is not None:
+                own = means[kind, model, True]
                 found[model] = label_robust_score(
                     real_hard=real, stored_hard=own, stored_any=own, random_any=random
                 )
         return found
+
+    @property
+    def augmentation_robust_scores(self) -> dict[str, float]:
+        """Of each architecture that learned from the condensed images and random ones, both ways.
+
+        See `scores.augmentation_robust_score`; with gamma = 0.5 and mean accuracies. There are none
+        where labels are soft, as above.
+        """
+        means, found = self._means_by_hard_labels(), {}
+        for kind, model, augmented in means:
+            keys = [(name, model, way) for name in (kind, "random") for way in (True, False)]
+            if kind in CONDENSED and augmented and all(key in means for key in keys):
+                stored, stored_plain, random, random_plain = (means[key] for key in keys)
+                found[model] = augmentation_robust_score(
+                    stored_augmented=stored,
+                    random_augmented=random,
+                    stored_plain=stored_plain,
+                    random_plain=random_plain,
+                )
+        return found
+
+    def _means_by_hard_labels(self) -> dict[tuple[str, str, bool], float]:
+        """Accuracies by training set, architecture, and augmentation; none of soft labels."""
+        if self.protocol.get("soft"):
+            return {}
+        return {(row.training_set, row.model, row.augmented): row.mean for row in self.rows}
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for JSON, means and standard deviations included."""
@@ -123,6 +153,7 @@ class EvaluationResult:
             if row.training_set in CONDENSED:
                 values["accuracy_per_bit"] = accuracy_per_bit(row.mean, self.bits_per_class)
         plain["label_robust_scores"] = self.label_robust_scores
+        plain["augmentation_robust_scores"] = self.augmentation_robust_scores
         return plain
 
     @classmethod

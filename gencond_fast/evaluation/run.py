@@ -65,12 +65,10 @@ def evaluate(
     ranks.connect(runtime.device)
     bench = Bench(config, artifact, source, runtime, protocol)
     bench.keep_images(reporter.message)
-    students = (1 + len(config.controls)) * len(config.models) * config.seeds
+    students = len(config.training_sets) * len(config.models) * config.seeds
     own = len(range(ranks.rank, students, ranks.world))
     with reporter.task("students", own * config.epochs) as progress:
-        condensed, control = bench.sets.condensed(), bench.sets.control
-        sets = [condensed, *(control(name, progress) for name in config.controls)]
-        rows = bench.rows(sets, progress, ranks)
+        rows = bench.rows(bench.sets.wanted(progress), progress, ranks)
     for name, students in bench.remembered.found.items():
         reporter.message(f"{name}: {students} student(s) of an earlier evaluation taken over")
     bench.waiting.tell(reporter.message)

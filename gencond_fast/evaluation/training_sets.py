@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,11 +36,13 @@ class TrainingSet:
         name: in tables.
         images_per_class: its size.
         draw: gives its epochs for a seed.
+        augmented: whether students see them augmented, as the protocol says.
     """
 
     name: str
     images_per_class: int
     draw: Callable[[int], Epochs]
+    augmented: bool = True
 
 
 class TrainingSets:
@@ -98,11 +100,18 @@ class TrainingSets:
 
         return TrainingSet(self._config.split, self._spec.per_class, draw)
 
-    def control(self, name: str, progress: Progress) -> TrainingSet:
-        """The training set of one of the controls; `full` shows how far its epochs are."""
+    def wanted(self, progress: Progress) -> list[TrainingSet]:
+        """Those of `EvaluateConfig.training_sets`; `full` shows how far its epochs are."""
+        kinds = self._config.training_sets
+        made = {name: self._named(name, progress) for name in dict.fromkeys(n for n, _ in kinds)}
+        return [replace(made[name], augmented=augmented) for name, augmented in kinds]
+
+    def _named(self, name: str, progress: Progress) -> TrainingSet:
         if name == "jpeg":
             return self.jpeg()
-        return self.full(progress) if name == "full" else self.random()
+        if name == "full":
+            return self.full(progress)
+        return self.random() if name == "random" else self.condensed()
 
     def random(self) -> TrainingSet:
         """As many random real images as the budget is in IPC; other ones for every seed."""

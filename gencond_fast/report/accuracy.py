@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from markupsafe import Markup
 
 from gencond_fast.budget import format_bytes
-from gencond_fast.evaluation.result import CONDENSED
+from gencond_fast.evaluation.result import CONDENSED, Row
 from gencond_fast.report.feature_map import short, spread
 from gencond_fast.report.published import Method, Published
 from gencond_fast.report.record import Record
@@ -50,6 +50,7 @@ class Score:
         held_out: whether that is a part of the training images.
         file_bytes: of the condensed file, as it was when it was evaluated.
         outdated: whether the file has other bytes now.
+        augmented: whether the students saw images augmented, as the protocol says.
     """
 
     run: str
@@ -69,6 +70,7 @@ class Score:
     held_out: bool
     file_bytes: int
     outdated: bool
+    augmented: bool
 
     @property
     def spread(self) -> str:
@@ -87,7 +89,7 @@ def scores_of(record: Record) -> list[Score]:
         Score(
             run=record.name,
             file=file,
-            trained_on=TRAINING_SETS.get(row.training_set, row.training_set),
+            trained_on=trained_on(row),
             control=row.training_set not in CONDENSED,
             full=row.training_set == "full",
             images=row.images_per_class,
@@ -103,11 +105,23 @@ def scores_of(record: Record) -> list[Score]:
             held_out=result.held_out is not None,
             file_bytes=result.bytes,
             outdated=result.bytes != record.artifact.size,
+            augmented=row.augmented,
         )
         for file, result in record.evaluations.items()
         for row in result.rows
     ]
     return sorted(rows, key=lambda score: score.control)
+
+
+def trained_on(row: Row) -> str:
+    """What students learned from, in words."""
+    name = TRAINING_SETS.get(row.training_set, row.training_set)
+    return name if row.augmented else f"{name}, not augmented"
+
+
+def comparable(scores: Sequence[Score]) -> list[Score]:
+    """Those measured on the test split, of students that saw all that the protocol says."""
+    return [score for score in scores if score.augmented and not score.held_out]
 
 
 def draw_accuracy(scores: Sequence[Score], published: Published | None, key: str) -> Markup | None:

@@ -77,6 +77,6 @@ def _hue(label: int, classes: int) -> int:
     return round(360 * label / classes)
 
 
-def short(name: str) -> str:
-    """A name that does not run across the picture."""
-    return name if len(name) <= 16 else name[:15] + "…"
+def short(name: str, most: int = 16) -> str:
+    """A name that does not run across the picture: that many characters."""
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gencond_fast.evaluation.result import CONDENSED, Row
-from gencond_fast.report.accuracy import TRAINING_SETS
+from gencond_fast.report.accuracy import trained_on
 from gencond_fast.report.record import Record
 
 
@@ -45,15 +45,17 @@ class AttackTable:
 
 
 @dataclass(frozen=True)
-class LabelRobust:
-    """A label-robust score (2505.13300).
+class RobustScore:
+    """A score of DD-Ranking (2505.13300).
 
     Attributes:
+        name: with the weight that it is taken at.
         file: the result that it follows from.
         model: the student.
         score: in [0, 1].
     """
 
+    name: str
     file: str
     model: str
     score: float
@@ -72,12 +74,16 @@ def attack_tables(record: Record) -> list[AttackTable]:
     return tables
 
 
-def label_robust_scores(record: Record) -> list[LabelRobust]:
-    """The scores of all evaluations that have what they need: `stored`, `random` and `full`."""
+def robust_scores(record: Record) -> list[RobustScore]:
+    """The scores of all evaluations that have the students which they need."""
     return [
-        LabelRobust(file, model, score)
+        RobustScore(name, file, model, score)
         for file, result in record.evaluations.items()
-        for model, score in result.label_robust_scores.items()
+        for name, scores in {
+            "label-robust score (w = 0.5)": result.label_robust_scores,
+            "augmentation-robust score (gamma = 0.5)": result.augmentation_robust_scores,
+        }.items()
+        for model, score in scores.items()
     ]
 
 
@@ -87,8 +93,7 @@ def _withstood(row: Row, names: Sequence[str]) -> Withstood:
         f"{100 * mean[name]:.2f}" + (f" ± {100 * std[name]:.2f}" if len(row.accuracies) > 1 else "")
         for name in names
     )
-    trained_on = TRAINING_SETS.get(row.training_set, row.training_set)
-    return Withstood(trained_on, row.training_set not in CONDENSED, row.model, tuple(cells))
+    return Withstood(trained_on(row), row.training_set not in CONDENSED, row.model, tuple(cells))
 
 
 def _strength(attack: Mapping[str, object]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from markupsafe import Markup
+
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,11 @@ def axes(
 def markup(root: Element) -> Markup:
     """The picture as HTML, everything in it escaped."""
     return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def without_control_characters(text: str) -> str:
+    """Text with a mark in place of every character that HTML and XML must not hold."""
+    return _CONTROL_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _plain(value: object) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gencond_fast.auditing import AuditResult
     from gencond_fast.evaluation import EvaluationResult
     from gencond_fast.evaluation.inference import AuditRow
+    from gencond_fast.evaluation.result import Row
     from gencond_fast.scoring import Scores
 
 
@@ -55,7 +56,7 @@ def print_result(result: EvaluationResult) -> None:
     for row in result.rows:
         accuracy = f"{100 * row.mean:.2f} ± {100 * row.std:.2f}"
         seeds = str(len(row.accuracies))
-        cells = (row.training_set, str(row.images_per_class), row.model, accuracy, seeds)
+        cells = (_trained_on(row), str(row.images_per_class), row.model, accuracy, seeds)
         table.add_row(*cells, f"{row.seconds:.0f}")
     Console().print(table)
     if result.attack is not None:
@@ -69,9 +70,17 @@ def print_result(result: EvaluationResult) -> None:
     )
     for model, score in result.label_robust_scores.items():
         print(f"label-robust score of {model} (2505.13300, w = 0.5): {score:.4f}")
+    for model, score in result.augmentation_robust_scores.items():
+        print(f"augmentation-robust score of {model} (2505.13300, gamma = 0.5): {score:.4f}")
     steps = {row.training_set: f"{row.steps:,} on {row.training_set}" for row in result.rows}
     print(f"optimiser steps of a student: {', '.join(steps.values())}")
     print(f"protocol {_numbers(result.protocol)}")
+    if not all(row.augmented for row in result.rows):
+        print("plain: the same protocol without its augmentation and CutMix")
+
+
+def _trained_on(row: Row) -> str:
+    return row.training_set if row.augmented else f"{row.training_set}, plain"
 
 
 def _print_attacked(result: EvaluationResult, attack: Mapping[str, Any]) -> None:
@@ -83,7 +92,7 @@ def _print_attacked(result: EvaluationResult, attack: Mapping[str, Any]) -> None
     for row in result.rows:
         mean, std = row.attacked_mean, row.attacked_std
         cells = (f"{100 * mean[name]:.2f} ± {100 * std[name]:.2f}" for name in names)
-        table.add_row(row.training_set, row.model, *cells)
+        table.add_row(_trained_on(row), row.model, *cells)
     Console().print(table)
     pgd = f", pgd {attack['steps']} steps of {attack['step_size']:g}/255" if "pgd" in names else ""
     print(

@@ -58,6 +58,7 @@ def test_only_the_condensed_set_is_paid_twice(tiny_run, trained):
         ({"classes": ["3", "5"]}, 4),
         ({"controls": ["jpeg"]}, 4),
         ({"attack": {"names": ["fgsm"], "images": 20}}, 4),
+        ({"without_augmentation": True}, 6),  # 2 augmented and 2 plain of the file, 2 of random
     ],
 )
 def test_it_is_another_student_where_anything_is_different(tiny_run, trained, options, students):

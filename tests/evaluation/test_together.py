@@ -66,7 +66,11 @@ def compare(model, protocol, *, epochs=3, switch="off", size=8, counts=(20, 20, 
     return max(distances), steps
 
 
-@pytest.mark.parametrize("protocol", [DC, MODERN, SOFT], ids=list(PROTOCOLS))
+@pytest.mark.parametrize(
+    "protocol",
+    [DC, MODERN, SOFT, MODERN.without_augmentation()],
+    ids=[*PROTOCOLS, "not augmented"],
+)
 def test_they_end_where_each_ends_alone(protocol):
     distance, steps = compare("convnet3", replace(protocol, batch_size=8))
     assert distance < 1e-4

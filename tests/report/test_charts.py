@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_pages import result
+from report_pages import score
 
 from gencond_fast.budget import ipc_to_bytes
 from gencond_fast.models.spec import StoreSpec
-from gencond_fast.report.accuracy import Score, draw_accuracy
+from gencond_fast.report.accuracy import draw_accuracy
 from gencond_fast.report.curves import draw_curves, running_mean, thin
 from gencond_fast.report.feature_map import spread
 from gencond_fast.report.metrics import Curve, Metrics
@@ -166,30 +166,6 @@ def test_missing_figures_are_left_out():
     found = published_for("fashion_mnist", StoreSpec("pixels", 10, 1, 1, 28, 1, 1, 28))
     assert {len(method.points) for method in found.methods} == {2, 3}
     assert all(len(method.paper) == 10 for method in found.methods)
-
-
-def score(**changes) -> Score:
-    row = result(1)["rows"][0]
-    plain = {
-        "run": "r",
-        "file": "f.json",
-        "trained_on": "the condensed file",
-        "control": False,
-        "full": False,
-        "images": row["images_per_class"],
-        "model": "convnet3",
-        "protocol": "dc",
-        "epochs": 1,
-        "steps": 1,
-        "seeds": 2,
-        "mean": 50.0,
-        "std": 1.0,
-        "tested_on": "9 test images",
-        "held_out": False,
-        "file_bytes": 122_880,
-        "outdated": False,
-    }
-    return Score(**(plain | changes))
 
 
 def test_own_points_stand_among_published_ones_at_their_bytes():

@@ -194,7 +194,32 @@ def test_what_students_withstood_and_the_label_robust_score(tiny_run, tmp_path):
     assert len(captions) == 1
     # 2505.13300 with HLR = 0.9 - 0.55 and IOR = 0.55 - 0.4, w = 0.5
     value = (math.exp(0.5 * 0.15 - 0.5 * 0.35) - 1 / math.e) / (math.e - 1 / math.e)
-    assert f"{value:.4f}" in found.text
+    assert f"label-robust score (w = 0.5) convnet3 {value:.4f} all.json" in found.text
+    assert "augmentation-robust" not in found.text
+
+
+def test_students_without_augmentation_stand_in_tables_and_not_in_the_chart(tiny_run, tmp_path):
+    run = copy_of(tiny_run, tmp_path / "run")
+    attacked = {"attacked": {"clean": [0.5], "pgd": [0.1]}}
+    write_result(
+        run,
+        "both.json",
+        attacked,
+        {"training_set": "random", "accuracies": [0.4], **attacked},
+        {"accuracies": [0.375], "augmented": False, **attacked},
+        {"training_set": "random", "accuracies": [0.35], "augmented": False, **attacked},
+    )
+    found = report(run, out=tmp_path / "page.html")
+    assert found.text.count("the condensed file, not augmented") == 2  # also under attack
+    titles = [data for tag, data in found.texts if tag == "title"]
+    assert not [data for data in titles if "37.50" in data]
+    assert [data for data in titles if "55.00" in data]
+    # 2505.13300 with gamma = 0.5: 0.15 with augmentation, 0.025 without
+    value = (math.exp(0.5 * 0.15 + 0.5 * 0.025) - 1 / math.e) / (math.e - 1 / math.e)
+    want = f"augmentation-robust score (gamma = 0.5) convnet3 {value:.4f} both.json"
+    assert want in found.text
+    both = report(run, tiny_run, out=tmp_path / "both.html")
+    assert "37.50 convnet3, dc, 20 epochs, not augmented" in both.text
 
 
 def test_attacks_that_say_nothing_of_themselves(tiny_run, tmp_path):
@@ -349,10 +374,10 @@ def test_a_page_is_written_whole_or_not_at_all(tiny_run, tmp_path, monkeypatch):
     path = tmp_path / "page.html"
     path.write_text("before")
 
-    def full(place, text):
+    def full(place, write):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page_module, "write_text", full)
+    monkeypatch.setattr(page_module, "write_atomic", full)
     refused(call("report", tiny_run, "--out", path), "No space left on device")
     assert path.read_text() == "before"
 
