@@ -161,6 +161,8 @@ class TrainingConfig:
         batch_per_class: samples of a class in a matching step; None takes all that are stored.
         class_batch: classes in a matching step; None takes all.
         clip: largest norm of the gradient.
+        ema: largest decay of a moving average of the stored set's parameters, which the file gets
+            in their place; 0 takes the last ones.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of `metrics.jsonl`.
     """
@@ -174,6 +176,7 @@ class TrainingConfig:
     batch_per_class: Positive | None = 32
     class_batch: Positive | None = None
     clip: PositiveFloat = 1.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     checkpoint_every: Positive = 100
     log_every: Positive = 10
 
