@@ -70,9 +70,9 @@ def load_checkpoint(
 
 
 def _is_checkpoint(values: dict[str, Any]) -> bool:
-    kinds = dict.fromkeys(("spec", "store", "optimizer", "average"), dict)
-    kinds |= {"step": int, "fingerprint": str}
+    kinds = {"step": int, "fingerprint": str, "spec": dict, "store": dict, "optimizer": dict}
     values = {"average": {}} | values
+    kinds |= {"average": dict}
     return values.keys() == kinds.keys() and all(
         isinstance(values[name], kind) for name, kind in kinds.items()
     )

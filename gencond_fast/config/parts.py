@@ -50,6 +50,8 @@ class StoreConfig:
             IDC's multi-formation (2205.14959).
         soft_labels: class probabilities kept for each stored sample, all of them at most; 0 keeps
             hard labels alone.
+        label_bytes: of one coded soft label on average, in which labels are as fine as they can be;
+            None keeps probabilities to 1/255, coded where that is smaller.
     """
 
     format: Literal["dct", "generator", "pixels"] = "dct"
@@ -61,6 +63,7 @@ class StoreConfig:
     coefficients: Positive | None = None
     factor: Small | None = None
     soft_labels: Count = 0
+    label_bytes: PositiveFloat | None = None
 
     def __post_init__(self) -> None:
         for name, formats in _OF_FORMATS.items():
@@ -68,6 +71,8 @@ class StoreConfig:
                 raise ValueError(f"{name} is for format={' or '.join(formats)}: leave it out")
         if self.factor is not None and self.code_size is not None:
             raise ValueError("give the side of stored images as factor or as code_size, not both")
+        if self.label_bytes is not None and not self.soft_labels:
+            raise ValueError("label_bytes is for soft labels: set soft_labels as well")
 
 
 @dataclass(frozen=True, config=STRICT)
