@@ -21,7 +21,7 @@ _LEVELS = 255
 _SCALES = (_LEVELS, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 _CHECKED = 5  # bytes: the scale, and a check of the levels
 _HARD = 0  # the scale of labels for which there was no room
-_HEADER = 64  # bytes that coded labels may take more there than plain ones
+_HEADER = 128  # bytes that coded labels may take more there than plain ones
 
 
 class SoftLabels(nn.Module):
@@ -209,9 +209,9 @@ class SoftLabels(nn.Module):
     def _put(self, levels: np.ndarray, scale: int) -> None:
         """The opposite, of levels of which no more than k of a sample are above 0."""
         table = torch.from_numpy(levels).view(self.spec.samples, -1)
-        values, classes = table.sort(dim=1, descending=True, stable=True)
-        self.values.copy_(values[:, : self.spec.soft_labels])
-        self.classes.copy_(classes[:, : self.spec.soft_labels])
+        values, classes = table.topk(self.spec.soft_labels, dim=1)
+        self.values.copy_(values)
+        self.classes.copy_(classes)
         self._scale = scale
 
 

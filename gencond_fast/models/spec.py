@@ -19,7 +19,7 @@ class StoreSpec:
 
     The bounds are there for files from strangers: no accepted description can make the reader
     allocate more than the file itself carries or, of what is coded, MOST_LEVELS numbers for each
-    byte, and MOST_ASKED bytes in passing.
+    byte and, in passing, MOST_ASKED.
 
     Attributes:
         format: `dct` (entropy-coded frequencies), `generator` (codes and a decoder) or `pixels` (a
