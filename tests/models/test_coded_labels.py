@@ -18,7 +18,7 @@ from store_builders import metadata_of, spec_of, split_file
 from gencond_fast import artifact, budget
 from gencond_fast.config import StoreConfig
 from gencond_fast.errors import InputError
-from gencond_fast.models import soft_labels
+from gencond_fast.models import label_coder, soft_labels
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.stores import build_store
 
@@ -187,9 +187,7 @@ def levels_of(kept_of_first: int):
         levels = np.zeros((10, 30, 10), np.uint8)
         levels[..., 0] = 9
         levels[0, 0] = np.arange(10) < kept_of_first
-        stream = soft_labels.label_coder.encode(levels, 255).ljust(
-            len(tensors["soft_stream"]), b"\0"
-        )
+        stream = label_coder.encode(levels, 255).ljust(len(tensors["soft_stream"]), b"\0")
         check = b"\xff" + zlib.crc32(levels.astype("<i2").tobytes()).to_bytes(4, "big")
         contents = {"soft_stream": stream, "soft_check": check}
         return {name: torch.tensor(list(each)).byte() for name, each in contents.items()}
