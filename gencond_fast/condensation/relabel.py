@@ -16,6 +16,7 @@ from gencond_fast.condensation.teachers import check_teachers, choose_teachers
 from gencond_fast.config import Config
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
+from gencond_fast.models.entropy import require_coder
 from gencond_fast.models.own import is_own
 from gencond_fast.options import changed_options, resolve
 from gencond_fast.progress import Reporter
@@ -58,7 +59,7 @@ def relabel(
     target = _target(run, out)
     config = _config(old, data, layers)
     metadata = _metadata(old.metadata, config)
-    _check_size(metadata, run)
+    _check_labels(metadata, run)
     source, config = _open(old.metadata, config, reporter)
     image_size = old.metadata.store.image_size
     check_teachers(config, source, image_size)
@@ -148,7 +149,8 @@ def _metadata(old: Metadata, config: Config) -> Metadata:
     )
 
 
-def _check_size(metadata: Metadata, run: str | Path) -> None:
+def _check_labels(metadata: Metadata, run: str | Path) -> None:
+    require_coder()
     check_codable(metadata.store)
     size = artifact.file_size(metadata)
     enough = size + 16  # the budget is written into the file, which its digits may enlarge

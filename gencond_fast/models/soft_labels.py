@@ -111,10 +111,11 @@ class SoftLabels(nn.Module):
         Raises:
             InputError: the package that codes is not installed.
         """
-        spec, levels = self.spec, self._table()
+        spec = self.spec
         room = spec.label_bytes or self.plain_bytes - _CHECKED - _HEADER
         if spec.samples * spec.num_classes > MOST_CODED or room < spec.least_label_bytes:
             return
+        levels = self._table()
         scales = _SCALES if spec.label_bytes else _SCALES[:1]
         found = bisect_left(
             scales, True, key=lambda scale: len(_encode(_coarser(levels, scale), scale)) <= room
