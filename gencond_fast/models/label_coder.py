@@ -126,7 +126,7 @@ def _walk(levels: np.ndarray, scale: int, coder: _Coder) -> None:
         if classes > 1:
             left = others.through(coder, every, 0, own, own - numbers[every, :, every])
         block[every, :, every] = own - left
-        for each in every:
+        for each in range(classes):
             rows = every[every != each]
             last = each == np.where(rows == classes - 1, classes - 2, classes - 1)
             found = left[rows]  # which is what the last one has
