@@ -182,7 +182,7 @@ def test_labels_are_coded_in_the_bytes_that_they_are_given(soft_run, tmp_path):
     assert whole.size < 8000 - 500
     assert call("relabel", run, "--data", "digits", "--out", again).code == 0
     assert again.read_bytes() == (run / PRODUCT).read_bytes()
-    options = ("--set", "store.label_bytes=2.5", "--bytes", "9KB")
+    options = ("--set", "store.label_bytes=2.5", "--bytes", "20KB")
     assert call("relabel", run, "--data", "digits", "--out", again, *options).code == 0
     finer = load(again).metadata
     assert spec.label_bytes < finer.store.label_bytes <= 2.5 * spec.samples + 4
