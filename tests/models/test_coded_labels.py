@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import zlib
@@ -154,6 +155,28 @@ def test_in_the_file(tmp_path, kept, room):
     assert loaded.metadata == metadata_of(store.spec)
     assert np.array_equal(targets(loaded.store), targets(store))
     artifact.save(tmp_path / "again", loaded.store, loaded.metadata)
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "made").read_bytes()
+
+
+# of a program that knew of version 2 alone: compressed, base 85
+OLD = (
+    b"c-oawu}&L75Va{H=L=|~i4+NCA@=#sTwKs0S&HP2BJx?Qxw~2WgzwI}T@xJZ6pAPvWj-MJfE2FM&{0Jc`~ejO1vK"
+    b";#yL$#H0!3n)y?Hb5y_vb*TFu4+I8RAoj0!o2?gB=XMR^u;fl@&i76F8_ctk3I?t2|9fM`t7zMQ2R3BdJQ!in0R2"
+    b"t{YxM?V15F+nMLhABziGzb7K99G2uhWbe{CS6>V=9@4xjm<63l%$HQ%&D@xu${&kvy3K2v}Kg?nD|qeOg<ZiYjYA"
+    b"Ji4w|`X=!Rm<VA|gPCrc!EmfmQilcv+*(~LD5xYcNBU36WWaTAuq4)&D%H6TE7KAAe=Zfy#J|(dl8-"
+    b"iK%fC`!9W>=?#l2xYCoIO_aDd~If`M^Mq(IkU5YcZF(Lk9N$<U&YN(wv65{!sJn1gjzcqvAYPaDC>v4-"
+    b"yABnLSs*b6KZ3EX!9WzMQT@|7UrretZ-!-hTMHJlp8~x}uBy<J*_-"
+    b"c>iW|_f5mQ{(bUo=X>Mz&iS8Oy<V%YE!%%<N8%2cSk&M"
+)
+
+
+def test_a_file_of_plain_labels_is_read_as_before(tmp_path):
+    (tmp_path / "made").write_bytes(zlib.decompress(base64.b85decode(OLD)))
+    old = artifact.load(tmp_path / "made")
+    # with two of three kept, a class that was kept at zero stays there
+    want = torch.tensor([[178, 51, 26], [0, 254, 1], [25, 128, 102]]) / 255
+    torch.testing.assert_close(old.store.targets(torch.arange(3)), want)
+    artifact.save(tmp_path / "again", old.store, old.metadata)
     assert (tmp_path / "again").read_bytes() == (tmp_path / "made").read_bytes()
 
 
