@@ -248,7 +248,20 @@ def _artifacts() -> list[bytes]:
             path = Path(folder) / "made"
             artifact.save(path, build_store(spec, seed=1), about)
             made.append(path.read_bytes())
-    return made
+    return [*made, _coded_labels(about)]
+
+
+def _coded_labels(about: Metadata) -> bytes:
+    """Of a file whose soft labels went through the coder."""
+    spec = replace(about.store, per_class=20, label_bytes=400)
+    store = build_store(spec, seed=1)
+    odds = torch.rand(60, 3, generator=torch.Generator().manual_seed(0))
+    store.soft_labels.keep(torch.arange(60), odds / odds.sum(1, keepdim=True))
+    store.compress_labels()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "made"
+        artifact.save(path, store, replace(about, store=store.spec))
+        return path.read_bytes()
 
 
 def _seal_artifact(content: bytes) -> bytes:

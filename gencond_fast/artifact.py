@@ -22,7 +22,7 @@ from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet
 from gencond_fast.models.stores import build_store, storage_layout
 
-FORMAT_VERSION = 2  # the latest that is read
+FORMAT_VERSION = 3  # the latest that is read
 FILE_NAME = "condensed.safetensors"
 _KEY = "gencond_fast"
 # in the order in which safetensors writes tensors
@@ -35,6 +35,8 @@ _SAFETENSORS_TYPES = {
     torch.uint8: "U8",
 }
 _ORDER = list(_SAFETENSORS_TYPES)
+# of a stored set, by the version that they came with
+_LATER_SIZES = {2: ("soft_labels", "coefficients", "stream_bytes"), 3: ("label_bytes",)}
 _MAX_HEADER = 100_000_000  # safetensors' own bound
 
 
@@ -67,7 +69,9 @@ class Metadata:
 
     @property
     def version(self) -> int:
-        """Of the format: 2 where there is something that a reader of 1 would not look for."""
+        """Of the format: the first whose readers look for all that there is."""
+        if self.store.label_bytes:
+            return 3
         return 2 if self.store.soft_labels or self.store.format == "dct" else 1
 
 
@@ -116,7 +120,7 @@ def load(path: str | Path) -> Artifact:
     """Opens a condensed file, or the one in a run directory.
 
     Nothing in the file is executed, and no more is allocated than it carries or, of coded
-    frequencies, than `StoreSpec` allows for the bytes that it carries.
+    frequencies and labels, than `StoreSpec` allows for the bytes that it carries.
 
     Raises:
         InputError: it is missing, truncated, damaged, of a later format, or something else.
@@ -218,9 +222,10 @@ def _encode(metadata: Metadata, checksum: str) -> str:
 
 def _fields(metadata: Metadata) -> dict[str, Any]:
     fields = TypeAdapter(Metadata).dump_python(metadata, mode="json")
-    if metadata.version == 1:  # had no such fields, and its readers want none
-        for name in ("soft_labels", "coefficients", "stream_bytes"):
-            del fields["store"][name]
+    for version, names in _LATER_SIZES.items():
+        if metadata.version < version:  # had no such fields, and its readers want none
+            for name in names:
+                del fields["store"][name]
     return fields | {"version": metadata.version}
 
 

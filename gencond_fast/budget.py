@@ -11,6 +11,7 @@ from functools import cache
 
 from gencond_fast.config import StoreConfig
 from gencond_fast.errors import InputError
+from gencond_fast.models.label_coder import MOST_CODED
 from gencond_fast.models.spec import MOST_LEVELS, StoreSpec
 
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "KI": 1024, "MI": 1024**2, "GI": 1024**3}
@@ -89,15 +90,52 @@ def size_store(
         real: training images of the smallest class; frequencies of no more of them are kept.
 
     Raises:
-        InputError: the budget is too small for one sample of each class.
+        InputError: the budget is too small for one sample of each class, or there are too many
+            labels to be coded.
     """
+
+    def coded(spec: StoreSpec) -> StoreSpec:
+        return with_label_bytes(spec, options)
+
+    data = (num_classes, channels, image_size)
+    spec = coded(_size_images(budget, options, data, lambda spec: weigh(coded(spec)), real))
+    check_codable(spec)
+    return spec
+
+
+def with_label_bytes(spec: StoreSpec, options: StoreConfig) -> StoreSpec:
+    """The description with the room that the options want for soft labels; 0 if they want none."""
+    spec = replace(spec, label_bytes=0)
+    if options.label_bytes is None:
+        return spec
+    wanted = 4 * math.ceil(spec.samples * options.label_bytes / 4)
+    return replace(spec, label_bytes=max(wanted, spec.least_label_bytes))
+
+
+def check_codable(spec: StoreSpec) -> None:
+    """Raises InputError where soft labels are to be coded and are too many for it."""
+    if spec.label_bytes and spec.samples * spec.num_classes > MOST_CODED:
+        raise InputError(
+            f"store.label_bytes codes soft labels, up to {MOST_CODED:,} probabilities before the "
+            f"largest are chosen, and {spec.samples:,} samples of {spec.num_classes:,} classes "
+            "have more: leave it out"
+        )
+
+
+def _size_images(
+    budget: int,
+    options: StoreConfig,
+    data: tuple[int, int, int],
+    weigh: Callable[[StoreSpec], int],
+    real: int,
+) -> StoreSpec:
+    num_classes, channels, image_size = data
     if options.code_size and options.code_size > image_size:
         raise InputError(
             f"option 'store.code_size' is {options.code_size}, larger than the image side "
             f"{image_size}: make it smaller"
         )
     if options.format == "dct":
-        data = (num_classes, channels, image_size)
         return _size_frequencies(budget, options, data, weigh, real)
     pixels = options.format == "pixels"
     if options.factor is not None:

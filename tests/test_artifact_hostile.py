@@ -164,8 +164,8 @@ def test_changed_metadata_without_the_checksum(whole, place):
 
 
 def test_later_version_says_upgrade(whole, place):
-    content = with_fields(whole, lambda f: {"version": 3, "everything": "else"}, sign=False)
-    assert "format version 3" in (message := refusal(place, content))
+    content = with_fields(whole, lambda f: {"version": 4, "everything": "else"}, sign=False)
+    assert "format version 4" in (message := refusal(place, content))
     assert "upgrade gencond_fast" in message
 
 

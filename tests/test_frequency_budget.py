@@ -43,6 +43,7 @@ def weigh(spec: StoreSpec) -> int:
         kind, width = ("U8", 1) if spec.num_classes <= 256 else ("U16", 2)
         tensors["soft_classes"] = (kind, [samples, spec.soft_labels], width)
     fields = {"version": 2, "checksum": "0" * 16, **asdict(metadata_of(spec))}
+    fields["store"].pop("label_bytes")
     about = json.dumps(fields, separators=(",", ":"))
     header, start = {"__metadata__": {"gencond_fast": about}}, 0
     order = ["F32", "I32", "U16", "U8"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Checkpoint:
         spec: sizes of the stored set, as plain values.
         store: state of the stored set.
         optimizer: state of the optimiser, of the stage that `step` lies in.
+        average: state of the average of the stored set; empty where there is none, and in
+            checkpoints from before there was one.
     """
 
     step: int
@@ -35,6 +37,7 @@ class Checkpoint:
     spec: dict[str, Any]
     store: dict[str, Any]
     optimizer: dict[str, Any]
+    average: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
@@ -68,6 +71,8 @@ def load_checkpoint(
 
 def _is_checkpoint(values: dict[str, Any]) -> bool:
     kinds = {"step": int, "fingerprint": str, "spec": dict, "store": dict, "optimizer": dict}
+    values = {"average": {}} | values
+    kinds |= {"average": dict}
     return values.keys() == kinds.keys() and all(
         isinstance(values[name], kind) for name, kind in kinds.items()
     )

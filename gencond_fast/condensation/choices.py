@@ -11,11 +11,14 @@ from gencond_fast.data.source import Source
 from gencond_fast.discrepancy import DISCREPANCIES, build_discrepancy
 from gencond_fast.errors import InputError
 from gencond_fast.models.classifier import batch_norms
+from gencond_fast.models.entropy import require_coder
 from gencond_fast.models.registry import build_classifier
 
 
 def check_choices(config: Config, source: Source, image_size: int) -> None:
     """Raise InputError unless network and discrepancies exist and fit the data and each other."""
+    if config.store.soft_labels:
+        require_coder()
     for name in config.losses.discrepancies:
         build_discrepancy(name)
     options = config.networks

@@ -49,11 +49,13 @@ def with_soft_labels(
     Args:
         task: options, normalisation, machine.
         store: decodes the images.
-        spec: of the result: that of `store` but for `soft_labels`, which is above 0.
+        spec: of the result: that of `store` but for `soft_labels`, which is above 0, and
+            `label_bytes`, the room for them where they are to be as fine as it allows.
         teachers: one or more.
 
     Returns:
-        A new stored set on the device of the task, rounded as it is stored.
+        A new stored set on the device of the task, rounded as it is stored. Its description says
+        how many bytes labels take if they are coded.
     """
     options, device = task.config.labels, task.runtime.device
     made = build_store(spec)
@@ -69,6 +71,8 @@ def with_soft_labels(
             hard = F.one_hot(made.labels(index), spec.num_classes).float()
             made.soft_labels.keep(index, torch.lerp(soft, hard, options.hard))
             progress.advance(1)
+    made.compress_labels()
+    task.reporter.message(made.soft_labels.describe())
     return made
 
 

@@ -17,6 +17,7 @@ from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.distributed import Ranks
 from gencond_fast.errors import InputError
+from gencond_fast.evaluation.average import WeightAverage
 from gencond_fast.files import write_text
 from gencond_fast.interrupt import Interrupts, obey
 from gencond_fast.models.store import StoredSet
@@ -54,9 +55,12 @@ class Loop:
         self._metrics = directory / "metrics.jsonl"
         self._options = task.config.training
         self._guard = Guard(task.runtime.device)
+        self._average: WeightAverage | None = None
 
     def run(self) -> None:
         """Runs all steps that are still to be done.
+
+        With `training.ema` the stored set has averaged parameters afterwards.
 
         Raises:
             InputError: the checkpoint holds no state of this run.
@@ -69,6 +73,7 @@ class Loop:
         if saved:
             _restore(self._store, saved.store, saved)
             self._task.reporter.message(f"resuming at step {saved.step}")
+        self._average = self._start_average()
         if self._ranks.first:
             self._cut_metrics(done)
         total = sum(stage.steps for stage in self._stages)
@@ -87,6 +92,18 @@ class Loop:
                 steps = range(max(first, done), start)
                 run = _StageRun(stage, optimizer, first, steps, interrupts, progress)
                 self._run_stage(run)
+        if self._average:
+            self._average.put_in_place()
+
+    def _start_average(self) -> WeightAverage | None:
+        """Of the parameters as they are now, or as an earlier start left it."""
+        if not self._options.ema:
+            return None
+        live = [parameter.detach() for parameter in self._store.parameters()]
+        average = WeightAverage(live, self._options.ema)
+        if self._saved:
+            _restore(average, self._saved.average, self._saved)
+        return average
 
     def _run_stage(self, run: _StageRun) -> None:
         for number in run.steps:
@@ -115,6 +132,8 @@ class Loop:
         norm = torch.nn.utils.clip_grad_norm_(self._store.parameters(), self._options.clip)
         self._guard.watch(number + 1, {**terms, "gradient": norm})
         run.optimizer.step()
+        if self._average:
+            self._average.update()
         return terms
 
     def _add_up(
@@ -142,6 +161,7 @@ class Loop:
             asdict(self._store.spec),
             self._store.state_dict(),
             optimizer.state_dict(),
+            self._average.state_dict() if self._average else {},
         )
         save_checkpoint(self._directory / CHECKPOINTS, checkpoint)
 
@@ -164,7 +184,9 @@ class Loop:
 
 
 def _restore(
-    what: StoredSet | torch.optim.Optimizer, state: dict[str, Any], saved: Checkpoint
+    what: StoredSet | torch.optim.Optimizer | WeightAverage,
+    state: dict[str, Any],
+    saved: Checkpoint,
 ) -> None:
     try:
         what.load_state_dict(state)

@@ -9,12 +9,14 @@ from typing import Any
 
 from gencond_fast import artifact
 from gencond_fast.artifact import Artifact, Metadata
+from gencond_fast.budget import check_codable, with_label_bytes
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.condensation.teachers import check_teachers, choose_teachers
 from gencond_fast.config import Config
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
+from gencond_fast.models.entropy import require_coder
 from gencond_fast.models.own import is_own
 from gencond_fast.options import changed_options, resolve
 from gencond_fast.progress import Reporter
@@ -57,13 +59,13 @@ def relabel(
     target = _target(run, out)
     config = _config(old, data, layers)
     metadata = _metadata(old.metadata, config)
-    _check_size(metadata, run)
+    _check_labels(metadata, run)
     source, config = _open(old.metadata, config, reporter)
     image_size = old.metadata.store.image_size
     check_teachers(config, source, image_size)
     task = open_task(set_up(config, source, image_size, reporter))
     store = with_soft_labels(task, old.store, metadata.store, choose_teachers(task))
-    artifact.save(target, store, metadata)
+    artifact.save(target, store, replace(metadata, store=store.spec))
     source.tell_left_out(reporter.message)
     return target
 
@@ -96,7 +98,8 @@ def _config(old: Artifact, data: str, layers: Sequence[Mapping[str, Any]]) -> Co
         for name, value in options.items()
         if name in _TAKEN or name.startswith(_SECTIONS)
     ]
-    own = {"store": {"soft_labels": spec.soft_labels}, "bytes": old.metadata.budget}
+    kept = {"soft_labels": spec.soft_labels, "label_bytes": options.get("store.label_bytes")}
+    own = {"store": kept, "bytes": old.metadata.budget}
     fixed = {"data": data, "out": "", "image_size": spec.image_size}
     config = resolve(*taken, own, *layers, fixed)
     if not config.store.soft_labels:
@@ -133,25 +136,30 @@ def _options_of(metadata: Metadata) -> dict[str, Any]:
 
 def _metadata(old: Metadata, config: Config) -> Metadata:
     """What the new file says about itself: how it was made, but for its labels as the old one."""
-    new = ("store.soft_labels", "labels.", "teachers.")
+    new = ("store.soft_labels", "store.label_bytes", "labels.", "teachers.")
     before = {k: v for k, v in _options_of(old).items() if not k.startswith(new)}
     now = {k: v for k, v in changed_options(config).items() if k.startswith(new)}
+    kept = min(config.store.soft_labels, old.store.num_classes)
+    spec = replace(old.store, soft_labels=kept, label_bytes=0)
     return replace(
         old,
-        store=replace(old.store, soft_labels=min(config.store.soft_labels, old.store.num_classes)),
+        store=with_label_bytes(spec, config.store),
         budget=config.bytes or old.budget,
         made=old.made | {"options": before | now},
     )
 
 
-def _check_size(metadata: Metadata, run: str | Path) -> None:
+def _check_labels(metadata: Metadata, run: str | Path) -> None:
+    require_coder()
+    check_codable(metadata.store)
     size = artifact.file_size(metadata)
     enough = size + 16  # the budget is written into the file, which its digits may enlarge
     if size > metadata.budget:
         raise InputError(
             f"{run} would weigh {size:,} bytes with {metadata.store.soft_labels} class "
             f"probabilities a sample, and its budget is {metadata.budget:,}: keep fewer with "
-            f"--soft-labels, or raise the budget with --bytes {enough}"
+            "--soft-labels, give each label fewer bytes with --set store.label_bytes=1.5, or raise "
+            f"the budget with --bytes {enough}"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,7 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
         return
     if metadata.store.soft_labels:
         store = with_soft_labels(task, store, metadata.store, choose_teachers(task, networks))
+        metadata = replace(metadata, store=store.spec)
     names = source.titles
     if not isinstance(task, PrivateTask):
         save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")

@@ -50,6 +50,8 @@ class StoreConfig:
             IDC's multi-formation (2205.14959).
         soft_labels: class probabilities kept for each stored sample, all of them at most; 0 keeps
             hard labels alone.
+        label_bytes: of one coded soft label on average, in which labels are as fine as they can be;
+            None keeps probabilities to 1/255, coded where that is smaller.
     """
 
     format: Literal["dct", "generator", "pixels"] = "dct"
@@ -61,6 +63,7 @@ class StoreConfig:
     coefficients: Positive | None = None
     factor: Small | None = None
     soft_labels: Count = 0
+    label_bytes: PositiveFloat | None = None
 
     def __post_init__(self) -> None:
         for name, formats in _OF_FORMATS.items():
@@ -68,6 +71,8 @@ class StoreConfig:
                 raise ValueError(f"{name} is for format={' or '.join(formats)}: leave it out")
         if self.factor is not None and self.code_size is not None:
             raise ValueError("give the side of stored images as factor or as code_size, not both")
+        if self.label_bytes is not None and not self.soft_labels:
+            raise ValueError("label_bytes is for soft labels: set soft_labels as well")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -161,6 +166,8 @@ class TrainingConfig:
         batch_per_class: samples of a class in a matching step; None takes all that are stored.
         class_batch: classes in a matching step; None takes all.
         clip: largest norm of the gradient.
+        ema: largest decay of a moving average of the stored set's parameters, which the file gets
+            in their place; 0 takes the last ones.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of `metrics.jsonl`.
     """
@@ -174,6 +181,7 @@ class TrainingConfig:
     batch_per_class: Positive | None = 32
     class_batch: Positive | None = None
     clip: PositiveFloat = 1.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     checkpoint_every: Positive = 100
     log_every: Positive = 10
 

@@ -41,8 +41,8 @@ def require_coder() -> Any:
         import constriction  # type: ignore[import-untyped]
     except ImportError:
         raise InputError(
-            "format 'dct' needs the package constriction, which is not installed: "
-            "pip install 'constriction>=0.5,<0.6', or take --set store.format=generator"
+            "what is entropy-coded needs the package constriction, which is not installed: "
+            "pip install 'constriction>=0.5,<0.6'"
         ) from None
     return constriction
 

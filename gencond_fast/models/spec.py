@@ -8,7 +8,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 Small = Annotated[int, Field(ge=1, le=4096)]
-MOST_LEVELS = 64  # in a byte of coded frequencies; a bound on what a small file can unfold to
+# bounds on what a small file can unfold to
+MOST_LEVELS = 64  # in a byte of coded frequencies, and probabilities in one of coded labels
+MOST_ASKED = 256  # classes in a byte of coded labels, kept or not
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -16,7 +18,8 @@ class StoreSpec:
     """Everything that fixes the shapes of a stored set.
 
     The bounds are there for files from strangers: no accepted description can make the reader
-    allocate more than the file itself carries or, with `dct`, MOST_LEVELS numbers for each byte.
+    allocate more than the file itself carries or, of what is coded, MOST_LEVELS numbers for each
+    byte and, in passing, MOST_ASKED.
 
     Attributes:
         format: `dct` (entropy-coded frequencies), `generator` (codes and a decoder) or `pixels` (a
@@ -31,6 +34,7 @@ class StoreSpec:
         coefficients: frequencies kept of each sample, K (dct).
         stream_bytes: of the coded frequencies of all samples, in words of four (dct).
         soft_labels: class probabilities kept for each sample, at most C; 0 where labels are hard.
+        label_bytes: of coded soft labels of all samples, in words of four; 0 where they are plain.
     """
 
     format: Literal["dct", "generator", "pixels"]
@@ -44,6 +48,7 @@ class StoreSpec:
     coefficients: Annotated[int, Field(ge=0, le=3 * 2**20)] = 0
     stream_bytes: Annotated[int, Field(ge=0, le=2**40)] = 0
     soft_labels: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    label_bytes: Annotated[int, Field(ge=0, le=2**40)] = 0
 
     def __post_init__(self) -> None:
         if self.code_size > self.image_size:
@@ -52,6 +57,8 @@ class StoreSpec:
             raise ValueError("soft_labels is larger than num_classes")
         if self.format == "dct":
             self._check_frequencies()
+        if self.label_bytes:
+            self._check_labels()
 
     def _check_frequencies(self) -> None:
         if not 1 <= self.coefficients <= self.channels * self.image_size**2:
@@ -60,6 +67,19 @@ class StoreSpec:
             raise ValueError("stream_bytes is no whole number of words")
         if self.samples * self.coefficients > MOST_LEVELS * self.stream_bytes:
             raise ValueError(f"there are more than {MOST_LEVELS} coefficients in a byte")
+
+    def _check_labels(self) -> None:
+        if not self.soft_labels or self.label_bytes % 4:
+            raise ValueError("label_bytes is no whole number of words of soft labels")
+        if self.label_bytes < self.least_label_bytes:
+            raise ValueError("there are too many soft labels in a byte")
+
+    @property
+    def least_label_bytes(self) -> int:
+        """The fewest that coded soft labels may take, in words of four."""
+        kept = -(-self.samples * self.soft_labels // MOST_LEVELS)
+        asked = -(-self.samples * self.num_classes // MOST_ASKED)
+        return 4 * -(-max(kept, asked) // 4)
 
     @property
     def samples(self) -> int:

@@ -85,6 +85,11 @@ class StoredSet(nn.Module, ABC):
     def load_images(self, tensors: dict[str, Tensor]) -> None:
         """Takes over those tensors, whose shapes and types are already checked."""
 
+    def compress_labels(self) -> None:
+        """Codes soft labels, see `SoftLabels.compress`; the description says so from then on."""
+        self.soft_labels.compress()
+        self.spec = self.soft_labels.spec
+
     def to_storage(self) -> dict[str, Tensor]:
         """All tensors of the file, in their stored types."""
         return self.images_to_storage() | self.soft_labels.to_storage()

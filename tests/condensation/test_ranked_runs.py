@@ -23,6 +23,7 @@ OPTIONS = (
     *("--set", "networks.width=8", "--set", "networks.train_steps=5"),
     *("--set", "networks.random=1", "--set", "networks.trained=2"),
     *("--set", "store.format=generator", "--set", "training.class_batch=7"),
+    *("--set", "training.ema=0.5"),
     *("--set", "training.checkpoint_every=10", "--set", "training.log_every=1"),
     *("--set", "precision=float32", "--set", "compile=off"),
 )
@@ -58,9 +59,10 @@ def alone(tmp_path_factory):
 
 
 def codes(run):
-    """The stored set as the last checkpoint has it, before it is rounded."""
+    """The stored set and its average as the last checkpoint has them, before they are rounded."""
     content = (run / "checkpoint" / checkpoints(run)[-1]).read_bytes()[:-32]
-    return torch.load(io.BytesIO(content), weights_only=True)["store"]
+    values = torch.load(io.BytesIO(content), weights_only=True)
+    return values["store"] | dict(enumerate(values["average"]["mean"]))
 
 
 def assert_same(run, whole):

@@ -29,6 +29,7 @@ from gencond_fast.condensation.task import Task, open_config, open_task, set_up
 from gencond_fast.data import open_source
 from gencond_fast.data.augment import Augmentation, augment, draw_augmentation
 from gencond_fast.models.registry import build_classifier
+from gencond_fast.models.soft_labels import SoftLabels
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.stores import build_store
 from gencond_fast.options import resolve
@@ -58,7 +59,8 @@ def store_of(task: Task, **changes):
 @pytest.mark.parametrize(
     ("temperature", "hard", "augmentations"), [(1.0, 0.1, 16), (3.0, 0.0, 1), (0.5, 0.75, 8)]
 )
-def test_labels_are_the_mean_of_what_teachers_say(temperature, hard, augmentations):
+def test_labels_are_the_mean_of_what_teachers_say(monkeypatch, temperature, hard, augmentations):
+    monkeypatch.setattr(SoftLabels, "compress", lambda self: None)
     labels = {"temperature": temperature, "hard": hard, "augmentations": augmentations}
     task = task_of(labels=labels, seed=4)
     store, spec = store_of(task, soft_labels=10, per_class=17)  # 170 samples: two batches
@@ -161,6 +163,30 @@ def test_relabelling_gives_the_labels_of_the_run(soft_run, tmp_path):
     done = call("relabel", soft_run, "--data", "digits", "--out", out)
     assert done.code == 0, done.err
     assert out.read_bytes() == (soft_run / PRODUCT).read_bytes()
+
+
+def test_labels_are_coded_in_the_bytes_that_they_are_given(soft_run, tmp_path):
+    run, again = tmp_path / "run", tmp_path / "again"
+    line = ("condense", "--data", "digits", *SHORT, "--soft-labels", 4)
+    done = call(*line, "--out", run, "--set", "store.label_bytes=1.5")
+    assert done.code == 0, done.err
+    tight, whole = load(run), load(soft_run)
+    assert 7500 <= tight.size <= 8000
+    spec = tight.metadata.store
+    assert 0 < spec.label_bytes <= 1.5 * spec.samples + 4
+    assert f"soft labels: {spec.label_bytes:,} bytes, {8 * spec.samples:,} before" in done.err
+    # else as many bytes are reserved as plain labels take, and those that are saved are left over
+    loose = whole.metadata.store
+    assert spec.per_class > loose.per_class
+    assert spec.label_bytes / spec.samples < loose.label_bytes / loose.samples < 8
+    assert whole.size < 8000 - 500
+    assert call("relabel", run, "--data", "digits", "--out", again).code == 0
+    assert again.read_bytes() == (run / PRODUCT).read_bytes()
+    options = ("--set", "store.label_bytes=2.5", "--bytes", "20KB")
+    assert call("relabel", run, "--data", "digits", "--out", again, *options).code == 0
+    finer = load(again).metadata
+    assert spec.label_bytes < finer.store.label_bytes <= 2.5 * spec.samples + 4
+    assert finer.made["options"]["store.label_bytes"] == 2.5
 
 
 def test_a_hard_file_gets_labels_over_itself(tiny_run, tmp_path):
