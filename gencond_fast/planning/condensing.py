@@ -19,7 +19,6 @@ from gencond_fast.condensation.sharing import check_enough
 from gencond_fast.condensation.task import Setting, choose_image_size, open_config, set_up
 from gencond_fast.condensation.teachers import check_teachers
 from gencond_fast.config import Config, PlanConfig
-from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
 from gencond_fast.distributed import Ranks
@@ -29,12 +28,11 @@ from gencond_fast.models.store import StoredSet
 from gencond_fast.models.stores import build_store
 from gencond_fast.planning.counts import Counts, count
 from gencond_fast.planning.isolated import keep_to
-from gencond_fast.planning.miniature import choose_classes, shrink
+from gencond_fast.planning.miniature import blank, choose_classes, shrink
 from gencond_fast.planning.noise import noise_source
 from gencond_fast.planning.watch import Timeline, Watch
 
 RUN = "run"  # the directory of the miniature
-_BLANK = 0.1234  # in place of the means of the channels, which have four decimals as well
 _FEW, _LONG = 256, 1.0  # images and seconds of a first and of a last measurement of reading
 _REPEATS = 3
 _WEIGH_EVERY = 10  # steps of the matching
@@ -87,6 +85,8 @@ def open_planned(config: Config, plan: PlanConfig, watch: Watch) -> Source:
     """
     if plan.images is None or plan.num_classes is None:
         return open_config(config, watch)
+    if config.classes is not None or config.val_fraction is not None:
+        raise InputError("--classes and --val-fraction are for data that are at hand: give --data")
     if config.image_size is None:
         raise InputError("the data are not at hand: say with --image-size how large images are")
     return noise_source(plan.images, plan.num_classes, config.image_size)
@@ -117,8 +117,7 @@ def calibrate_condensing(
     keep_to(folder)
     setting = set_up(config, source, image_size, watch)
     watch = Watch(setting.runtime.device.type)
-    blank = Normalisation((_BLANK,) * source.channels, (_BLANK,) * source.channels)
-    metadata = sized_metadata(config, source, image_size, blank)
+    metadata = sized_metadata(config, source, image_size, blank(source))
     full = count(setting, metadata.store)
     classes = classes or choose_classes(full, own_memory())
     small, part = shrink(setting, metadata.store, classes, str(folder / RUN))

@@ -26,6 +26,7 @@ from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, choose_models
 from gencond_fast.planning.condensing import RUN, open_planned
 from gencond_fast.planning.isolated import keep_to
+from gencond_fast.planning.miniature import budget_of
 from gencond_fast.planning.watch import Watch
 from gencond_fast.runtime import Runtime, choose_runtime
 
@@ -115,6 +116,8 @@ def calibrate_evaluation(
         return None
     artifact = load(folder / RUN)
     spec = artifact.metadata.store
+    budget = budget_of(config, source, spec.image_size, spec.num_classes)
+    artifact = replace(artifact, metadata=replace(artifact.metadata, budget=budget))
     evaluation = replace(
         evaluation, models=choose_models(evaluation.models, spec.image_size), run=str(folder / RUN)
     )
@@ -126,7 +129,8 @@ def calibrate_evaluation(
     )
     test_kept, whole_kept = _kept(evaluation, source, spec.image_size)
     part = _few(source, spec.num_classes)
-    small = replace(evaluation, in_memory="on", seeds=2)
+    controls = tuple(name for name in evaluation.controls if name == "random")
+    small = replace(evaluation, in_memory="on", seeds=2, controls=controls)
     bench = Bench(small, artifact, part, runtime, protocol)
     bench.keep_images(watch.message)
     school = _School(bench, part, spec.image_size, protocol, runtime)
@@ -224,9 +228,7 @@ class _School:
 
     def _trainer(self, student: Classifier, data: Epochs) -> Trainer:
         protocol, runtime = self.protocol, self.runtime
-        return Trainer(
-            student, data, protocol=protocol, epochs=_EPOCHS, seed=0, runtime=runtime
-        )
+        return Trainer(student, data, protocol=protocol, epochs=_EPOCHS, seed=0, runtime=runtime)
 
     def _test(self, student: Classifier) -> float:
         """Seconds for each test image, of the second pass: the first one decodes."""

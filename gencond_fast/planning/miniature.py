@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from gencond_fast.budget import ipc_to_bytes
+from gencond_fast.condensation.run import sized_metadata
 from gencond_fast.condensation.task import Setting
 from gencond_fast.condensation.whole_split import BATCH
 from gencond_fast.config import Config, StoreConfig, TrainingConfig, TrajectoryConfig
 from gencond_fast.data.labels import shuffled_rank
+from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.part import part_of, some_of
 from gencond_fast.data.source import Source
 from gencond_fast.discrepancy import required
@@ -24,7 +26,8 @@ MATCH_STEPS = 21  # the others are two rounds of weighing
 TRAJECTORY_STEPS = 5
 _TRAIN_STEPS = 16
 _IMAGES = 3 * 256 + 128  # whole batches of the statistics and a part of one
-_SLACK = 8192  # bytes for a longer header
+_SLACK = 8192  # bytes for a longer header, as far as they are needed
+_BLANK = 0.1234
 _ACTIVATIONS = 3000  # bytes for each pixel of a generated image, as a ConvNet of width 128 has them
 _SHARE = 0.25  # of the memory that is left
 
@@ -45,8 +48,6 @@ def choose_classes(counts: Counts, memory: int) -> int:
 def shrink(setting: Setting, spec: StoreSpec, classes: int, out: str) -> tuple[Config, Source]:
     """Options and data of the miniature, which has the same stored samples of each class."""
     config, share = setting.config, classes / spec.num_classes
-    shape = (spec.num_classes, spec.channels, spec.image_size)
-    budget = config.bytes or ipc_to_bytes(config.ipc or 1, *shape)
     each = max(math.ceil(_IMAGES / classes), _drawn_each_step(config))
     part = _part(setting.source, classes, each, config.seed)
     networks = replace(
@@ -59,7 +60,7 @@ def shrink(setting: Setting, spec: StoreSpec, classes: int, out: str) -> tuple[C
         config,
         out=out,
         ipc=None,
-        bytes=math.ceil(budget * share) + _SLACK,
+        bytes=budget_of(config, setting.source, setting.image_size, classes) + _SLACK,
         classes=None,
         val_fraction=None,
         image_size=setting.image_size,
@@ -70,7 +71,21 @@ def shrink(setting: Setting, spec: StoreSpec, classes: int, out: str) -> tuple[C
         trajectory=_trajectory(config.trajectory, len(part.train)),
         teachers=replace(config.teachers, count=min(config.teachers.count, 2), epochs=2),
     )
-    return small, part
+    made = sized_metadata(small, part, setting.image_size, blank(part)).store
+    more = made.stream_bytes - math.ceil(spec.stream_bytes * share)
+    return replace(small, bytes=(small.bytes or 0) - more), part
+
+
+def blank(source: Source) -> Normalisation:
+    """As many numbers, of as many digits, as the normalisation of real images has."""
+    return Normalisation((_BLANK,) * source.channels, (_BLANK,) * source.channels)
+
+
+def budget_of(config: Config, source: Source, image_size: int, classes: int) -> int:
+    """Bytes that fall to so many of the classes of a data set."""
+    total = len(source.class_names)
+    budget = config.bytes or ipc_to_bytes(config.ipc or 1, total, source.channels, image_size)
+    return math.ceil(budget * classes / total)
 
 
 def _drawn_each_step(config: Config) -> int:

@@ -36,7 +36,7 @@ def print_plan(plan: Plan) -> None:
             table.add_row(shown, *(format_time(each.phases[name]) for each in possible))
     table.add_section()
     table.add_row("together", *(format_time(sum(each.phases.values())) for each in possible))
-    table.add_row("of it compiling", *(_compiling(each) for each in possible))
+    table.add_row("of it first steps, compilation", *(_compiling(each) for each in possible))
     if possible:
         console = Console()
         console.width = max(80, console.width)

@@ -1,0 +1,68 @@
+"""Processes of their own, and watches over what runs in them."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from gencond_fast.errors import InputError, RunError
+from gencond_fast.memory import peak_memory
+from gencond_fast.planning.isolated import in_own_process
+from gencond_fast.planning.watch import Watch
+
+
+def _told(word: str, began: float) -> tuple[str, int, float]:
+    return word, os.getpid(), time.monotonic() - began
+
+
+def _refusing(began: float) -> None:
+    raise InputError("there is a spoon: bend it")
+
+
+def _dying(began: float) -> None:
+    os._exit(9)
+
+
+def test_a_call_comes_back_from_another_process():
+    word, pid, seconds = in_own_process(_told, "yes")
+    assert (word, pid == os.getpid()) == ("yes", False)
+    assert 0.0 < seconds < 300.0  # its start is measured by the same clock
+
+
+def test_errors_come_back_as_they_are():
+    with pytest.raises(InputError, match="there is a spoon"):
+        in_own_process(_refusing)
+
+
+def test_a_process_that_dies_is_told_of():
+    with pytest.raises(RunError, match="died"):
+        in_own_process(_dying)
+
+
+def test_a_watch_notes_times_and_amounts(monkeypatch):
+    clock = iter([10.0, 12.0, 15.0, 16.0, 20.0])
+    monkeypatch.setattr("gencond_fast.planning.watch.time.monotonic", lambda: next(clock))
+    watch = Watch()
+    with watch.task("work", 7) as progress:
+        progress.advance(4, {"loss": 1.0})
+        progress.advance(3)
+    found = watch.timeline(1.0, 3.0, 6.0)
+    span = found.find("work")
+    assert (span.start, span.end, span.seconds) == (10.0, 16.0, 6.0)
+    assert span.steps == [(4, 2.0), (3, 3.0)]
+    assert found.preparing == (3.0 - 1.0) + (10.0 - 6.0)
+    assert found.ended == 20.0
+    assert found.like("wo") == [span]
+    assert 0 < span.peak <= found.peak
+
+
+def test_peak_memory_remembers_what_was_freed():
+    before = peak_memory()
+    taken = bytearray(64 * 2**20)
+    taken[:] = b"x" * len(taken)
+    high = peak_memory()
+    del taken
+    assert high - before > 32 * 2**20 or before > 2**30
+    assert peak_memory() >= high
