@@ -133,7 +133,7 @@ def count(setting: Setting, spec: StoreSpec) -> Counts:
     taught = spec.soft_labels and config.labels.teachers == "teachers"
     epochs = max(trajectory.epochs if experts else 0, config.teachers.epochs if taught else 0)
     whole_kept, pools = _whole_split(setting, epochs)
-    all_steps = training.steps + trajectory.steps
+    ends = (warm_steps, warm_steps + match_steps, warm_steps + match_steps + trajectory.steps)
     with torch.device("meta"):
         parameters = sum(each.numel() for each in build_store(spec).parameters())
     return Counts(
@@ -169,13 +169,18 @@ def count(setting: Setting, spec: StoreSpec) -> Counts:
         label_batches=math.ceil(spec.samples / _LABEL_BATCH) if spec.soft_labels else 0,
         samples=spec.samples,
         parameters=parameters,
-        checkpoints=all_steps // training.checkpoint_every + 1,
+        checkpoints=_checkpoints(ends, training.checkpoint_every),
     )
 
 
 def steps_of_epoch(counts: Counts) -> int:
     """Of a network that is trained on all images."""
     return math.ceil(counts.images / BATCH)
+
+
+def _checkpoints(ends: tuple[int, ...], every: int) -> int:
+    """At the end of each stage that has steps, and every so many steps."""
+    return len({*ends, *range(every, ends[-1] + 1, every)} - {0})
 
 
 def _kept(setting: Setting) -> int:

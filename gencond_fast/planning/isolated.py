@@ -10,7 +10,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gencond_fast.errors import RunError
+from gencond_fast.errors import InputError, RunError
+from gencond_fast.failure import packed_error, unpacked_error
+from gencond_fast.interrupt import Terminated
 
 T = TypeVar("T")
 
@@ -25,8 +27,7 @@ def in_own_process(function: Callable[..., T], *arguments: Any) -> T:
         arguments: picklable.
 
     Raises:
-        RunError: the process died.
-        Exception: what the function raises.
+        InputError, OSError, RunError: as the function does; RunError also where the process died.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -35,7 +36,7 @@ def in_own_process(function: Callable[..., T], *arguments: Any) -> T:
     process.start()
     theirs.close()
     try:
-        value, error = ours.recv()
+        answer = ours.recv()
         process.join(_PATIENCE)
     except EOFError:
         raise RunError(
@@ -46,9 +47,10 @@ def in_own_process(function: Callable[..., T], *arguments: Any) -> T:
         if process.is_alive():
             process.terminate()
             process.join()
-    if error is not None:
-        raise error
-    return value
+    if "error" in answer:
+        raise unpacked_error(answer["error"])
+    found: T = answer["value"]
+    return found
 
 
 def keep_to(folder: Path) -> None:
@@ -60,7 +62,7 @@ def keep_to(folder: Path) -> None:
 
 def _serve(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
-        answer: tuple[Any, BaseException | None] = (function(*arguments), None)
-    except BaseException as error:  # told to the one who asked, interruptions included
-        answer = (None, error)
+        answer = {"value": function(*arguments)}
+    except (InputError, OSError, RunError, KeyboardInterrupt, Terminated) as error:
+        answer = {"error": packed_error(error, 0)}
     pipe.send(answer)

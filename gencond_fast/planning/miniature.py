@@ -30,6 +30,7 @@ _SLACK = 8192  # bytes for a longer header, as far as they are needed
 _BLANK = 0.1234
 _ACTIVATIONS = 3000  # bytes for each pixel of a generated image, as a ConvNet of width 128 has them
 _SHARE = 0.25  # of the memory that is left
+_FEWEST = 4  # classes; there is a miniature of half of them
 
 
 def choose_classes(counts: Counts, memory: int) -> int:
@@ -38,7 +39,7 @@ def choose_classes(counts: Counts, memory: int) -> int:
     held = (16 * counts.parameters + 2 * counts.table_bytes) / counts.classes
     classes = counts.classes
     per_class = counts.step_images / counts.step_classes * pixels * _ACTIVATIONS
-    while classes > 2 and (
+    while classes > _FEWEST and (
         classes * held + min(classes, counts.step_classes) * per_class > _SHARE * memory
     ):
         classes = math.ceil(classes / 2)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from gencond_fast.data.classes import MissingClass
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.memory import peak_memory
 from gencond_fast.planning.isolated import in_own_process
@@ -18,7 +19,7 @@ def _told(word: str, began: float) -> tuple[str, int, float]:
 
 
 def _refusing(began: float) -> None:
-    raise InputError("there is a spoon: bend it")
+    raise MissingClass("spoon", "there is no spoon: bend it")  # which cannot be pickled
 
 
 def _dying(began: float) -> None:
@@ -31,8 +32,18 @@ def test_a_call_comes_back_from_another_process():
     assert 0.0 < seconds < 300.0  # its start is measured by the same clock
 
 
+def _full(began: float) -> None:
+    raise OSError(28, "No space left on device", "/some/file")
+
+
+def test_errors_of_the_system_keep_their_number_and_file():
+    with pytest.raises(OSError, match="No space left") as told:
+        in_own_process(_full)
+    assert (told.value.errno, told.value.filename) == (28, "/some/file")
+
+
 def test_errors_come_back_as_they_are():
-    with pytest.raises(InputError, match="there is a spoon"):
+    with pytest.raises(InputError, match="there is no spoon: bend it"):
         in_own_process(_refusing)
 
 
