@@ -38,8 +38,8 @@ def test_counts_of_the_digits():
     assert found.sampled == found.measured == 1438  # at most 1000 of a class
     assert (found.encoded, found.kept) == (False, 0)
     assert (found.networks, found.train_steps) == (4, (12, 38, 120))
-    # means and deviations of 64 features under 7 augmentations
-    assert found.table_bytes == 4 * 7 * 10 * 64 * 2 * 4
+    # means and deviations of 64 maps of 4 x 4 features under 7 augmentations
+    assert found.table_bytes == 4 * 7 * 10 * (64 * 16) * 2 * 4
     assert (found.warm_steps, found.match_steps, found.checkpoints) == (0, 1200, 12)
     assert (found.step_classes, found.step_images) == (10, 320)
     assert found.samples % 10 == 0
@@ -53,7 +53,7 @@ def test_counts_of_a_generator_that_is_fitted_first():
     assert (found.warm_steps, found.match_steps) == (2000, 2000)
     assert found.checkpoints == 40  # the warm start ends with one of them
     assert (found.step_classes, found.step_images) == (4, 4 * 32)
-    assert found.centre_bytes == 4 * 4 * 128  # 128 features at 8 pixels
+    assert found.centre_bytes == 4 * 4 * (128 * 16)  # 128 maps of 4 x 4 features
 
 
 def test_counts_of_what_learns_from_all_images():
@@ -67,7 +67,7 @@ def test_counts_of_what_learns_from_all_images():
     assert found.checkpoints == 10  # after 100, 200, ... 1000 steps
     assert (found.experts, found.expert_epochs, found.trajectory_steps) == (3, 10, 600)
     # three convolutions of width 64 with biases and norms, and the last layer
-    weights = 64 * 9 + 2 * 64 * 64 * 9 + 3 * (64 + 2 * 64) + 64 * 10 + 10
+    weights = 64 * 9 + 2 * 64 * 64 * 9 + 3 * (64 + 2 * 64) + 64 * 16 * 10 + 10
     assert found.weight_bytes == 4 * weights
     assert found.expert_bytes == 3 * 41 * 4 * weights
     assert (found.teachers, found.teacher_epochs) == (2, 20)

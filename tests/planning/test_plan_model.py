@@ -229,9 +229,9 @@ def test_memory_is_that_of_the_miniature_and_what_is_held_beyond_it():
     # 9000 images more in the sample; as many are kept, but freed before the largest step
     assert peak == 900_000_000 + 9000 * 3072
     assert device == 0
-    large = replace(FULL, sampled=100_000, kept=100_000)
+    large = replace(FULL, sampled=300_000, kept=300_000)
     peak, _ = condensing_memory(measured(large))
-    assert peak == 500_000_000 + 99_000 * 3072 + 99_100 * 3072
+    assert peak == 500_000_000 + 299_000 * 3072 + 299_100 * 3072
     experts = replace(FULL, expert_bytes=10**8, whole_kept=50_000, whole_pools=10**7)
     peak, _ = condensing_memory(measured(experts))
     held = 10**8 + 49_000 * 3072 + 10**7
