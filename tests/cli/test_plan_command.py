@@ -113,6 +113,7 @@ def test_data_without_a_validation_split_are_planned_without_evaluation(tmp_path
     assert "note: the data have no validation split" in done.out
     assert "memory, evaluation" not in done.out
     assert sorted(path for path in Path(data).rglob("*")) == before
-    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") is None or "gencond-plan" not in os.environ[
-        "TORCHINDUCTOR_CACHE_DIR"
-    ]
+    assert (
+        os.environ.get("TORCHINDUCTOR_CACHE_DIR") is None
+        or "gencond-plan" not in os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    )
