@@ -39,14 +39,6 @@ _WEIGH_EVERY = 10  # steps of the matching
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Seconds to have images decoded: of each, and before the first."""
-
-    each: float
-    first: float
-
-
-@dataclass(frozen=True)
 class Condensing:
     """What was measured.
 
@@ -58,7 +50,7 @@ class Condensing:
         full: what is planned.
         mini: what was done.
         timeline: when.
-        reading: of the images; None where they are not at hand.
+        reading: seconds to have an image decoded; None where images are not at hand.
         undivided: seconds of a step of the miniature that each rank spends on the whole stored set.
         saving: seconds of a checkpoint of the miniature.
         refused: by numbers of ranks, why there cannot be so many.
@@ -71,7 +63,7 @@ class Condensing:
     full: Counts
     mini: Counts
     timeline: Timeline
-    reading: Reading | None
+    reading: float | None
     undivided: float
     saving: float
     refused: dict[int, str]
@@ -142,8 +134,11 @@ def calibrate_condensing(
     )
 
 
-def time_reading(source: Source, image_size: int) -> Reading:
-    """Reads training images from all over the split, more of them until that takes a second."""
+def time_reading(source: Source, image_size: int) -> float:
+    """Seconds to have one training image decoded, without what comes before the first.
+
+    Images from all over the split are read, more of them until that takes a second.
+    """
     most = len(source.train)
     images = few = min(_FEW, most)
     seconds = first = _time_images(source, image_size, few)
@@ -151,9 +146,8 @@ def time_reading(source: Source, image_size: int) -> Reading:
         images = min(4 * images, most)
         seconds = _time_images(source, image_size, images)
     if images == few:
-        return Reading(seconds / images, 0.0)
-    each = max(0.0, (seconds - first) / (images - few))
-    return Reading(each, max(0.0, first - few * each))
+        return seconds / images
+    return max(0.0, (seconds - first) / (images - few))
 
 
 def _time_images(source: Source, image_size: int, images: int) -> float:

@@ -25,7 +25,7 @@ class EvaluationModel:
     ) -> None:
         self._measured, self._config = measured, config
         self._full, self._mini = condensing.full, condensing.mini
-        self._reading = 0.0 if condensing.reading is None else condensing.reading.each
+        self._reading = condensing.reading or 0.0
 
     def cost(self, ranks: int) -> Cost:
         """Of the rank with the most students, which are dealt out whole."""

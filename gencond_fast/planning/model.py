@@ -89,7 +89,7 @@ class CondensingModel:
         self._full, self._mini = measured.full, measured.mini
         self._time = measured.timeline
         self._phases = measured.timeline.condensing()
-        self._reading = 0.0 if measured.reading is None else measured.reading.each
+        self._reading = measured.reading or 0.0
         self._undivided, self._saving = measured.undivided, measured.saving
         self._link = link
         self._overlaps = measured.runtime.startswith("cuda")  # decoding beside the device's work
@@ -151,10 +151,16 @@ class CondensingModel:
         spans = self._time.like("expert ")
         if not spans:
             return Cost()
-        return self._whole_split(spans, math.ceil(self._full.experts / ranks), _EPOCHS_OF_EXPERT)
+        return self._whole_split(spans, math.ceil(self._full.experts / ranks), "expert_epochs")
 
     def _whole_split(self, spans: Sequence[Span], networks: int, epochs: str) -> Cost:
-        """Networks that are trained on all images, one after another."""
+        """Networks that are trained on all images, one after another.
+
+        Args:
+            spans: of those of the miniature.
+            networks: how many there are for a rank.
+            epochs: the count that says how often each sees all images.
+        """
         full, mini = self._full, self._mini
         passes = [[each for _, each in span.steps] for span in spans]
         usual = sum(each[1] for each in passes) / len(passes)
@@ -239,11 +245,8 @@ class CondensingModel:
         measured = pace([each for _, each in batches[0].steps])
         found = Cost(measured.first + self._full.label_batches * measured.each, measured.first)
         if teachers:
-            found += self._whole_split(teachers, self._full.teachers, _EPOCHS_OF_TEACHER)
+            found += self._whole_split(teachers, self._full.teachers, "teacher_epochs")
         return found
-
-
-_EPOCHS_OF_EXPERT, _EPOCHS_OF_TEACHER = "expert_epochs", "teacher_epochs"
 
 
 def _bank_pace(span: Span) -> tuple[float, float, float]:

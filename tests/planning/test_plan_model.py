@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gencond_fast.config import EvaluateConfig
-from gencond_fast.planning.condensing import Condensing, Reading
+from gencond_fast.planning.condensing import Condensing
 from gencond_fast.planning.counts import Counts
 from gencond_fast.planning.evaluating import Evaluating, Lesson
 from gencond_fast.planning.evaluation_model import EvaluationModel
@@ -96,7 +96,7 @@ def measured(full: Counts = FULL, mini: Counts = MINI, **changed) -> Condensing:
         full=full,
         mini=mini,
         timeline=timeline,
-        reading=Reading(0.001, 0.2),
+        reading=0.001,
         undivided=0.1,
         saving=0.05,
         refused={},
