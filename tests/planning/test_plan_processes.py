@@ -7,9 +7,13 @@ import time
 
 import pytest
 
+from gencond_fast.config import EvaluateConfig, PlanConfig
 from gencond_fast.data.classes import MissingClass
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.memory import peak_memory
+from gencond_fast.options import resolve
+from gencond_fast.planning.condensing import calibrate_condensing
+from gencond_fast.planning.evaluating import calibrate_evaluation
 from gencond_fast.planning.isolated import in_own_process
 from gencond_fast.planning.watch import Watch
 
@@ -77,3 +81,23 @@ def test_peak_memory_remembers_what_was_freed():
     del taken
     assert high - before > 32 * 2**20 or before > 2**30
     assert peak_memory() >= high
+
+
+@pytest.mark.slow
+def test_a_calibration_of_some_of_the_classes(tmp_path):
+    options = {
+        "bytes": 8000,
+        "training": {"steps": 40},
+        "networks": {"width": 8, "train_steps": 5, "random": 1, "trained": 2},
+    }
+    config, plan = resolve({"data": "digits", "out": ""}, options), PlanConfig(devices=(1, 64))
+    evaluation = EvaluateConfig(run="", data="", epochs=2, controls=("random",))
+    found = in_own_process(calibrate_condensing, config, plan, 3, tmp_path)
+    assert (found.mini.classes, found.full.classes) == (3, 10)
+    assert found.mini.samples * 10 == found.full.samples * 3
+    assert list(found.refused) == [64]
+    students = in_own_process(calibrate_evaluation, config, evaluation, plan, tmp_path)
+    assert students is not None
+    assert [lesson.name for lesson in students.lessons] == ["stored", "random"]
+    assert all(lesson.epoch > 0 and lesson.testing > 0 for lesson in students.lessons)
+    assert 0 < students.tested < students.images == 359
