@@ -34,6 +34,9 @@ MEASURED = (
     "checked_N",
     "gflops",
     "gbytes",
+    "predicted",
+    "actual",
+    "ratio",
     "command",
 )
 

@@ -16,12 +16,13 @@ from benchmarks import data as data_benchmark
 from benchmarks import index as index_benchmark
 from benchmarks import losses as loss_benchmark
 from benchmarks import moments as moment_benchmark
+from benchmarks import plan as plan_benchmark
 from benchmarks import scale as scale_benchmark
 from benchmarks import students as student_benchmark
 from benchmarks.case import Case
 from benchmarks.memory import peak_mb
 from benchmarks.results import update
-from benchmarks.table import Measured, print_case, rows, title
+from benchmarks.table import Measured, print_case, rows, surroundings, title
 from benchmarks.timing import time_in_turns
 from gencond_fast.evaluation.protocol import PROTOCOLS
 from gencond_fast.memory import keep_freed_memory
@@ -142,6 +143,32 @@ def index(check: bool, threads: int | None, rounds: int) -> None:
 def scale(check: bool, threads: int | None, rounds: int) -> None:
     """Trees of many files, scanned and streamed."""
     _run("scale", scale_benchmark.cases(), "cpu", check, threads, rounds)
+
+
+@main.command()
+@click.option(
+    "--setting",
+    "settings",
+    type=click.Choice(list(plan_benchmark.SETTINGS)),
+    multiple=True,
+    default=tuple(plan_benchmark.SETTINGS),
+    show_default=True,
+)
+@click.option(
+    "--data-root",
+    "root",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder of the data sets.",
+)
+def plan(settings: tuple[str, ...], root: Path) -> None:
+    """What plan predicts, against real runs; OMP_NUM_THREADS sets the threads."""
+    for name in settings:
+        found = list(plan_benchmark.measure(name, root))
+        for row in found:
+            print("  ".join(f"{value}" for value in list(row.values())[2:]), flush=True)
+        same = surroundings("cuda" if torch.cuda.is_available() else "cpu")
+        update(_RESULTS / "plan.csv", [row | same for row in found])
 
 
 @main.command()

@@ -25,6 +25,7 @@ from gencond_fast.data import open_source
 from gencond_fast.data.batch import Form, in_order
 from gencond_fast.data.index import read_index
 from gencond_fast.data.scan import scan
+from gencond_fast.memory import peak_memory
 
 SIZES = (10_000, 100_000)
 READERS = ("threads", "dali")
@@ -118,7 +119,7 @@ def _work(root: Path, how: str) -> Report:
         "images": images,
         "first_batch_ms": 1e3 * (first - start),
         "stream_ms": 1e3 * (end - start),
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_memory(),
     }
 
 
@@ -130,14 +131,6 @@ def _stream(root: Path, name: str) -> tuple[int, float]:
             first = first or time.perf_counter()
             images += len(batch.indices)
     return images, first
-
-
-def _peak_bytes() -> int:
-    # ru_maxrss would begin with what the parent had
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status has no VmHWM")
 
 
 if __name__ == "__main__":

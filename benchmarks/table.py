@@ -78,17 +78,7 @@ def rows(
     measured: Measured,
 ) -> list[dict[str, object]]:
     """A row of the CSV file for every provider, those that were left out as well."""
-    environment = describe()
-    machine, versions = environment["machine"], environment["versions"]
-    kept = click.get_current_context().find_root().params["keep_memory"]
-    same = {
-        **case.columns,
-        "freed_memory": "kept" if kept else "",
-        "device": machine["gpu"] if device == "cuda" else f"CPU {machine['cpu']}",
-        "threads": machine["threads"],
-        "versions": " ".join(f"{key}={value}" for key, value in versions.items()),
-        "command": f"python -m benchmarks.run {shlex.join(sys.argv[1:])}",
-    }
+    same = {**case.columns, **surroundings(device)}
     return [
         {"benchmark": name, **case.key, "provider": provider}
         | _times(timings.get(provider), case.floor_ms)
@@ -99,6 +89,20 @@ def rows(
         | same
         for provider in [*timings, *case.skipped]
     ]
+
+
+def surroundings(device: str) -> dict[str, object]:
+    """The columns that say what a result was measured on, and by which command."""
+    environment = describe()
+    machine, versions = environment["machine"], environment["versions"]
+    kept = click.get_current_context().find_root().params["keep_memory"]
+    return {
+        "freed_memory": "kept" if kept else "",
+        "device": machine["gpu"] if device == "cuda" else f"CPU {machine['cpu']}",
+        "threads": machine["threads"],
+        "versions": " ".join(f"{key}={value}" for key, value in versions.items()),
+        "command": f"python -m benchmarks.run {shlex.join(sys.argv[1:])}",
+    }
 
 
 def _times(timing: Timing | None, floor_ms: float | None) -> dict[str, object]:

@@ -19,6 +19,7 @@ from gencond_fast.cli_audit import audit
 from gencond_fast.cli_condense import condense, stats
 from gencond_fast.cli_data import data as data_commands
 from gencond_fast.cli_labels import relabel, teachers
+from gencond_fast.cli_plan import plan
 from gencond_fast.cli_report import report
 from gencond_fast.cli_score import score
 from gencond_fast.cli_shared import (
@@ -156,7 +157,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value not in (None, ())}
 
 
-for _command in (condense, stats, teachers, relabel, report, score, audit, data_commands):
+for _command in (plan, condense, stats, teachers, relabel, report, score, audit, data_commands):
     cli.add_command(_command)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,11 @@ from gencond_fast.options import (
 from gencond_fast.report.text import print_artifact, print_plain
 
 
-def _condensing(command: Callable[..., None]) -> Callable[..., None]:
+def condensing(command: Callable[..., None], data_required: bool = True) -> Callable[..., None]:
     """Adds the options that decide on the data, the networks and the statistics."""
     options = (
         click.option(
-            "--data", required=True, help="Image folder, .tar, parquet, .npz or 'digits'."
+            "--data", required=data_required, help="Image folder, .tar, parquet, .npz or 'digits'."
         ),
         click.option(
             "--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True
@@ -94,12 +94,40 @@ def _condensing(command: Callable[..., None]) -> Callable[..., None]:
         set_option("Any other option; the config.yaml of a run lists all of them."),
         quiet_option,
     )
+    return _with(options, command)
+
+
+def sizing(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that decide on the file and on the steps."""
+    options = (
+        click.option("--ipc", type=int, help="Budget in float32 images a class (default 10)."),
+        click.option("--bytes", type=Bytes(), help="Budget in bytes of the file: 40KB, 1.5MiB."),
+        click.option("--steps", type=int, help="Optimiser steps, warm start included."),
+        click.option(
+            "--soft-labels",
+            type=int,
+            help="Class probabilities kept a sample (default 0: hard labels).",
+        ),
+    )
+    return _with(options, command)
+
+
+def _with(
+    options: Sequence[Callable[..., Any]], command: Callable[..., None]
+) -> Callable[..., None]:
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def _resolve(
+def sized(steps: int | None, soft_labels: int | None) -> dict[str, Any]:
+    """What those options that have no name of their own in the config stand for."""
+    training = {"training": {"steps": steps}} if steps is not None else {}
+    store = {"store": {"soft_labels": soft_labels}} if soft_labels is not None else {}
+    return training | store
+
+
+def resolved(
     given: dict[str, Any],
     *,
     data: str,
@@ -141,12 +169,7 @@ def _resolve(
     )
 )
 @click.option("--out", required=True, help="Run directory, made if missing.")
-@click.option("--ipc", type=int, help="Budget in float32 images a class (default 10).")
-@click.option("--bytes", type=Bytes(), help="Budget in bytes of the file: 40KB, 1.5MiB.")
-@click.option("--steps", type=int, help="Optimiser steps, warm start included.")
-@click.option(
-    "--soft-labels", type=int, help="Class probabilities kept a sample (default 0: hard labels)."
-)
+@sizing
 @click.option(
     "--dp-epsilon",
     type=float,
@@ -154,7 +177,7 @@ def _resolve(
     "(epsilon, delta)-differentially private; needs pip install dp-accounting.",
 )
 @click.option("--dp-delta", type=float, help="Goes with --dp-epsilon; far below 1 / images.")
-@_condensing
+@condensing
 def condense(
     data: str,
     out: str,
@@ -168,13 +191,11 @@ def condense(
     """Parses the options of one condensation and runs it."""
     # paths are made absolute so that the same run is recognised from any folder
     given: dict[str, Any] = {"out": str(Path(out).expanduser().absolute())}
-    training = {"training": {"steps": steps}} if steps is not None else {}
-    store = {"store": {"soft_labels": soft_labels}} if soft_labels is not None else {}
     privacy = {"epsilon": dp_epsilon, "delta": dp_delta}
     privacy = {name: value for name, value in privacy.items() if value is not None}
-    given |= training | store | ({"privacy": privacy} if privacy else {})
+    given |= sized(steps, soft_labels) | ({"privacy": privacy} if privacy else {})
     with torchrun() as ranks:
-        config = _resolve(given, data=data, **plain)
+        config = resolved(given, data=data, **plain)
         from gencond_fast.artifact import load
         from gencond_fast.condensation import condense as run
 
@@ -196,11 +217,11 @@ def condense(
         "  torchrun --nproc-per-node 8 -m gencond_fast stats --data /data/imagenet",
     )
 )
-@_condensing
+@condensing
 def stats(quiet: bool, **plain: Any) -> None:
     """Builds the statistics bank that condense finds in the cache."""
     with torchrun() as ranks:
-        config = _resolve({"out": ""}, **plain)
+        config = resolved({"out": ""}, **plain)
         from gencond_fast.condensation import build_statistics
 
         made = build_statistics(config, make_reporter(quiet or not ranks.first), ranks)

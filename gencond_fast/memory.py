@@ -1,13 +1,15 @@
-"""What this process does with memory that it has freed."""
+"""What this process does with memory that it has freed, and how much it has taken."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 
 # names of <malloc.h>
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _STEP = 64 * 2**20  # bytes that the heap grows by at least
+_STATUS = Path("/proc/self/status")
 
 
 def keep_freed_memory() -> bool:
@@ -29,3 +31,16 @@ def keep_freed_memory() -> bool:
         return False
     wanted = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _STEP))
     return all(mallopt(option, value) == 1 for option, value in wanted)
+
+
+def peak_memory() -> int:
+    """Bytes that this process has taken at most so far; those of files that it maps included.
+
+    Raises:
+        OSError: the system does not tell.
+    """
+    # ru_maxrss would begin with what the parent had
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"{_STATUS} has no VmHWM")

@@ -11,6 +11,7 @@ from gencond_fast.config.parts import (
     TrainingConfig,
     TrajectoryConfig,
 )
+from gencond_fast.config.planning import PlanConfig
 from gencond_fast.config.presets import METHODS, OBJECTIVES, PRESETS
 from gencond_fast.config.privacy import PRIVATE, PrivacyConfig
 from gencond_fast.config.types import (
@@ -43,6 +44,7 @@ __all__ = [
     "LossConfig",
     "NetworkConfig",
     "OnBadImage",
+    "PlanConfig",
     "Precision",
     "PrivacyConfig",
     "ReaderName",

@@ -38,6 +38,10 @@ class Kept:
         self._images = form.empty(len(rows))
         self._there = np.zeros(len(rows), bool)
 
+    def __len__(self) -> int:
+        """How many are to be held."""
+        return len(self._rows)
+
     def has(self, rows: np.ndarray) -> np.ndarray:
         """Which of the images at `rows` are held: bool [n]."""
         places, wanted = self._places(rows)

@@ -18,7 +18,7 @@ import gencond_fast as gf
 
 COMMANDS = (
     *("condense", "evaluate", "relabel", "sample", "info", "teachers", "report"),
-    *("score", "audit"),
+    *("score", "audit", "plan"),
 )
 SHORT = (*TINY, "--steps", "6")
 
