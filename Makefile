@@ -1,6 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or later and a C++ compiler, nothing else.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -26,8 +27,9 @@ demo: setup
 		--json runs/demo/evaluation.json
 	@echo "pictures: runs/demo/samples.png (generated), runs/demo/real.png (real)"
 
+# threads that wait for work do not keep a core from the other tests
 test: lint
-	$(BIN)/pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
