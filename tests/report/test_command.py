@@ -30,7 +30,7 @@ def parsed(arguments: list[str]) -> Config:
     first |= {"store": {"soft_labels": labels}} if labels is not None else {}
     epsilon, delta = given.pop("dp_epsilon"), given.pop("dp_delta")
     first |= {"privacy": {"epsilon": epsilon, "delta": delta}} if epsilon is not None else {}
-    return cli_condense._resolve(first, **given)
+    return cli_condense.resolved(first, **given)
 
 
 def check(config: Config) -> None:
