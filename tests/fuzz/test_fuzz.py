@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_builders import pictures, png_header, tar_members, write_parquet, write_tar, write_tree
 
-from benchmarks.fuzz import TARGETS, attempt, bounded
+from benchmarks.fuzz import attempt, bounded
 from benchmarks.hostile import spoil
+from benchmarks.readable import TARGETS
 from gencond_fast.condensation.checkpoint import load_checkpoint
 from gencond_fast.condensation.state import save_state
 from gencond_fast.config import Config
