@@ -29,18 +29,6 @@ def descendants(pid: int) -> list[int]:
     return [each for each in _tree(pid) if each != pid]
 
 
-def highest_bytes(pid: int) -> int:
-    """The most memory that a process had resident so far, 0 for one that has ended.
-
-    Pages of files and pages shared with others count like its own.
-    """
-    try:
-        lines = (_PROC / str(pid) / "status").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-
-
 @contextmanager
 def peak_of(pid: int) -> Iterator[Callable[[], tuple[int, int]]]:
     """Watches `own_bytes` for as long as the context lasts; it gives the first and the highest."""

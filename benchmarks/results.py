@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.breakdown import PARTS
 from gencond_fast.files import write_text
 
-# every other column tells cases apart
+# every other column tells cases apart, but for seconds of something, which end in "_s"
 MEASURED = (
     "median_ms",
     "lower_ms",
@@ -27,6 +27,13 @@ MEASURED = (
     "per_core",
     "of_dataloader",
     "cpu_ms_an_image",
+    "step_ms",
+    "seconds",
+    "peak_rss_mb",
+    "went_on_from_step",
+    "last_step",
+    "accuracy",
+    "std",
     "first_batch_ms",
     "waiting",
     "bytes_a_file",
@@ -69,4 +76,8 @@ def update(path: Path, rows: Sequence[Row]) -> None:
 def _key(row: Row) -> tuple[tuple[str, str], ...]:
     # an empty cell is no column: files keep the union of all rows' columns
     cells = ((name, "" if value is None else str(value)) for name, value in row.items())
-    return tuple(sorted((name, text) for name, text in cells if text and name not in MEASURED))
+    return tuple(sorted((name, text) for name, text in cells if text and not _measured(name)))
+
+
+def _measured(column: str) -> bool:
+    return column in MEASURED or column.endswith("_s")

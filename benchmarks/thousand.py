@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import click
 
 from benchmarks.results import update
 from benchmarks.watched import Finished, Line, watch
-from gencond_fast.environment import versions
+from gencond_fast.environment import describe, versions
 
 _RESULTS = Path(__file__).parent / "results" / "thousand.csv"
 KILLS = (("real statistics", 0.5), ("condense", 1 / 3), ("condense", 2 / 3))
@@ -32,14 +31,8 @@ OPTIONS = (
     *("--image-size", "64", "--ipc", "1", "--preset", "quick"),
     *("--set", "networks.model=convnet4", "--set", "networks.random=1"),
     *("--set", "networks.trained=2", "--set", "networks.augmentations=1"),
-    *(
-        "--set",
-        "store.per_class=16",
-        "--set",
-        "training.steps=300",
-        "--set",
-        "training.class_batch=100",
-    ),
+    *("--set", "store.per_class=16", "--set", "training.steps=300"),
+    *("--set", "training.class_batch=100"),
     *("--set", "training.batch_per_class=4", "--set", "training.checkpoint_every=20"),
 )
 STUDENTS = ("--protocol", "modern", "--model", "convnet4", "--seeds", "2", "--epochs", "20")
@@ -98,15 +91,14 @@ def run(job: Job) -> list[dict[str, Any]]:
 
 def _row(phase: str, done: Finished, killed: str) -> dict[str, Any]:
     resumed = [line.text for line in done.lines if line.text.startswith("resuming at step ")]
-    ranks = done.peaks[:2]
     return {
         "phase": phase,
         "killed_at": killed,
         "went_on_from_step": int(resumed[0].split()[-1]) if resumed else 0,
         "seconds": round(done.seconds, 1),
         **{f"{name}_s": round(seconds, 1) for name, seconds in done.parts().items()},
-        "peak_rss_mb_of_a_rank": round(max(ranks, default=0) / 1e6),
-        "last_step_killed": max((p[1] for p in _steps(done)), default=0),
+        "peak_rss_mb": round(max(done.peaks, default=0) / 1e6),
+        "last_step": max((p[1] for p in _steps(done)), default=0),
     }
 
 
@@ -125,11 +117,12 @@ def main(tree: Path, out: Path, ranks: int) -> None:
     images = sum(len(files) for _, _, files in os.walk(tree / "train"))
     rows = run(Job(tree, out, ranks))
     command = f"python -m benchmarks.thousand {tree.name} {out.name} --ranks {ranks}"
-    same = {"images": images, "ranks": ranks, "cores": os.cpu_count(), "cpu": platform.machine()}
-    stated = {"versions": " ".join(f"{k}={v}" for k, v in versions().items()), "command": command}
+    same = {"images": images, "ranks": ranks, "device": f"CPU {describe()['machine']['cpu']}"}
+    same |= {"cores": os.cpu_count(), "command": command}
+    same["versions"] = " ".join(f"{name}={version}" for name, version in versions().items())
     for row in rows:
         print(row)
-    update(_RESULTS, [same | row | stated for row in rows])
+    update(_RESULTS, [row | same for row in rows])
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.processes import descendants, highest_bytes
+from benchmarks.processes import descendants
+from gencond_fast.memory import peak_memory
 
 _INTERVAL = 0.2  # seconds
 _PROGRESS = re.compile(r"^(.+) (\d+)/(\d+)(?:  |$)")
@@ -90,7 +92,8 @@ def watch(
     def measure() -> None:
         while not ended.wait(_INTERVAL):
             for pid in descendants(child.pid):
-                peaks[pid] = max(peaks.get(pid, 0), highest_bytes(pid))
+                with suppress(OSError):  # it has ended
+                    peaks[pid] = peak_memory(pid)
 
     watcher = threading.Thread(target=measure, daemon=True)
     watcher.start()

@@ -9,7 +9,6 @@ from pathlib import Path
 # names of <malloc.h>
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _STEP = 64 * 2**20  # bytes that the heap grows by at least
-_STATUS = Path("/proc/self/status")
 
 
 def keep_freed_memory() -> bool:
@@ -33,14 +32,18 @@ def keep_freed_memory() -> bool:
     return all(mallopt(option, value) == 1 for option, value in wanted)
 
 
-def peak_memory() -> int:
-    """Bytes that this process has taken at most so far; those of files that it maps included.
+def peak_memory(process: int | None = None) -> int:
+    """Bytes that a process has taken at most so far; those of files that it maps included.
+
+    Args:
+        process: its number; None is this one.
 
     Raises:
         OSError: the system does not tell.
     """
     # ru_maxrss would begin with what the parent had
-    for line in _STATUS.read_text().splitlines():
+    status = Path(f"/proc/{process or 'self'}/status")
+    for line in status.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    raise OSError(f"{_STATUS} has no VmHWM")
+    raise OSError(f"{status} has no VmHWM")

@@ -13,7 +13,9 @@ from benchmarks.cost import Cost, Rates, cost_of_matrices, floor_ms, pairs
 from benchmarks.memory import peak_mb
 from benchmarks.problem import Shape, make_problem
 from benchmarks.results import update
+from benchmarks.thousand import _row
 from benchmarks.timing import time_in_turns
+from benchmarks.watched import Finished, Line
 
 
 def row(provider: str, n: int, median: float | str, **more: object) -> dict[str, object]:
@@ -36,6 +38,21 @@ def test_a_rerun_replaces_its_own_rows_only(tmp_path: Path) -> None:
         ("ours", "2", "3.0", ""),
         ("ours", "1", "5.0", "another"),
     ]
+
+
+def test_a_rerun_of_whole_runs_replaces_them(tmp_path: Path) -> None:
+    path = tmp_path / "thousand.csv"
+    for seconds in (5.0, 7.0):
+        lines = [Line(1.0, "resuming at step 20"), Line(seconds, "condense 40/40  mean 0.1")]
+        done = Finished(0, seconds + 1, lines, [int(seconds * 1e9)])
+        killed = Finished(-9, seconds, lines[:1], [10**9])
+        update(path, [_row("condense", killed, "condense 33%"), _row("condense", done, "")])
+    found = [(r["killed_at"], r["seconds"], r["condense_s"], r["peak_rss_mb"]) for r in read(path)]
+    assert found == [("condense 33%", "7.0", "", "1000"), ("", "8.0", "7.0", "7000")]
+    students = {"provider": "ours", "students": 5}
+    for step in (80.0, 90.0):
+        update(path, [students | {"median_ms": step, "step_ms": step, "start_s": step / 10}])
+    assert [r["step_ms"] for r in read(path)] == ["", "", "90.0"]
 
 
 def test_a_skipped_call_gives_way_to_a_measured_one(tmp_path: Path) -> None:
