@@ -24,6 +24,7 @@ from gencond_fast.condensation.bank import BankEntry, build_bank
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks
 from gencond_fast.condensation.run import sized_metadata
+from gencond_fast.condensation.sharing import deal_classes
 from gencond_fast.condensation.task import (
     Task,
     choose_image_size,
@@ -32,6 +33,7 @@ from gencond_fast.condensation.task import (
     set_up,
 )
 from gencond_fast.config import Config
+from gencond_fast.distributed import Ranks
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.models.store import StoredSet
@@ -116,7 +118,8 @@ class _Parts:
         """One optimiser step, ready to be called again and again."""
         store, clip = self.store, self.config.training.clip
         task, networks, bank = watched(self.task, self.networks, self.bank, watch)
-        match = Match(task, store, networks, bank, steps=1000)
+        deal = deal_classes(task, store.spec, networks, Ranks())
+        match = Match(task, store, networks, bank, steps=1000, deal=deal)
         optimizer = torch.optim.Adam(store.parameter_groups(), lr=match.rate)
         count = 0
 
@@ -173,7 +176,8 @@ def check_agreement(data: str) -> None:
     }
     parts = _Parts(resolve(options))
     task, store, networks = parts.task, parts.store, parts.networks
-    match = Match(task, store, networks, parts.bank, steps=1)
+    deal = deal_classes(task, store.spec, networks, Ranks())
+    match = Match(task, store, networks, parts.bank, steps=1, deal=deal)
     # ours is the mean over classes, of features in units of their spread
     ours = match.terms(0)["mean"] * task.num_classes * parts.bank[0].scale.square()
     counts = torch.bincount(task.sample.labels).tolist()

@@ -51,6 +51,22 @@ def largest(number: int, look: Look) -> int:
     return int(held)
 
 
+def gather(tensor: Tensor, parts: int, look: Look) -> list[Tensor]:
+    """The tensors of all ranks in their order on the first one, nothing on the others.
+
+    Args:
+        tensor: contiguous, of the same shape and dtype on every rank.
+        parts: number of ranks on the first one, 0 on the others.
+        look: see `add`.
+    """
+    import torch
+    import torch.distributed as dist
+
+    found = [torch.empty_like(tensor) for _ in range(parts)]
+    _finish([(tensor, dist.gather(tensor, found or None, dst=0, async_op=True))], look)
+    return found
+
+
 def spread(content: bytes | None, length: int, look: Look) -> bytes:
     """The bytes of the first rank, on every rank.
 

@@ -177,21 +177,15 @@ class Ranks:
         """The tensors of all ranks in their order on the first one, nothing on the others.
 
         Args:
-            tensor: contiguous, of the same shape and dtype on every rank, on the device that
-                `connect` was given.
+            tensor: contiguous, of the same shape and dtype on every rank, on the CPU or the device
+                that `connect` was given.
 
         Raises:
             InputError, OSError, RunError: another rank has failed.
         """
         if self._store is None:
             return [tensor]
-        import torch
-        import torch.distributed as dist
-
-        self.meet()
-        found = [torch.empty_like(tensor) for _ in range(self.world)] if self.first else []
-        dist.gather(tensor, found if self.first else None, dst=0)
-        return found
+        return collectives.gather(tensor, self.world if self.first else 0, self._raise_failure)
 
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Puts the sum over all ranks into each tensor, in place; see `collectives.add`.

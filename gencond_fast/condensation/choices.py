@@ -38,6 +38,13 @@ def check_choices(config: Config, source: Source, image_size: int) -> None:
                 f"discrepancy {name!r} needs batch norms, and networks.model={options.model} has "
                 "none: set networks.model=convnet3bn or resnet18"
             )
+        whole = DISCREPANCIES[name].needs_batchnorm or DISCREPANCIES[name].needs_images
+        if config.training.micro_batch and whole:
+            raise InputError(
+                f"discrepancy {name!r} looks at all images of a step together, and "
+                f"training.micro_batch is {config.training.micro_batch}: leave that out, and set "
+                "training.class_batch or training.batch_per_class if memory is short"
+            )
         if DISCREPANCIES[name].needs_trained and options.trained == 0:
             raise InputError(
                 f"discrepancy {name!r} needs trained networks, and networks.trained is 0: set it "

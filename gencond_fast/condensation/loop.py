@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, save_checkpoint
+from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.guard import Guard
+from gencond_fast.condensation.shards import owned_parameters, whole_checkpoint
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
-from gencond_fast.distributed import Ranks
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.average import WeightAverage
 from gencond_fast.files import write_text
@@ -29,12 +31,11 @@ class Loop:
 
     Args:
         task: data, options, machine.
-        store: the stored set, on the device of the task.
+        store: the stored set, or what this rank keeps of it, on the device of the task.
         stages: in order.
         directory: of the run; holds `checkpoint/` and `metrics.jsonl`.
-        saved: where an earlier start left off.
-        ranks: those that share the steps, each with the same stored set and a part of every
-            gradient; the first one writes. None for one alone.
+        saved: where an earlier start left off, of what this rank keeps.
+        deal: who keeps what, and has which part of the steps; the first rank writes.
     """
 
     def __init__(
@@ -44,14 +45,18 @@ class Loop:
         stages: list[Stage],
         directory: Path,
         saved: Checkpoint | None,
-        ranks: Ranks | None = None,
+        deal: Deal,
     ) -> None:
         self._task = task
         self._store = store
         self._stages = [stage for stage in stages if stage.steps > 0]
         self._directory = directory
         self._saved = saved
-        self._ranks = ranks or Ranks()
+        self._deal = deal
+        self._ranks = deal.ranks
+        own = {id(each) for each in owned_parameters(store)} if deal.divided else set()
+        self._owned = [each for each in store.parameters() if id(each) in own]
+        self._summed = [each for each in store.parameters() if id(each) not in own]
         self._metrics = directory / "metrics.jsonl"
         self._options = task.config.training
         self._guard = Guard(task.runtime.device)
@@ -118,7 +123,7 @@ class Loop:
                 self._guard.check()
             if log and self._ranks.first:
                 self._log(run, done, terms)
-            if save and self._ranks.first:
+            if save:
                 self._save(done, run.optimizer)
             if signal:
                 self._ranks.meet()  # torchrun ends all of them when one has ended
@@ -129,7 +134,7 @@ class Loop:
         for group in run.optimizer.param_groups:
             group["lr"] = group["scale"] * run.stage.rate_at(local)
         terms = self._add_up(run.stage.terms(local), run.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self._store.parameters(), self._options.clip)
+        norm = self._clip()
         self._guard.watch(number + 1, {**terms, "gradient": norm})
         run.optimizer.step()
         if self._average:
@@ -139,31 +144,41 @@ class Loop:
     def _add_up(
         self, terms: dict[str, Tensor], optimizer: torch.optim.Optimizer
     ) -> dict[str, Tensor]:
-        """Fills the gradients, and returns the values of the terms, both summed over ranks."""
+        """Fills the gradients, and returns the values of the terms, both summed over ranks.
+
+        A rank that keeps a number alone has its whole gradient.
+        """
         values = torch.stack(list(terms.values()))
         optimizer.zero_grad()
-        values.sum().backward()
+        if values.requires_grad:  # else none of the samples of the step belong to this rank
+            values.sum().backward()
         total = values.detach()
-        self._ranks.add([total, *self._gradients()])
-        return dict(zip(terms, total.unbind(), strict=True))
-
-    def _gradients(self) -> list[Tensor]:
-        """Of all parameters; zero where this rank's part of the loss has none."""
-        for each in self._store.parameters():
+        for each in self._store.parameters():  # of which this rank's part of the loss has none
             if each.grad is None and self._ranks.world > 1:
                 each.grad = torch.zeros_like(each)
-        return [each.grad for each in self._store.parameters() if each.grad is not None]
+        self._ranks.add([total, *_gradients(self._summed)])
+        return dict(zip(terms, total.unbind(), strict=True))
+
+    def _clip(self) -> Tensor:
+        """Bounds the norm of the whole gradient, and returns what it was."""
+        square = get_total_norm(_gradients(self._owned)).square()
+        self._deal.add([square])
+        norm = (square + get_total_norm(_gradients(self._summed)).square()).sqrt()
+        clip_grads_with_norm_(self._store.parameters(), self._options.clip, norm)
+        return norm
 
     def _save(self, done: int, optimizer: torch.optim.Optimizer) -> None:
         checkpoint = Checkpoint(
             done,
             self._task.source.fingerprint,
-            asdict(self._store.spec),
+            asdict(self._deal.spec),
             self._store.state_dict(),
             optimizer.state_dict(),
             self._average.state_dict() if self._average else {},
         )
-        save_checkpoint(self._directory / CHECKPOINTS, checkpoint)
+        checkpoint = whole_checkpoint(checkpoint, self._store, self._deal)
+        if self._ranks.first:
+            save_checkpoint(self._directory / CHECKPOINTS, checkpoint)
 
     def _log(self, run: _StageRun, done: int, terms: dict[str, Tensor]) -> None:
         values = {name: float(value) for name, value in terms.items()}
@@ -195,6 +210,10 @@ def _restore(
             f"the checkpoint of step {saved.step} does not fit this run "
             f"({type(error).__name__}): remove it, or give another --out"
         ) from error
+
+
+def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
+    return [each.grad for each in parameters if each.grad is not None]
 
 
 def _step_of(line: str) -> int:

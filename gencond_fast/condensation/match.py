@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from gencond_fast.condensation.bank import BankEntry
+from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.live import RealBatches, statistics_of
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
-from gencond_fast.data.augment import augment
+from gencond_fast.data.augment import Augmentation, augment
 from gencond_fast.discrepancy import Generated, Network, Real, build_discrepancy, required
-from gencond_fast.distributed import Ranks
 from gencond_fast.layout import ClassLayout
 from gencond_fast.losses import ClassLosses, class_losses, inter_class_loss, intra_class_loss
 from gencond_fast.models.store import StoredSet
@@ -31,8 +33,8 @@ class Match(Stage):
     All chosen classes go through one batch. Each step draws a network, one of its augmentations,
     the classes (all, or `class_batch` of them) and the stored samples of each class.
 
-    Of several ranks, which all draw the same, each has some of the classes: it decodes their
-    samples and puts them through the network. Centres of classes alone are told to the others.
+    Of several ranks, which all draw the same, each has its own classes: it decodes their samples
+    and puts them through the network. Centres of classes alone are told to the others.
     Batch statistics are those of all classes together, so that where a discrepancy asks for them
     every rank does the whole step.
     """
@@ -46,7 +48,7 @@ class Match(Stage):
         networks: FeatureNetworks,
         bank: list[BankEntry],
         steps: int,
-        ranks: Ranks | None = None,
+        deal: Deal,
     ) -> None:
         options = task.config.training
         super().__init__(steps, options.match_rate)
@@ -54,17 +56,18 @@ class Match(Stage):
         self._networks = networks
         self._bank = bank
         self._store = store
-        self._spec = store.spec
+        self._per_class = deal.spec.per_class
+        self._classes = deal.drawn
         self._decode = task.runtime.compile(store)
-        self._classes = min(options.class_batch or task.num_classes, task.num_classes)
-        self._each = min(options.batch_per_class or store.spec.per_class, store.spec.per_class)
+        self._each = min(options.batch_per_class or self._per_class, self._per_class)
+        self._at_once = options.micro_batch or self.images_per_step
         self._needed = required(task.config.losses.discrepancies)
-        self._ranks = ranks or Ranks()
+        self._deal = deal
         whole = any(each.needs_batchnorm for each in self._needed)
-        self._own = slice(0, self._classes) if whole else self._ranks.stretch(self._classes)
+        self._own = slice(0, self._classes) if whole else self._deal.part
         own = self._own.stop - self._own.start
         self._share = own / self._classes
-        self._repeated = self._ranks.world if whole else 1
+        self._repeated = self._deal.ranks.world if whole else 1
         self._layout = ClassLayout.from_counts([self._each] * own, device=task.runtime.device)
         self._batches = self._real_batches()
         self._discrepancies = [
@@ -81,26 +84,21 @@ class Match(Stage):
     def terms(self, step: int) -> dict[str, Tensor]:
         """See `Stage`."""
         if step % _WEIGH_EVERY == 0:
-            self._store.weigh()
+            self._store.weigh(self._deal.add)
         device = self._task.runtime.device
         rng = named_rng(self._task.config.seed, "match", step)
         network = int(torch.randint(len(self._bank), (), generator=rng))
         entry = self._bank[network]
         transform = int(torch.randint(len(entry.augmentations), (), generator=rng))
         classes, samples = self._draw(rng)
-        index = samples[self._own].flatten().to(device)
+        index = self._deal.rows(samples[self._own].flatten()).to(device)
         outputs = classes[self._own].to(device)
-        with self._task.runtime.autocast():
-            images = self._decode(index)
-        images = augment(self._task.normalisation(images.float()), entry.augmentations[transform])
         self._networks.select(network)
-        features, normed = self._networks.observe(images)
+        features, normed, images = self._observe(index, entry.augmentations[transform])
         labels = torch.arange(len(outputs), device=device).repeat_interleave(self._each)
         scaled = entry.scaled(features, transform)
         moments = class_moments(scaled, labels, len(outputs))
-        generated = Generated(
-            scaled, labels, moments, self._spec.per_class, self._each, images, normed
-        )
+        generated = Generated(scaled, labels, moments, self._per_class, self._each, images, normed)
         real = self._real(entry, transform, classes, outputs, rng)
         trained = self._networks.plans[network].trained
         terms = self._discrepancy_terms(generated, real, trained)
@@ -110,8 +108,34 @@ class Match(Stage):
             logits = self._networks.logits(features)
             terms["cross_entropy"] = weight * F.cross_entropy(logits, outputs[labels])
         if (cost := self._store.cost(index)) is not None:
-            terms["rate"] = self._share * cost
+            terms["rate"] = cost / self.images_per_step
         return {name: term / self._repeated for name, term in terms.items()}
+
+    def _observe(
+        self, index: Tensor, augmentation: Augmentation
+    ) -> tuple[Tensor, Sequence[Tensor], Tensor | None]:
+        """Features of samples, what went into batch norms, and the images behind them.
+
+        With micro-batches the features alone. Nothing else of a micro-batch is kept, and the
+        backward pass makes it again (1604.06174).
+        """
+        if self._at_once >= len(index):
+            images = self._images(index, augmentation)
+            return *self._networks.observe(images), images
+
+        def features(part: Tensor) -> Tensor:
+            return self._networks.observe(self._images(part, augmentation))[0]
+
+        parts = [
+            checkpoint(features, part, use_reentrant=False, preserve_rng_state=False)
+            for part in index.split(self._at_once)
+        ]
+        return torch.cat(parts), (), None
+
+    def _images(self, index: Tensor, augmentation: Augmentation) -> Tensor:
+        with self._task.runtime.autocast():
+            images = self._decode(index)
+        return augment(self._task.normalisation(images.float()), augmentation)
 
     def _real_batches(self) -> RealBatches | None:
         """Where the step's real samples come from, if it needs any."""
@@ -143,9 +167,9 @@ class Match(Stage):
 
     def _draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Classes [C'] and the indices [C', n] of their samples."""
-        classes = torch.randperm(self._task.num_classes, generator=rng)[: self._classes]
-        order = torch.rand(self._classes, self._spec.per_class, generator=rng).argsort(1)
-        return classes, classes[:, None] * self._spec.per_class + order[:, : self._each]
+        classes = self._deal.draw(rng)
+        order = torch.rand(self._classes, self._per_class, generator=rng).argsort(1)
+        return classes, classes[:, None] * self._per_class + order[:, : self._each]
 
     def _discrepancy_terms(
         self, generated: Generated, real: Real, trained: bool
@@ -200,5 +224,5 @@ class Match(Stage):
         """Centres [C', D] of all classes of the step, of which the own ones have a gradient."""
         table = own.new_zeros(self._classes, own.shape[1])
         table[self._own] = own.detach()
-        self._ranks.add([table])
+        self._deal.ranks.add([table])
         return torch.cat((table[: self._own.start], own, table[self._own.stop :]))

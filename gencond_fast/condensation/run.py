@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gencond_fast import artifact
 from gencond_fast.artifact import Metadata
@@ -17,6 +18,7 @@ from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import build_bank, keep_images
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint
 from gencond_fast.condensation.choices import check_choices
+from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.experts import build_experts
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
@@ -25,7 +27,8 @@ from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.private.bank import build_private_bank
 from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
 from gencond_fast.condensation.private.task import PrivateTask, open_private_task
-from gencond_fast.condensation.sharing import check_enough, shared_networks
+from gencond_fast.condensation.shards import cut_checkpoint, cut_state, whole_state
+from gencond_fast.condensation.sharing import check_enough, deal_classes, shared_networks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import (
     Setting,
@@ -128,10 +131,13 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     if task.runtime.compiled:
         reporter.message("the first step of each part compiles, which takes up to a minute")
     saved = _load(metadata.store, directory, reporter.message) if ranks.first else None
-    store, saved = _start(task, metadata.store, saved, ranks)
+    spec = StoreSpec(**ranks.tell(asdict(metadata.store)))
     networks = shared_networks(task, ranks)
-    stages = _stages(task, store, networks, directory, ranks)
-    Loop(task, store, stages, directory, saved, ranks).run()
+    deal = deal_classes(task, spec, networks, ranks)
+    store, saved = _start(task, saved, deal)
+    stages = _stages(task, store, networks, directory, deal)
+    Loop(task, store, stages, directory, saved, deal).run()
+    store = _whole(store, deal)
     if not ranks.first:
         return
     if metadata.store.soft_labels:
@@ -155,23 +161,44 @@ def _load(spec: StoreSpec, directory: Path, tell: Callable[[str], None]) -> Chec
     return saved
 
 
-def _start(
-    task: Task, spec: StoreSpec, saved: Checkpoint | None, ranks: Ranks
-) -> tuple[StoredSet, Checkpoint | None]:
-    """The stored set that the first step finds, and the checkpoint, as the first rank has them."""
-    spec = StoreSpec(**ranks.tell(asdict(spec)))
-    store = build_store(spec, seed=derive_seed(task.config.seed, "store"))
-    store.to(task.runtime.device)
-    if task.config.starts_real and ranks.first and not saved:
+def _start(task: Task, saved: Checkpoint | None, deal: Deal) -> tuple[StoredSet, Checkpoint | None]:
+    """What this rank keeps of the stored set before the first step, and of the checkpoint."""
+    if deal.ranks.world == 1:
+        return _new_store(task, deal.spec, task.runtime.device, adopt=not saved), saved
+    state: dict[str, Any] = {}
+    if deal.ranks.first:
+        whole = _new_store(task, deal.spec, torch.device("cpu"), adopt=not saved)
+        state = {"saved": vars(saved)} if saved else {"new": whole.state_dict()}
+    state = deal.ranks.spread(state)
+    store = build_store(deal.kept_spec)
+    if "new" in state:
+        store.load_state_dict(cut_state(state["new"], store, deal))
+        return store.to(task.runtime.device), None
+    saved = cut_checkpoint(Checkpoint(**state["saved"]), store, deal)
+    return store.to(task.runtime.device), saved
+
+
+def _new_store(task: Task, spec: StoreSpec, device: torch.device, *, adopt: bool) -> StoredSet:
+    """The whole stored set as a run begins with it; what it adopts is real images."""
+    store = build_store(spec, seed=derive_seed(task.config.seed, "store")).to(device)
+    if task.config.starts_real and adopt:
         sample = task.sample
         images = choose_targets(sample.images, sample.labels, spec.per_class)
-        store.adopt(images.to(task.runtime.device))
-    if ranks.world > 1:
-        state = ranks.spread({"saved": vars(saved)} if saved else {"new": store.state_dict()})
-        saved = Checkpoint(**state["saved"]) if "saved" in state else None
-        if saved is None:
-            store.load_state_dict(state["new"])
-    return store, saved
+        store.adopt(images.to(device))
+    return store
+
+
+def _whole(store: StoredSet, deal: Deal) -> StoredSet:
+    """The stored set of all classes, on the first rank, of what each rank keeps."""
+    if not deal.divided:
+        return store
+    state = whole_state(store, deal)
+    if not deal.ranks.first:
+        return store
+    device = next(store.parameters()).device
+    whole = build_store(deal.spec)
+    whole.load_state_dict(state)
+    return whole.to(device)
 
 
 def _refuse_changed_data(source: Source, directory: Path) -> None:
@@ -224,19 +251,19 @@ def sized_metadata(
 
 
 def _stages(
-    task: Task, store: StoredSet, networks: FeatureNetworks, directory: Path, ranks: Ranks
+    task: Task, store: StoredSet, networks: FeatureNetworks, directory: Path, deal: Deal
 ) -> list[Stage]:
     steps = task.config.training.steps
     before = round(steps * task.config.warm_share)
     stages: list[Stage] = []
     if before and not task.config.starts_real:
-        stages.append(WarmStart(task, store, before, ranks))
+        stages.append(WarmStart(task, store, before, deal))
     if steps > before:
         if isinstance(task, PrivateTask):
             bank = build_private_bank(task, networks, directory)
         else:
-            bank = build_bank(task, networks, ranks)
-        stages.append(Match(task, store, networks, bank, steps - before, ranks))
+            bank = build_bank(task, networks, deal.ranks)
+        stages.append(Match(task, store, networks, bank, steps - before, deal))
     if task.config.trajectory.steps:
-        stages.append(Trajectory(task, store, build_experts(task, ranks), ranks))
+        stages.append(Trajectory(task, store, build_experts(task, deal.ranks), deal))
     return stages

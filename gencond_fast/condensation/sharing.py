@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks, find_networks
 from gencond_fast.condensation.task import Task
 from gencond_fast.config import Config
 from gencond_fast.data.source import Source
+from gencond_fast.discrepancy import required
 from gencond_fast.distributed import Ranks
 from gencond_fast.errors import InputError
+from gencond_fast.models.classifier import batch_norms
+from gencond_fast.models.spec import StoreSpec
 
 
 def check_enough(config: Config, source: Source, ranks: Ranks) -> None:
     """Raise InputError unless every rank has something to do in every step of `condense`."""
-    options, classes = config.training, len(source.class_names)
-    shared = {
-        f"a step has {min(options.class_batch or classes, classes)} classes": min(
-            options.class_batch or classes, classes
-        ),
-        f"training.warm_batch is {options.warm_batch}": options.warm_batch,
-        f"trajectory.batch is {config.trajectory.batch}": config.trajectory.batch,
-    }
-    for said, parts in shared.items():
-        if parts < ranks.world:
-            raise InputError(
-                f"{said}, too few for {ranks.world} ranks: give torchrun --nproc-per-node {parts} "
-                "or less"
-            )
+    drawn = classes_of_step(config, len(source.class_names))
+    if drawn < ranks.world:
+        raise InputError(
+            f"a step has {drawn} classes, too few for {ranks.world} ranks: give torchrun "
+            f"--nproc-per-node {drawn} or less"
+        )
+
+
+def classes_of_step(config: Config, num_classes: int) -> int:
+    """How many classes a matching step has."""
+    return min(config.training.class_batch or num_classes, num_classes)
+
+
+def deal_classes(task: Task, spec: StoreSpec, networks: FeatureNetworks, ranks: Ranks) -> Deal:
+    """Who keeps which classes of a stored set.
+
+    Every rank keeps all of them where a step looks at the statistics of a whole batch.
+    """
+    losses, steps = task.config.losses, task.config.trajectory.steps
+    whole = any(each.needs_batchnorm for each in required(losses.discrepancies))
+    whole = whole or bool(steps and batch_norms(networks.classifier))
+    return Deal(
+        spec,
+        classes_of_step(task.config, spec.num_classes),
+        seed=task.config.seed,
+        ranks=ranks,
+        divided=not whole,
+    )
 
 
 def shared_networks(task: Task, ranks: Ranks) -> FeatureNetworks:

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.experts import expert_network
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment, draw_from_policy
-from gencond_fast.distributed import Ranks
 from gencond_fast.models.classifier import batch_norms
 from gencond_fast.models.store import StoredSet
 from gencond_fast.rng import named_rng
@@ -39,15 +39,14 @@ class Trajectory(Stage):
     two ordinary compiled backward passes. As the slope of a network of ReLUs jumps, a smaller h
     gives more noise, not less.
 
-    Several ranks share the samples of each inner step and add up their slopes. With batch norms,
-    whose statistics are those of all samples together, every rank does the whole step.
+    Of several ranks each has the samples of its own classes, and the slopes of each inner step are
+    added up. With batch norms, whose statistics are those of all samples together, every rank does
+    the whole step.
     """
 
     name = "trajectory"
 
-    def __init__(
-        self, task: Task, store: StoredSet, experts: list[Tensor], ranks: Ranks | None = None
-    ) -> None:
+    def __init__(self, task: Task, store: StoredSet, experts: list[Tensor], deal: Deal) -> None:
         options = task.config.trajectory
         super().__init__(options.steps, options.rate)
         self._task = task
@@ -58,12 +57,9 @@ class Trajectory(Stage):
         self._network = expert_network(task, 0).train()
         self._parameters = list(self._network.parameters())
         self._forward = task.runtime.compile(self._network.forward)
-        self._batch = min(options.batch, store.spec.samples)
-        self._ranks = ranks or Ranks()
-        whole = bool(batch_norms(self._network))
-        self._own = slice(0, self._batch) if whole else self._ranks.stretch(self._batch)
-        self._share = (self._own.stop - self._own.start) / self._batch
-        self._repeated = self._ranks.world if whole else 1
+        self._deal = deal
+        self._batch = min(options.batch, deal.spec.samples)
+        self._shared = deal.ranks.world > 1 and not batch_norms(self._network)
 
     @property
     def images_per_step(self) -> int:
@@ -73,21 +69,24 @@ class Trajectory(Stage):
     def terms(self, step: int) -> dict[str, Tensor]:
         """See `Stage`."""
         if step % _WEIGH_EVERY == 0:
-            self._store.weigh()
+            self._store.weigh(self._deal.add)
         rng = named_rng(self._task.config.seed, "trajectory", step)
         first, target = self._draw_section(rng)
-        index = self._draw_samples(rng).to(first.device)
+        index = self._draw_samples(rng)
         weights, passed = self._walk(first, index, rng)
         length = (first - target).square().sum()
         missing = weights - target
         scale = -2.0 * self._options.inner_rate / length
         # a number whose gradient in the images is that of the loss
-        pull = torch.stack([self._pull(each, missing, scale) for each in passed]).sum()
-        distance = self._share * missing.square().sum() / length
-        terms = {"trajectory": distance + (pull - pull.detach())}
-        if (cost := self._store.cost(index[:, self._own].flatten())) is not None:
-            terms["rate"] = self._share * cost
-        return {name: term / self._repeated for name, term in terms.items()}
+        pull = sum((self._pull(each, missing, scale) for each in passed), first.new_zeros(()))
+        world = self._deal.ranks.world
+        pull = pull if self._shared else pull / world
+        terms = {"trajectory": missing.square().sum() / (length * world) + (pull - pull.detach())}
+        seen = index.flatten()
+        own = seen[self._deal.is_own(seen)]
+        if (cost := self._store.cost(self._deal.rows(own).to(first.device))) is not None:
+            terms["rate"] = cost / len(seen)
+        return terms
 
     def _draw_section(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Weights of an expert, and those that it had `span` parts later: [P] each."""
@@ -98,7 +97,7 @@ class Trajectory(Stage):
 
     def _draw_samples(self, rng: torch.Generator) -> Tensor:
         """The samples of each inner step [N, B]: classes in turn, none again before all were."""
-        spec, wanted = self._store.spec, self._options.inner_steps * self._batch
+        spec, wanted = self._deal.spec, self._options.inner_steps * self._batch
         rounds = []
         for _ in range(-(-wanted // spec.samples)):
             order = torch.rand(spec.num_classes, spec.per_class, generator=rng).argsort(1)
@@ -116,19 +115,25 @@ class Trajectory(Stage):
             transform = draw_from_policy(
                 operations, rng, batch_size=len(samples), device=weights.device
             )
-            own = samples[self._own]
-            images = self._images(own, replace(transform, draws=transform.draws[self._own]))
-            labels = self._store.labels(own)
-            slope, _ = self._gradients(weights, images, labels)
-            if self._share < 1:
-                self._ranks.add([slope])
-            passed.append(_Passed(images, labels, weights))
+            if self._shared:
+                own = self._deal.is_own(samples).nonzero().flatten()
+                samples = samples[own]
+                transform = replace(transform, draws=transform.draws[own.to(weights.device)])
+            slope = torch.zeros_like(weights)
+            if len(samples):
+                images = self._images(samples, transform)
+                labels = (samples // self._deal.spec.per_class).to(weights.device)
+                slope, _ = self._gradients(weights, images, labels)
+                passed.append(_Passed(images, labels, weights))
+            if self._shared:
+                self._deal.ranks.add([slope])
             weights = weights - self._options.inner_rate * slope
         return weights, passed
 
     def _images(self, samples: Tensor, transform: Augmentation) -> Tensor:
+        index = self._deal.rows(samples).to(self._task.runtime.device)
         with self._task.runtime.autocast():
-            images = self._decode(samples)
+            images = self._decode(index)
         return augment(self._task.normalisation(images.float()), transform)
 
     def _gradients(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,7 +142,7 @@ class Trajectory(Stage):
         leaf = images.detach().requires_grad_()
         with self._task.runtime.autocast():
             logits = self._forward(self._task.runtime.arrange(leaf))
-        loss = self._share * F.cross_entropy(logits.float(), labels)
+        loss = F.cross_entropy(logits.float(), labels, reduction="sum") / self._batch
         *slopes, gradient = torch.autograd.grad(loss, [*self._parameters, leaf])
         return torch.cat([slope.flatten() for slope in slopes]), gradient
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
-from gencond_fast.distributed import Ranks
 from gencond_fast.models.store import StoredSet
 from gencond_fast.rng import named_rng
 
@@ -21,18 +20,16 @@ class WarmStart(Stage):
 
     name = "warm start"
 
-    def __init__(
-        self, task: Task, store: StoredSet, steps: int, ranks: Ranks | None = None
-    ) -> None:
+    def __init__(self, task: Task, store: StoredSet, steps: int, deal: Deal) -> None:
         options = task.config.training
         super().__init__(steps, options.warm_rate)
         self._task = task
         self._decode = task.runtime.compile(store)
-        self._batch = min(options.warm_batch, store.spec.samples)
-        self._samples = store.spec.samples
-        self._own = (ranks or Ranks()).stretch(self._batch)
-        images = choose_targets(task.sample.images, task.sample.labels, store.spec.per_class)
-        self._targets = images.to(task.runtime.device)
+        self._samples = deal.spec.samples
+        self._batch = min(options.warm_batch, self._samples)
+        self._deal = deal
+        images = choose_targets(task.sample.images, task.sample.labels, deal.spec.per_class)
+        self._targets = deal.cut(images).to(task.runtime.device)
 
     @property
     def images_per_step(self) -> int:
@@ -42,17 +39,18 @@ class WarmStart(Stage):
     def terms(self, step: int) -> dict[str, Tensor]:
         """See `Stage`. The samples take turns: each is seen once in a round.
 
-        Several ranks share the samples of a step.
+        Of several ranks each has the samples of its own classes.
         """
         rng = named_rng(self._task.config.seed, "warm start", step * self._batch // self._samples)
         order = torch.randperm(self._samples, generator=rng)
         place = torch.arange(step * self._batch, (step + 1) * self._batch) % self._samples
-        index = order[place[self._own]].to(self._targets.device)
+        samples = order[place]
+        index = self._deal.rows(samples[self._deal.is_own(samples)]).to(self._targets.device)
         real = self._task.normalisation(self._targets[index])
         with self._task.runtime.autocast():
             images = self._decode(index)
-        share = len(index) / self._batch
-        return {"pixel": share * F.mse_loss(self._task.normalisation(images.float()), real)}
+        away = self._task.normalisation(images.float()) - real
+        return {"pixel": away.square().sum() / (self._batch * self._targets[0].numel())}
 
 
 def choose_targets(images: Tensor, labels: Tensor, per_class: int) -> Tensor:

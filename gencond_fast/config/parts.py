@@ -165,6 +165,9 @@ class TrainingConfig:
         warm_batch: samples in a warm-start step.
         batch_per_class: samples of a class in a matching step; None takes all that are stored.
         class_batch: classes in a matching step; None takes all.
+        micro_batch: samples of a matching step that are decoded and put through the network at
+            once, for less memory: losses and gradients stay as they are, and a step takes about a
+            third longer. None takes all.
         clip: largest norm of the gradient.
         ema: largest decay of a moving average of the stored set's parameters, which the file gets
             in their place; 0 takes the last ones.
@@ -180,6 +183,7 @@ class TrainingConfig:
     warm_batch: Positive = 256
     batch_per_class: Positive | None = 32
     class_batch: Positive | None = None
+    micro_batch: Positive | None = None
     clip: PositiveFloat = 1.0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     checkpoint_every: Positive = 100

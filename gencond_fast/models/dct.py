@@ -11,20 +11,20 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gencond_fast.models import entropy
 from gencond_fast.models.levels import coded_size, finest_step, pack
 from gencond_fast.models.spec import StoreSpec
-from gencond_fast.models.store import StoredSet, straight_through
+from gencond_fast.models.store import Add, StoredSet, as_it_is, straight_through
 from gencond_fast.models.zone import cosines, even_zone, lowest, strongest_zone
 
 _PRICE = 1e-4  # of a bit of one sample, in units of the loss: where its search begins
 _PULL, _DRIFT = 40.0, 1.0  # of that search: on the spot, and for good
 _LEAST_SCALE = 2e-3  # of a coefficient that is zero everywhere
 _PART = 256  # images at a time
+_COUNTED = 4096  # samples at a time
 _BITS_OF_LEVEL = 30.0  # the most a level may seem to cost, where its gradient ends
 _BOUND = 1e6  # of what a file says of its colours; a sane one stays below its image side
 
@@ -58,6 +58,7 @@ class FrequencySet(StoredSet):
         InputError: the package that codes is not installed.
     """
 
+    owned = frozenset({"codes"})
     zone: Tensor
     offset: Tensor
     colours: Tensor
@@ -143,7 +144,7 @@ class FrequencySet(StoredSet):
             self.codes[start * _PART : start * _PART + len(part)] = spectrum[:, self.places]
         self.step.fill_(finest_step(self.codes.cpu().numpy(), spec.stream_bytes))
         self.codes.div_(self.step)
-        self._measure_scales()
+        self._measure_scales(self._count())
 
     def _spectrum(self, images: Tensor, basis: Tensor) -> Tensor:
         """The frequencies [B, channels, f, f] of uint8 images, in the colours of the set."""
@@ -152,7 +153,7 @@ class FrequencySet(StoredSet):
         return basis @ turned @ basis.T
 
     def cost(self, index: Tensor) -> Tensor:
-        """See `StoredSet.cost`: the price of the bits of a sample, on the mean of the batch.
+        """See `StoredSet.cost`: the price of the bits of the samples.
 
         A level is taken to have the mass that a Laplace distribution has within half a step of its
         code; its scale is the mean size of the levels of the column.
@@ -170,15 +171,16 @@ class FrequencySet(StoredSet):
             -inside.clamp(min=2.0**-_BITS_OF_LEVEL).log2(),
             (1.0 - outside.log2() + tail / math.log(2.0)).clamp(max=_BITS_OF_LEVEL),
         )
-        return self.price * bits.sum(1).mean()
+        return self.price * bits.sum()
 
     @torch.no_grad()
-    def weigh(self) -> None:
+    def weigh(self, add: Add = as_it_is) -> None:
         """See `StoredSet.weigh`."""
-        used = coded_size(self._levels()) / self.spec.stream_bytes
+        counts = self._count(add)
+        used = coded_size(counts) / self.spec.stream_bytes
         self.base.add_(_DRIFT * (used - 1.0)).clamp_(-30.0, 0.0)
         self.price.copy_((self.base + _PULL * (used - 1.0)).clamp(-30.0, 0.0).exp())
-        self._measure_scales()
+        self._measure_scales(counts)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Steps are large where pixels and codes lie in [0, 1]: levels learn faster than both."""
@@ -213,7 +215,7 @@ class FrequencySet(StoredSet):
         self.colours.copy_(colours[1 + channels :].view(channels, channels))
         with torch.no_grad():
             self.codes.copy_(torch.from_numpy(levels))
-            self._measure_scales()
+            self._measure_scales(entropy.count(levels))
 
     def _streams(self) -> dict[str, Tensor]:
         spec = self.spec
@@ -235,13 +237,22 @@ class FrequencySet(StoredSet):
             images = images + self.offset[:, None, None]
             return straight_through(images, images.clamp(0.0, 1.0))
 
-    def _levels(self) -> np.ndarray:
-        """All codes as int16 levels; one that is no number, of which the loop warns, is zero."""
-        levels = _rounded(self.codes.detach()).nan_to_num(0.0)
-        return levels.to(torch.int16).cpu().numpy()
+    def _count(self, add: Add = as_it_is) -> entropy.Counts:
+        """Of the levels of all parts; one that is no number, of which the loop warns, is zero."""
+        codes = self.codes.detach()
+        others = codes.new_zeros(codes.shape[1], dtype=torch.float64)
+        total = torch.zeros_like(others)
+        for part in codes.split(_COUNTED):  # all at once would take several times their memory
+            sizes = _rounded(part).nan_to_num(0.0).abs()
+            others += sizes.count_nonzero(0)
+            total += sizes.sum(0, dtype=torch.float64)
+        counts = torch.cat((others.new_tensor([len(codes)]), others, total))
+        add([counts])
+        rows, others, total = counts.cpu().split([1, len(others), len(total)])
+        return entropy.Counts(int(rows), others.numpy(), total.numpy())
 
-    def _measure_scales(self) -> None:
-        sizes = _rounded(self.codes.detach()).abs().mean(0)
+    def _measure_scales(self, counts: entropy.Counts) -> None:
+        sizes = torch.from_numpy(counts.total / counts.rows)
         self.scales.copy_(sizes.clamp(min=_LEAST_SCALE))
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import zlib
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,44 +47,60 @@ def require_coder() -> Any:
     return constriction
 
 
-def fit(levels: np.ndarray) -> np.ndarray:
+class Counts(NamedTuple):
+    """What the coded size of levels hangs on; those of parts of the rows add up.
+
+    Attributes:
+        rows: n.
+        others: int or float64 [K], how many levels of a column are not zero.
+        total: int or float64 [K], the sum of their sizes.
+    """
+
+    rows: int
+    others: np.ndarray
+    total: np.ndarray
+
+
+def count(levels: np.ndarray) -> Counts:
+    """Of levels int [n, K]."""
+    total = np.abs(levels).sum(0, dtype=np.int64)
+    return Counts(len(levels), np.count_nonzero(levels, axis=0), total)
+
+
+def fit(counts: Counts) -> np.ndarray:
     """The parameters of each column, by maximum likelihood.
 
     Args:
-        levels: int [n, K], within the bounds.
+        counts: of levels within the bounds.
 
     Returns:
         uint8 [2, K]: the share of zeros, and how slowly larger levels become rarer. A byte b
         stands for (b + 1/2) / 256.
     """
-    others = np.count_nonzero(levels, axis=0)
-    zeros = 1.0 - others / max(len(levels), 1)
+    zeros = 1.0 - counts.others / max(counts.rows, 1)
     # a geometric distribution on 1, 2, ... of mean m: decay 1 - 1/m
-    others = np.maximum(others, 1)
-    decay = 1.0 - others / np.maximum(np.abs(levels).sum(0, dtype=np.int64), others)
+    others = np.maximum(counts.others, 1)
+    decay = 1.0 - others / np.maximum(counts.total, others)
     return np.stack([_to_byte(zeros), _to_byte(decay)])
 
 
-def size(levels: np.ndarray, parameters: np.ndarray) -> float:
+def size(counts: Counts, parameters: np.ndarray) -> float:
     """Bytes that `encode` gives, to within a few in ten thousand, from counts and sums alone.
 
     More than that only where levels are so rare under the parameters that the coder gives them
     better odds.
 
     Args:
-        levels: int [n, K], within the bounds.
+        counts: of levels within the bounds.
         parameters: uint8 [2, K], as `fit` gives them.
     """
     zero, decay = (parameters + 0.5) / _STEPS
-    others = np.count_nonzero(levels, axis=0)
-    total = np.abs(levels).sum(0, dtype=np.int64)
+    rows, others, total = counts
     first = 0.5 * (1.0 - zero) * _tails()[parameters[1], 0]  # of level 1; then by powers of decay
     logarithms = (
-        (len(levels) - others) @ np.log2(zero)
-        + others @ np.log2(first / decay)
-        + total @ np.log2(decay)
+        (rows - others) @ np.log2(zero) + others @ np.log2(first / decay) + total @ np.log2(decay)
     )
-    return float(levels.size * _LEAK - (1.0 + _ROUNDING) * logarithms) / 8.0
+    return float(rows * len(others) * _LEAK - (1.0 + _ROUNDING) * logarithms) / 8.0
 
 
 def encode(levels: np.ndarray, parameters: np.ndarray) -> bytes:

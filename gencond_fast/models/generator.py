@@ -79,6 +79,8 @@ class CodeGenerator(StoredSet):
     pixel by less than its own rounding to eight bits.
     """
 
+    owned = frozenset({"codes", "decoder.classes.weight"})
+
     def __init__(self, spec: StoreSpec, *, seed: int = 0) -> None:
         super().__init__(spec)
         with torch.random.fork_rng(devices=[]):

@@ -34,9 +34,9 @@ def quantised(codes: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(codes), -entropy.LARGEST, entropy.LARGEST).astype(np.int16)
 
 
-def coded_size(levels: np.ndarray) -> float:
-    """Bytes that levels int16 [n, K] take with the parameters that fit them best."""
-    return entropy.size(levels, entropy.fit(levels))
+def coded_size(counts: entropy.Counts) -> float:
+    """Bytes that levels take with the parameters that fit them best."""
+    return entropy.size(counts, entropy.fit(counts))
 
 
 def finest_step(coefficients: np.ndarray, room: int) -> float:
@@ -54,7 +54,7 @@ def finest_step(coefficients: np.ndarray, room: int) -> float:
     high = max(low, 2.1 * largest)
 
     def fits(step: float) -> bool:
-        return coded_size(quantised(coefficients / step)) + _WORD <= room
+        return _size(quantised(coefficients / step)) + _WORD <= room
 
     return low if fits(low) else _least(fits, low, high)
 
@@ -70,15 +70,19 @@ def pack(codes: np.ndarray, room: int) -> Packed:
         InputError: the package that codes is not installed.
     """
     levels = quantised(codes)
-    odds = entropy.fit(levels)
+    odds = entropy.fit(entropy.count(levels))
     stream = entropy.encode(levels, odds)
     spare = _WORD
     while len(stream) > room:
         levels = _without_small(codes, _least_threshold(codes, room - spare))
-        odds = entropy.fit(levels)
+        odds = entropy.fit(entropy.count(levels))
         stream = entropy.encode(levels, odds)
         spare *= 2  # where the size was off
     return Packed(_array(stream.ljust(room, b"\0")), odds, _array(entropy.check_of(levels)))
+
+
+def _size(levels: np.ndarray) -> float:
+    return coded_size(entropy.count(levels))
 
 
 def _array(content: bytes) -> np.ndarray:
@@ -93,7 +97,7 @@ def _least_threshold(codes: np.ndarray, room: int) -> float:
     """Such that the codes that are not below it fit; above all of them if none do."""
     low = 0.5  # what is below is rounded to zero anyway
     return _least(
-        lambda threshold: coded_size(_without_small(codes, threshold)) <= room,
+        lambda threshold: _size(_without_small(codes, threshold)) <= room,
         low,
         max(low, 2.0 * float(np.abs(codes).max())),
     )

@@ -20,6 +20,8 @@ class PixelSet(StoredSet):
     times as many images for the same bytes.
     """
 
+    owned = frozenset({"images"})
+
     def __init__(self, spec: StoreSpec, *, seed: int = 0) -> None:
         super().__init__(spec)
         with torch.random.fork_rng(devices=[]):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,26 @@ from torch import Tensor, nn
 from gencond_fast.models.soft_labels import SoftLabels
 from gencond_fast.models.spec import StoreSpec
 
+Add = Callable[[Sequence[Tensor]], None]
+"""Adds something to tensors, in place."""
+
+
+def as_it_is(tensors: Sequence[Tensor]) -> None:
+    """Adds nothing: the part is the whole."""
+
 
 class StoredSet(nn.Module, ABC):
     """A finite list of labelled images in a form that gradients can reach.
 
     Samples are ordered by class: sample `i` belongs to class `i // per_class`.
+
+    Attributes:
+        spec: its sizes.
+        owned: names of the parameters whose rows belong to classes, as many to each; all else in
+            the state is shared by them.
     """
+
+    owned: ClassVar[frozenset[str]]
 
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__()
@@ -59,11 +74,18 @@ class StoredSet(nn.Module, ABC):
         raise NotImplementedError
 
     def cost(self, index: Tensor) -> Tensor | None:
-        """What the codes of samples [B] weigh, as a term of the loss; None for all alike."""
+        """What the codes of samples [B] weigh together, in units of the loss of one sample.
+
+        None where all weigh alike.
+        """
         return None
 
-    def weigh(self) -> None:
-        """Moves the price in `cost` towards one at which the bytes are just used."""
+    def weigh(self, add: Add = as_it_is) -> None:
+        """Moves the price in `cost` towards one at which the bytes are just used.
+
+        Args:
+            add: puts the sums over all parts of a stored set, of which this is one, into tensors.
+        """
 
     def _partners(self, index: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Another sample of the same class for each of [B], and how far to go: up to half-way."""

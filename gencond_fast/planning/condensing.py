@@ -51,7 +51,7 @@ class Condensing:
         mini: what was done.
         timeline: when.
         reading: seconds to have an image decoded; None where images are not at hand.
-        undivided: seconds of a step of the miniature that each rank spends on the whole stored set.
+        updating: seconds of a step of the miniature that hang on the size of the stored set alone.
         saving: seconds of a checkpoint of the miniature.
         refused: by numbers of ranks, why there cannot be so many.
     """
@@ -64,7 +64,7 @@ class Condensing:
     mini: Counts
     timeline: Timeline
     reading: float | None
-    undivided: float
+    updating: float
     saving: float
     refused: dict[int, str]
 
@@ -128,7 +128,7 @@ def calibrate_condensing(
         mini=mini,
         timeline=timeline,
         reading=None if plan.images else time_reading(source, image_size),
-        undivided=_time_undivided(store, config.training.clip),
+        updating=_time_update(store, config.training.clip),
         saving=_time_saving(folder / RUN / CHECKPOINTS),
         refused=_refused(config, source, plan.devices),
     )
@@ -164,8 +164,8 @@ def _time_images(source: Source, image_size: int, images: int) -> float:
     return time.perf_counter() - start
 
 
-def _time_undivided(store: StoredSet, clip: float) -> float:
-    """Seconds for what a step does with the gradient of the whole stored set."""
+def _time_update(store: StoredSet, clip: float) -> float:
+    """Seconds for what a step does with the gradient of the stored set."""
     optimizer = torch.optim.Adam(store.parameter_groups(), lr=1e-6)
 
     def step() -> None:

@@ -11,6 +11,8 @@ import torch
 from gencond_fast.condensation.bank import keep_images
 from gencond_fast.condensation.measure import chosen_images
 from gencond_fast.condensation.networks import plan_networks
+from gencond_fast.condensation.shards import owned_parameters
+from gencond_fast.condensation.sharing import classes_of_step
 from gencond_fast.condensation.task import Setting
 from gencond_fast.condensation.whole_split import BATCH
 from gencond_fast.data.batch import Form
@@ -57,6 +59,7 @@ class Counts:
         label_batches: batches of stored samples that get soft labels.
         samples: stored ones of all classes.
         parameters: numbers that the optimisation moves.
+        shared: those of them that belong to no class.
         checkpoints: that are written.
     """
 
@@ -92,7 +95,13 @@ class Counts:
     label_batches: int
     samples: int
     parameters: int
+    shared: int
     checkpoints: int
+
+    @property
+    def whole_store(self) -> bool:
+        """Whether every rank keeps all of the stored set, not its own classes alone."""
+        return self.whole_steps or bool(self.trajectory_steps and self.whole_trajectory)
 
     @property
     def whole_split(self) -> bool:
@@ -114,7 +123,7 @@ def count(setting: Setting, spec: StoreSpec) -> Counts:
     warm_steps, match_steps = stage_steps(setting)
     plans = plan_networks(config.networks)
     each = min(training.batch_per_class or spec.per_class, spec.per_class)
-    step_classes = min(training.class_batch or spec.num_classes, spec.num_classes)
+    step_classes = classes_of_step(config, spec.num_classes)
     options = config.networks
     network = build_classifier(
         options.model,
@@ -135,7 +144,9 @@ def count(setting: Setting, spec: StoreSpec) -> Counts:
     whole_kept, pools = _whole_split(setting, epochs)
     ends = (warm_steps, warm_steps + match_steps, warm_steps + match_steps + trajectory.steps)
     with torch.device("meta"):
-        parameters = sum(each.numel() for each in build_store(spec).parameters())
+        store = build_store(spec)
+    parameters = sum(each.numel() for each in store.parameters())
+    owned = sum(each.numel() for each in owned_parameters(store))
     return Counts(
         classes=spec.num_classes,
         images=len(source.train),
@@ -169,6 +180,7 @@ def count(setting: Setting, spec: StoreSpec) -> Counts:
         label_batches=math.ceil(spec.samples / _LABEL_BATCH) if spec.soft_labels else 0,
         samples=spec.samples,
         parameters=parameters,
+        shared=parameters - owned,
         checkpoints=_checkpoints(ends, training.checkpoint_every),
     )
 

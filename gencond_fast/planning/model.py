@@ -90,7 +90,7 @@ class CondensingModel:
         self._time = measured.timeline
         self._phases = measured.timeline.condensing()
         self._reading = measured.reading or 0.0
-        self._undivided, self._saving = measured.undivided, measured.saving
+        self._updating, self._saving = measured.updating, measured.saving
         self._link = link
         self._overlaps = measured.runtime.startswith("cuda")  # decoding beside the device's work
 
@@ -173,9 +173,9 @@ class CondensingModel:
         return Cost(work + decoded * self._reading + compiling, compiling)
 
     def _warm(self, ranks: int) -> Cost:
-        """Samples of a step are shared."""
+        """Of the samples of a step each rank has those of its classes."""
         seconds = self._stage(0, min(WARM_STEPS, self._full.warm_steps))
-        divided = share(self._full.warm_batch, ranks)
+        divided = share(self._full.step_classes, ranks)
         return self._steps(seconds, self._full.warm_steps, "warm_batch", divided, ranks)
 
     def _match(self, ranks: int) -> Cost:
@@ -188,12 +188,12 @@ class CondensingModel:
         return self._steps(seconds, full.match_steps, "step_images", divided, ranks, centres)
 
     def _trajectory(self, ranks: int) -> Cost:
-        """Samples of an inner step are shared, but where networks look at all of them together."""
+        """As the warm start, but where networks look at all samples together."""
         full = self._full
         begin = min(WARM_STEPS, full.warm_steps) + min(MATCH_STEPS, full.match_steps)
         seconds = self._stage(begin, full.trajectory_steps)
         whole = full.whole_trajectory
-        divided = 1.0 if whole else share(full.trajectory_batch, ranks)
+        divided = 1.0 if whole else share(full.step_classes, ranks)
         slopes = 0 if whole else full.inner_steps * full.weight_bytes
         name = "trajectory_batch"
         return self._steps(seconds, full.trajectory_steps, name, divided, ranks, slopes)
@@ -224,11 +224,15 @@ class CondensingModel:
         if not steps:
             return Cost()
         measured = pace(seconds)
-        whole = min(self._undivided, measured.each)
-        each = whole * self._grown("parameters")
+        whole = min(self._updating, measured.each)
+        full = self._full
+        kept = full.shared + (full.parameters - full.shared) * share(full.step_classes, ranks)
+        kept = full.parameters if full.whole_store else kept
+        each = whole * self._grown("parameters") * kept / full.parameters
         each += (measured.each - whole) * self._grown(images) * divided
-        each += exchange(4 * self._full.parameters + exchanged, ranks, self._link)
-        saves = self._full.checkpoints * steps / self._all_steps
+        summed = full.parameters if full.whole_store else full.shared
+        each += exchange(4 * summed + exchanged, ranks, self._link)
+        saves = full.checkpoints * steps / self._all_steps
         saving = saves * self._saving * self._grown("parameters")
         return Cost(measured.first + steps * each + saving, measured.first)
 

@@ -17,8 +17,10 @@ from benchmarks.breakdown import PARTS, Stopwatch
 from benchmarks.peers import dm_loop as peer
 from benchmarks.peers.dm_loop import DmLoop, mean_distance
 from gencond_fast.condensation import match as match_module
+from gencond_fast.condensation.sharing import deal_classes
 from gencond_fast.data.augment import Augmentation
 from gencond_fast.discrepancy import Generated, Real, build_discrepancy
+from gencond_fast.distributed import Ranks
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.moments import class_moments
 from gencond_fast.options import resolve
@@ -181,7 +183,10 @@ def test_speed_memory_and_parts_are_written_down(monkeypatch, tmp_path: Path, sm
 
 def test_a_watched_step_is_the_step():
     plain, other = (condense._Parts(resolve(OPTIONS)) for _ in range(2))
-    match = match_module.Match(plain.task, plain.store, plain.networks, plain.bank, steps=10)
+    deal = deal_classes(plain.task, plain.store.spec, plain.networks, Ranks())
+    match = match_module.Match(
+        plain.task, plain.store, plain.networks, plain.bank, steps=10, deal=deal
+    )
     optimizer = torch.optim.Adam(plain.store.parameter_groups(), lr=match.rate)
     watched = other.step(Stopwatch())
     for number in range(3):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from stopping import PRODUCT, checkpoints, condense, stop, without_speed
 
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint
+from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.state import load_state, save_state
@@ -54,7 +55,7 @@ def run(folder, ema, saved=None, steps=(7, 6)):
     store = build_store(SPEC, seed=3)
     stages = [Pull(store, each) for each in steps]
     folder.mkdir(exist_ok=True)
-    Loop(task, store, stages, folder, saved).run()
+    Loop(task, store, stages, folder, saved, Deal(SPEC, SPEC.num_classes)).run()
     return store, [values for stage in stages for values in stage.seen.values()]
 
 

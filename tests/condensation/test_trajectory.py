@@ -12,6 +12,7 @@ from stopping import PRODUCT, condense, stop, without_speed
 from torch.func import functional_call
 
 from gencond_fast.condensation import experts, trajectory
+from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.condensation.trajectory import Trajectory
 from gencond_fast.condensation.whole_split import weights_of
@@ -48,10 +49,12 @@ def stage_of(monkeypatch):
     def make(inner_steps):
         sizes = {"epochs": 3, "parts": 1, "start": 1, "span": 2}
         task = open_digits(inner_steps=inner_steps, batch=10**6, inner_rate=RATE, **sizes)
-        store = build_store(StoreSpec("pixels", 10, 4, 1, 8, 1, 1, 8), seed=3)
+        spec = StoreSpec("pixels", 10, 4, 1, 8, 1, 1, 8)
+        store = build_store(spec, seed=3)
         first, target = section(task)
         # a section starts at 0 or 1 and is two parts long: each is the same
-        stage = Trajectory(task, store, [torch.stack([first, first, target, target])])
+        sections = [torch.stack([first, first, target, target])]
+        stage = Trajectory(task, store, sections, Deal(spec, 10))
         return task, stage, store, first, target
 
     return make
@@ -128,7 +131,7 @@ def test_it_brings_training_nearer(stage_of):
 def test_samples_take_turns(classes, per_class, batch):
     task = open_digits(batch=batch, inner_steps=5)
     spec = StoreSpec("pixels", classes, per_class, 1, 8, 1, 1, 8)
-    stage = Trajectory(task, build_store(spec, seed=0), [])
+    stage = Trajectory(task, build_store(spec, seed=0), [], Deal(spec, classes))
     drawn = stage._draw_samples(torch.Generator().manual_seed(1))
     assert drawn.shape == (5, min(batch, spec.samples))
     counts = torch.bincount(drawn.flatten(), minlength=spec.samples)

@@ -65,7 +65,7 @@ def coded_bits(levels: np.ndarray, parameters: np.ndarray) -> float:
 @given(seed=st.integers(0, 2**20), shape=shapes, kind=kinds)
 def test_round_trip(seed, shape, kind):
     levels = drawn(seed, shape, kind)
-    parameters = entropy.fit(levels)
+    parameters = entropy.fit(entropy.count(levels))
     stream = entropy.encode(levels, parameters)
     assert len(stream) % 4 == 0
     check = entropy.check_of(levels)
@@ -98,15 +98,15 @@ def test_probabilities_are_those_of_their_formula(zero, decay):
 @given(seed=st.integers(0, 2**20))
 def test_no_other_parameters_are_much_better(seed):
     levels = drawn(seed, (200, 4))
-    fitted = entropy.fit(levels)
-    best = entropy.size(levels, fitted)
+    fitted = entropy.fit(entropy.count(levels))
+    best = entropy.size(entropy.count(levels), fitted)
     for other in np.random.default_rng(seed).integers(0, 256, (50, 2, 4)).astype(np.uint8):
-        assert entropy.size(levels, other) >= best * (1 - 5e-3) - 0.1
+        assert entropy.size(entropy.count(levels), other) >= best * (1 - 5e-3) - 0.1
 
 
 def test_parameters_of_known_columns():
     columns = [[0] * 8, [1, -1, 0, 0, 0, 0, 0, 0], [4, -4, 4, -4, 4, 4, 4, 4]]
-    parameters = entropy.fit(np.array(columns, np.int16).T)
+    parameters = entropy.fit(entropy.count(np.array(columns, np.int16).T))
     assert np.abs((parameters[0] + 0.5) / 256 - [1.0, 0.75, 0.0]).max() <= 1 / 256
     assert np.abs((parameters[1] + 0.5) / 256 - [0.0, 0.0, 0.75]).max() <= 1 / 256
 
@@ -114,9 +114,9 @@ def test_parameters_of_known_columns():
 @given(seed=st.integers(0, 2**20), shape=shapes)
 def test_size_is_the_sum_of_the_bits(seed, shape):
     levels = drawn(seed, shape)
-    parameters = entropy.fit(levels)
+    parameters = entropy.fit(entropy.count(levels))
     want = coded_bits(levels, parameters) / 8
-    assert entropy.size(levels, parameters) == pytest.approx(want, rel=2e-3, abs=2)
+    assert entropy.size(entropy.count(levels), parameters) == pytest.approx(want, rel=2e-3, abs=2)
     coded = len(entropy.encode(levels, parameters))
     assert want - 1e-6 <= coded <= want * (1 + 5e-4) + 8
 
@@ -130,7 +130,7 @@ def test_size_is_close_to_the_entropy(spread):
     levels = (sign * (rng.geometric(1 - decay, sign.shape) - 1)).astype(np.int16)
     # a geometric level above 0 has a sign as well
     bits = -math.log2(1 - decay) - decay / (1 - decay) * math.log2(decay) + decay
-    coded = len(entropy.encode(levels, entropy.fit(levels)))
+    coded = len(entropy.encode(levels, entropy.fit(entropy.count(levels))))
     assert coded * 8 / levels.size == pytest.approx(bits, rel=0.02)
 
 
@@ -140,7 +140,7 @@ def test_a_frozen_file_is_still_read():
     levels = ((place * place * 7919) % 97 // 20 - 2) * (1 + (place % 5 == 0) * 40)
     levels = levels.astype(np.int16)
     levels[3, 2], levels[7, 4] = LARGEST, -LARGEST
-    parameters = entropy.fit(levels)
+    parameters = entropy.fit(entropy.count(levels))
     assert parameters.tobytes().hex() == FROZEN_PARAMETERS
     assert entropy.encode(levels, parameters).hex() == FROZEN_STREAM
     assert entropy.check_of(levels).hex() == FROZEN_CHECK
@@ -176,7 +176,7 @@ def damaged(stream: bytes, rng: np.random.Generator) -> dict[str, bytes]:
 def test_a_damaged_stream_is_an_error(seed):
     rng = np.random.default_rng(seed)
     levels = drawn(seed, (60, 8))
-    parameters, check = entropy.fit(levels), entropy.check_of(levels)
+    parameters, check = entropy.fit(entropy.count(levels)), entropy.check_of(levels)
     for name, stream in damaged(entropy.encode(levels, parameters), rng).items():
         with pytest.raises(ValueError, match="its codes"):
             print(name, entropy.decode(stream, parameters, 60, check))
@@ -184,7 +184,7 @@ def test_a_damaged_stream_is_an_error(seed):
 
 def test_other_parameters_samples_or_check_are_an_error():
     levels = drawn(1, (60, 8))
-    parameters, check = entropy.fit(levels), entropy.check_of(levels)
+    parameters, check = entropy.fit(entropy.count(levels)), entropy.check_of(levels)
     stream = entropy.encode(levels, parameters)
     for wrong in (
         (stream, parameters ^ 1, 60, check),
@@ -199,8 +199,8 @@ def test_other_parameters_samples_or_check_are_an_error():
 def test_without_the_coder_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "constriction", None)
     levels = np.zeros((2, 2), np.int16)
-    parameters = entropy.fit(levels)
-    assert entropy.size(levels, parameters) < 1
+    parameters = entropy.fit(entropy.count(levels))
+    assert entropy.size(entropy.count(levels), parameters) < 1
     for use in (
         lambda: entropy.encode(levels, parameters),
         lambda: entropy.decode(b"", parameters, 2, b""),

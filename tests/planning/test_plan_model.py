@@ -50,6 +50,7 @@ MINI = Counts(
     label_batches=0,
     samples=2580,
     parameters=10**6,
+    shared=10**4,
     checkpoints=1,
 )
 FULL = replace(
@@ -97,7 +98,7 @@ def measured(full: Counts = FULL, mini: Counts = MINI, **changed) -> Condensing:
         mini=mini,
         timeline=timeline,
         reading=0.001,
-        undivided=0.1,
+        updating=0.1,
         saving=0.05,
         refused={},
     )
@@ -159,8 +160,9 @@ def test_ranks_share_classes_images_and_nothing_else():
     one, four = cost(), cost(ranks=4)
     for name in ("start", "networks", "finish"):
         assert getattr(four, name).seconds == getattr(one, name).seconds
-    # three of ten classes fall to the busiest of four ranks; a tenth of a second is everyone's
-    assert four.condensing.seconds == pytest.approx(11.5 + 4000 * (0.1 + 0.4 * 0.3) + 41 * 0.05)
+    # three of ten classes fall to the busiest of four ranks, and a hundredth of the parameters
+    update = 0.1 * (0.01 + 0.99 * 0.3)
+    assert four.condensing.seconds == pytest.approx(11.5 + 4000 * (update + 0.4 * 0.3) + 41 * 0.05)
     tables = 7.5 - (2.56 + 2 * 1.28 + 1.66)
     assert four.bank.seconds == pytest.approx(2500 * 0.005 + 2.28 + tables)
     whole = cost(replace(FULL, whole_steps=True), ranks=4)
@@ -170,9 +172,14 @@ def test_ranks_share_classes_images_and_nothing_else():
 def test_sums_over_ranks_take_what_their_bytes_take():
     link = 10**7
     free, paid = cost(ranks=4), cost(ranks=4, link=link)
-    # a ring passes every byte of the gradient and of the centres on 2 * 3 / 4 times
-    each = 2 * 0.75 * (4 * 10**6 + 4 * 10 * 1024) / link
+    # a ring passes every byte of shared parameters and of the centres on 2 * 3 / 4 times
+    each = 2 * 0.75 * (4 * 10**4 + 4 * 10 * 1024) / link
     assert paid.condensing.seconds - free.condensing.seconds == pytest.approx(4000 * each)
+    # where every rank keeps all, the whole gradient
+    whole = replace(FULL, whole_steps=True)
+    free, all_of_it = cost(whole, ranks=4), cost(whole, ranks=4, link=link)
+    each = 2 * 0.75 * 4 * 10**6 / link
+    assert all_of_it.condensing.seconds - free.condensing.seconds == pytest.approx(4000 * each)
     assert paid.bank.seconds - free.bank.seconds == pytest.approx(3 * 10**6 / link, rel=1e-6)
 
 
@@ -194,8 +201,9 @@ def test_experts_are_trained_on_all_images_and_dealt_out():
     own = found.cost(1).condensing.seconds
     saves = 41 * 0.05
     assert own == pytest.approx(11.5 + 4000 * 0.5 + 5.0 + 600 * 4.0 + saves)
-    # batches of 128 fall to three ranks as 43, 43, 42
-    shared = 600 * (0.1 + 3.9 * 43 / 128) + 4000 * (0.1 + 0.4 * 0.4)
+    # four of ten classes fall to the busiest of three ranks
+    update = 0.1 * (0.01 + 0.99 * 0.4)
+    shared = 600 * (update + 3.9 * 0.4) + 4000 * (update + 0.4 * 0.4)
     assert found.cost(3).condensing.seconds == pytest.approx(16.5 + shared + saves)
 
 
@@ -218,9 +226,9 @@ def test_a_class_costs_what_a_class_of_the_miniature_does():
     full = replace(FULL, classes=40, step_classes=40, step_images=1280, parameters=4 * 10**6)
     full = replace(full, samples=10_320, table_bytes=4 * 10**6)
     found, fewer = cost(full), cost()
-    undivided, divided = 4 * 0.1, 4 * 0.4
+    updating, divided = 4 * 0.1, 4 * 0.4
     steps = found.condensing.seconds - 11.5 - 41 * 4 * 0.05
-    assert steps == pytest.approx(4000 * (undivided + divided))
+    assert steps == pytest.approx(4000 * (updating + divided))
     assert found.finish.seconds == pytest.approx(4 * fewer.finish.seconds)
 
 
