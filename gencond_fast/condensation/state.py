@@ -47,7 +47,7 @@ def load_state(path: Path) -> dict[str, Any] | None:
 def _write(path: Path, values: dict[str, Any]) -> None:
     with path.open("wb") as file:
         hashed = _Hashed(file)
-        torch.save(values, hashed)
+        torch.save(values, hashed)  # type: ignore[arg-type]  # it writes and flushes
         if hashed.error:
             raise hashed.error
         file.write(hashed.digest.digest())
