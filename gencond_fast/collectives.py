@@ -85,6 +85,13 @@ def spread(content: bytes | None, length: int, look: Look) -> bytes:
     return held.numpy().tobytes()
 
 
+def copy(tensor: Tensor, look: Look) -> None:
+    """Puts the values that the first rank has into the tensor of every rank."""
+    import torch.distributed as dist
+
+    _finish([(tensor, dist.broadcast(tensor, src=0, async_op=True))], look)
+
+
 def packed(values: dict[str, Any]) -> bytes:
     """Tensors and plain values as bytes for `spread`."""
     import torch

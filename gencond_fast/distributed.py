@@ -200,10 +200,24 @@ class Ranks:
         """The largest of the numbers that the ranks have, on every rank; errors as `add`."""
         return number if self._store is None else collectives.largest(number, self._raise_failure)
 
-    def spread(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Tensors and plain values of the first rank, on every rank; errors as `add`.
+    def copy(self, tensor: Tensor) -> Tensor:
+        """A tensor of the first rank, on the CPU of every rank; errors as `add`.
 
-        Alone they stay as they are, else tensors come back on the CPU.
+        Args:
+            tensor: on the others one of that shape and dtype, on the device `meta` perhaps.
+        """
+        if self._store is None:
+            return tensor
+        import torch
+
+        held = tensor.cpu().contiguous() if self.first else torch.empty_like(tensor, device="cpu")
+        collectives.copy(held, self._raise_failure)
+        return held
+
+    def spread(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Plain values and small tensors of the first rank, on every rank; errors as `add`.
+
+        Alone they stay as they are, else tensors come back on the CPU or the device `meta`.
         """
         if self._store is None:
             return values

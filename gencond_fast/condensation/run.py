@@ -27,7 +27,7 @@ from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.private.bank import build_private_bank
 from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
 from gencond_fast.condensation.private.task import PrivateTask, open_private_task
-from gencond_fast.condensation.shards import cut_checkpoint, cut_state, whole_state
+from gencond_fast.condensation.shards import deal_out, whole_state
 from gencond_fast.condensation.sharing import check_enough, deal_classes, shared_networks
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import (
@@ -165,16 +165,11 @@ def _start(task: Task, saved: Checkpoint | None, deal: Deal) -> tuple[StoredSet,
     """What this rank keeps of the stored set before the first step, and of the checkpoint."""
     if deal.ranks.world == 1:
         return _new_store(task, deal.spec, task.runtime.device, adopt=not saved), saved
-    state: dict[str, Any] = {}
-    if deal.ranks.first:
-        whole = _new_store(task, deal.spec, torch.device("cpu"), adopt=not saved)
-        state = {"saved": vars(saved)} if saved else {"new": whole.state_dict()}
-    state = deal.ranks.spread(state)
+    state: dict[str, torch.Tensor] = {}
+    if deal.ranks.first and not saved:
+        state = _new_store(task, deal.spec, torch.device("cpu"), adopt=True).state_dict()
     store = build_store(deal.kept_spec)
-    if "new" in state:
-        store.load_state_dict(cut_state(state["new"], store, deal))
-        return store.to(task.runtime.device), None
-    saved = cut_checkpoint(Checkpoint(**state["saved"]), store, deal)
+    saved = deal_out(state, saved, store, deal)
     return store.to(task.runtime.device), saved
 
 

@@ -16,9 +16,35 @@ from gencond_fast.models.store import StoredSet
 _Change = Callable[[Tensor], Tensor]
 
 
-def cut_checkpoint(saved: Checkpoint, store: StoredSet, deal: Deal) -> Checkpoint:
-    """What the rank needs of a checkpoint of the whole, for a stored set of what it keeps."""
-    return _changed(saved, store, deal.cut) if deal.divided else saved
+def deal_out(
+    state: dict[str, Tensor], saved: Checkpoint | None, store: StoredSet, deal: Deal
+) -> Checkpoint | None:
+    """Gives every rank what it needs of what the first one has, a tensor at a time.
+
+    Args:
+        state: of the whole stored set, on the first rank; what of it is kept goes into `store`.
+        saved: a checkpoint of the whole, on the first rank, in place of that state.
+        store: of what this rank keeps.
+        deal: who keeps what.
+
+    Returns:
+        What this rank needs of the checkpoint; None where there is none.
+
+    Raises:
+        InputError, OSError, RunError: another rank has failed.
+    """
+    ranks = deal.ranks
+    held = {"saved": vars(saved)} if saved else {"new": state}
+    shapes = ranks.spread(_mapped(held, lambda tensor: tensor.to("meta")))
+    found = held if ranks.first else shapes
+
+    def owned(tensor: Tensor) -> Tensor:
+        return deal.cut(ranks.copy(tensor))
+
+    if "new" in found:
+        store.load_state_dict(_store_state(found["new"], store, owned, ranks.copy))
+        return None
+    return _changed(Checkpoint(**found["saved"]), store, owned, ranks.copy)
 
 
 def whole_checkpoint(saved: Checkpoint, store: StoredSet, deal: Deal) -> Checkpoint:
@@ -27,17 +53,12 @@ def whole_checkpoint(saved: Checkpoint, store: StoredSet, deal: Deal) -> Checkpo
     Raises:
         InputError, OSError, RunError: another rank has failed.
     """
-    return _changed(saved, store, deal.whole) if deal.divided else saved
-
-
-def cut_state(state: dict[str, Tensor], store: StoredSet, deal: Deal) -> dict[str, Tensor]:
-    """What the rank needs of the state of the whole stored set."""
-    return _store_state(state, store, deal.cut)
+    return _changed(saved, store, deal.whole, _same) if deal.divided else saved
 
 
 def whole_state(store: StoredSet, deal: Deal) -> dict[str, Tensor]:
     """The state of the whole stored set, on the first rank; errors as `whole_checkpoint`."""
-    return _store_state(store.state_dict(), store, deal.whole)
+    return _store_state(store.state_dict(), store, deal.whole, _same)
 
 
 def owned_parameters(store: StoredSet) -> list[torch.nn.Parameter]:
@@ -45,26 +66,37 @@ def owned_parameters(store: StoredSet) -> list[torch.nn.Parameter]:
     return [value for name, value in store.named_parameters() if name in store.owned]
 
 
-def _changed(saved: Checkpoint, store: StoredSet, change: _Change) -> Checkpoint:
+def _changed(saved: Checkpoint, store: StoredSet, owned: _Change, shared: _Change) -> Checkpoint:
+    """A checkpoint with tensors changed in one way if their rows belong to classes, else another.
+
+    All ranks go through the tensors in the same order.
+    """
     return replace(
         saved,
-        store=_store_state(saved.store, store, change),
-        optimizer=_optimizer_state(saved.optimizer, store, change),
-        average=_average_state(saved.average, store, change),
+        store=_store_state(saved.store, store, owned, shared),
+        optimizer=_optimizer_state(saved.optimizer, store, owned, shared),
+        average=_average_state(saved.average, store, owned, shared),
     )
 
 
-def _store_state(state: dict[str, Tensor], store: StoredSet, change: _Change) -> dict[str, Tensor]:
-    return {name: change(value) if name in store.owned else value for name, value in state.items()}
+def _store_state(
+    state: dict[str, Tensor], store: StoredSet, owned: _Change, shared: _Change
+) -> dict[str, Tensor]:
+    return {
+        name: owned(value) if name in store.owned else shared(value)
+        for name, value in state.items()
+    }
 
 
-def _optimizer_state(state: dict[str, Any], store: StoredSet, change: _Change) -> dict[str, Any]:
+def _optimizer_state(
+    state: dict[str, Any], store: StoredSet, owned: _Change, shared: _Change
+) -> dict[str, Any]:
     """Moments have the shape of their parameter; the number of its steps has none."""
-    owned = {id(each) for each in owned_parameters(store)}
+    kept = {id(each) for each in owned_parameters(store)}
     ordered = [each for group in store.parameter_groups() for each in group["params"]]
     moments = {
         number: {
-            name: change(value) if id(ordered[number]) in owned and value.ndim else value
+            name: owned(value) if id(ordered[number]) in kept and value.ndim else shared(value)
             for name, value in values.items()
         }
         for number, values in state["state"].items()
@@ -72,12 +104,29 @@ def _optimizer_state(state: dict[str, Any], store: StoredSet, change: _Change) -
     return {**state, "state": moments}
 
 
-def _average_state(state: dict[str, Any], store: StoredSet, change: _Change) -> dict[str, Any]:
+def _average_state(
+    state: dict[str, Any], store: StoredSet, owned: _Change, shared: _Change
+) -> dict[str, Any]:
     if not state:
         return state
     names = [name for name, _ in store.named_parameters()]
     mean = [
-        change(value) if name in store.owned else value
+        owned(value) if name in store.owned else shared(value)
         for name, value in zip(names, state["mean"], strict=True)
     ]
     return {**state, "mean": mean}
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _mapped(values: Any, change: _Change) -> Any:
+    """Nested dicts, lists and tuples with their tensors changed."""
+    if isinstance(values, Tensor):
+        return change(values)
+    if isinstance(values, dict):
+        return {name: _mapped(value, change) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return type(values)(_mapped(value, change) for value in values)
+    return values

@@ -193,11 +193,14 @@ class TrainingSets:
 
     @torch.no_grad()
     def _decode(self, index: Tensor, rng: torch.Generator | None) -> Tensor:
-        parts = [
-            self.normalisation(self._store(i) if rng is None else self._store.fresh(i, rng))
-            for i in index.split(_DECODE_BATCH)
-        ]
-        return torch.cat(parts)
+        spec = self._spec
+        images = torch.empty(
+            len(index), spec.channels, spec.image_size, spec.image_size, device=index.device
+        )
+        for part, into in zip(index.split(_DECODE_BATCH), images.split(_DECODE_BATCH), strict=True):
+            decoded = self._store(part) if rng is None else self._store.fresh(part, rng)
+            into.copy_(self.normalisation(decoded))
+        return images
 
 
 def _chosen_samples(

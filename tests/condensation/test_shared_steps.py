@@ -12,7 +12,7 @@ from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
-from gencond_fast.condensation.shards import cut_state
+from gencond_fast.condensation.shards import deal_out
 from gencond_fast.condensation.sharing import check_enough, deal_classes
 from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.condensation.trajectory import Trajectory
@@ -46,6 +46,19 @@ class ThreadRanks(Ranks):
 
     def gather(self, tensor):
         return self._exchange([tensor])[0] if self.first else self._exchange([tensor]) and []
+
+    def copy(self, tensor):
+        if not self.first:
+            assert tensor.is_meta
+            tensor = torch.zeros_like(tensor, device="cpu")
+        return self._exchange([tensor])[0][0].clone()
+
+    def spread(self, values):
+        self._given[self.rank] = values
+        self._barrier.wait(20)
+        found = self._given[0]
+        self._barrier.wait(20)
+        return found
 
     def _exchange(self, tensors):
         """Of each tensor what every rank has."""
@@ -90,8 +103,10 @@ def open_digits(**options):
 
 def kept_by(deal):
     """What a rank keeps of the same stored set."""
-    store = build_store(deal.kept_spec)
-    store.load_state_dict(cut_state(build_store(deal.spec, seed=2).state_dict(), store, deal))
+    with BUILDING:
+        store = build_store(deal.kept_spec)
+        whole = build_store(deal.spec, seed=2).state_dict()
+    deal_out(whole, None, store, deal)
     return store
 
 
@@ -175,7 +190,8 @@ def assert_shared_matching(world, options, format, divided=True):
         with BUILDING:
             networks = build_networks(task)
             deal = deal_classes(task, SPECS[format], networks, ranks)
-            store = kept_by(deal)
+        store = kept_by(deal)
+        with BUILDING:
             stage = Match(task, store, networks, bank, 10, deal)
         return deal, steps_of(stage, store, deal)
 
@@ -192,7 +208,8 @@ def test_the_work_is_shared():
         with BUILDING:
             networks = build_networks(task)
             deal = deal_classes(task, SPECS["pixels"], networks, ranks)
-            store = kept_by(deal)
+        store = kept_by(deal)
+        with BUILDING:
             stage = Match(task, store, networks, bank, 10, deal)
 
         def see(_, inputs, __):
@@ -217,7 +234,8 @@ def test_warm_start(world, batch, format):
     def steps_on(ranks):
         with BUILDING:
             deal = Deal(SPECS[format], 10, ranks=ranks)
-            store = kept_by(deal)
+        store = kept_by(deal)
+        with BUILDING:
             stage = WarmStart(task, store, 10, deal)
         return deal, steps_of(stage, store, deal)
 
@@ -239,7 +257,8 @@ def test_trajectories(model, format, batch):
     def steps_on(ranks):
         with BUILDING:
             deal = deal_classes(task, SPECS[format], build_networks(task), ranks)
-            store = kept_by(deal)
+        store = kept_by(deal)
+        with BUILDING:
             stage = Trajectory(task, store, [expert], deal)
         return deal, steps_of(stage, store, deal, 2)
 
