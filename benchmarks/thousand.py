@@ -36,7 +36,7 @@ OPTIONS = (
     *("--set", "training.steps=300", "--set", "training.class_batch=100"),
     *("--set", "training.batch_per_class=4", "--set", "training.checkpoint_every=20"),
 )
-STUDENTS = ("--protocol", "modern", "--model", "convnet4", "--seeds", "2", "--epochs", "10")
+STUDENTS = ("--protocol", "modern", "--model", "convnet4", "--seeds", "2", "--epochs", "4")
 
 
 @dataclass(frozen=True)

@@ -67,4 +67,5 @@ def choose_targets(images: Tensor, labels: Tensor, per_class: int) -> Tensor:
     index = (starts[:, None] + place % counts[:, None]).flatten()
     again = (place >= counts[:, None]).flatten()
     chosen = images[index]
-    return torch.where(again[:, None, None, None], chosen.flip(3), chosen)
+    chosen[again] = chosen[again].flip(3)
+    return chosen

@@ -164,7 +164,8 @@ class TrainingConfig:
         match_rate: peak learning rate of the matching.
         warm_batch: samples in a warm-start step.
         batch_per_class: samples of a class in a matching step; None takes all that are stored.
-        class_batch: classes in a matching step; None takes all.
+        class_batch: classes in a matching step, one of each of so many groups that they are in at
+            random from start to end; None takes all.
         micro_batch: samples of a matching step that are decoded and put through the network at
             once, for less memory: losses and gradients stay as they are, and a step takes about a
             third longer. None takes all.

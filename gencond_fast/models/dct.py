@@ -263,7 +263,8 @@ def _rounded(codes: Tensor) -> Tensor:
 
 def _mean(images: Tensor) -> Tensor:
     """Of each channel of uint8 images, as float32 in [0, 1]."""
-    return images.sum((0, 2, 3)).double().div(images[:, 0].numel() * 255.0).float()
+    total = sum(part.sum((0, 2, 3)) for part in images.split(_PART))  # each eight times as large
+    return torch.as_tensor(total).double().div(images[:, 0].numel() * 255.0).float()
 
 
 def _principal_axes(images: Tensor, offset: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -65,6 +66,12 @@ def count(levels: np.ndarray) -> Counts:
     """Of levels int [n, K]."""
     total = np.abs(levels).sum(0, dtype=np.int64)
     return Counts(len(levels), np.count_nonzero(levels, axis=0), total)
+
+
+def together(parts: Sequence[Counts]) -> Counts:
+    """Of the rows of all parts."""
+    rows, others, total = zip(*parts, strict=True)
+    return Counts(sum(rows), np.sum(others, axis=0), np.sum(total, axis=0))
 
 
 def fit(counts: Counts) -> np.ndarray:

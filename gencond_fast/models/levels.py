@@ -12,6 +12,7 @@ from gencond_fast.models import entropy
 
 _FINEST = 1.0 / 255.0  # a finer step than the rounding of images to bytes gains nothing
 _WORD = 4  # bytes, that the coder fills up
+_PART = 4096  # samples at a time
 _HALVINGS = 18  # of a range of steps or thresholds, on a logarithmic scale
 
 
@@ -54,7 +55,11 @@ def finest_step(coefficients: np.ndarray, room: int) -> float:
     high = max(low, 2.1 * largest)
 
     def fits(step: float) -> bool:
-        return _size(quantised(coefficients / step)) + _WORD <= room
+        parts = [
+            entropy.count(quantised(coefficients[start : start + _PART] / step))
+            for start in range(0, len(coefficients), _PART)
+        ]
+        return coded_size(entropy.together(parts)) + _WORD <= room
 
     return low if fits(low) else _least(fits, low, high)
 
