@@ -54,7 +54,7 @@ def condensing(command: Callable[..., None], data_required: bool = True) -> Call
             type=click.Choice(list(OBJECTIVES)),
             default="accuracy",
             show_default=True,
-            help="robust: features of networks that were trained on images changed against them.",
+            help="robust: soft labels by networks trained on images changed against them.",
         ),
         click.option(
             "--networks",

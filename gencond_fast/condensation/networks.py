@@ -140,10 +140,14 @@ def network_key(task: Setting, plan: NetworkPlan) -> str:
     )
 
 
-def build_networks(task: Task) -> FeatureNetworks:
+def build_networks(task: Task, called: str = "feature networks") -> FeatureNetworks:
     """Trains the networks of a run, or takes them from the cache.
 
     Of several processes that want the same networks one trains them, and the others wait for it.
+
+    Args:
+        task: all options.
+        called: what the progress is of.
 
     Raises:
         InputError: the model is unknown.
@@ -152,11 +156,11 @@ def build_networks(task: Task) -> FeatureNetworks:
     plans = plan_networks(task.config.networks)
     paths = _paths(task, plans)
     if all(is_whole(path) for path in paths):
-        weights = _trained(task, plans, paths)
+        weights = _trained(task, plans, paths, called)
     else:
         together = paths[0].with_name(cache_key(kind="training", networks=[p.stem for p in paths]))
         with exclusive(together, lambda: task.reporter.message(_WAITING)):
-            weights = _trained(task, plans, paths)
+            weights = _trained(task, plans, paths, called)
     return FeatureNetworks(task, plans, weights)
 
 
@@ -173,7 +177,7 @@ def find_networks(task: Task) -> FeatureNetworks:
             f"the feature networks that the first rank has made are not in {paths[0].parent}: "
             "set GENCOND_FAST_CACHE to a folder that all ranks share"
         )
-    return FeatureNetworks(task, plans, _trained(task, plans, paths))
+    return FeatureNetworks(task, plans, _trained(task, plans, paths, "feature networks"))
 
 
 def _paths(task: Task, plans: list[NetworkPlan]) -> list[Path]:
@@ -182,13 +186,15 @@ def _paths(task: Task, plans: list[NetworkPlan]) -> list[Path]:
     return [directory / f"{network_key(task, plan)}.safetensors" for plan in plans]
 
 
-def _trained(task: Task, plans: list[NetworkPlan], paths: list[Path]) -> list[dict[str, Tensor]]:
+def _trained(
+    task: Task, plans: list[NetworkPlan], paths: list[Path], called: str
+) -> list[dict[str, Tensor]]:
     """The weights of every network from the cache; those that are missing are put there."""
     cached = [load_tensors(path) for path in paths]
     pairs = zip(plans, cached, strict=True)
     missing = sum(p.steps for p, found in pairs if found is None and p.end is None)
     weights: list[dict[str, Tensor]] = []
-    with task.reporter.task("feature networks", missing) as progress:
+    with task.reporter.task(called, missing) as progress:
         for plan, path, found in zip(plans, paths, cached, strict=True):
             if found is None:
                 if plan.end is None:

@@ -102,7 +102,16 @@ def choose_teachers(task: Task, pool: FeatureNetworks | None = None) -> list[Tea
     """
     if task.config.labels.teachers == "teachers":
         return [_teacher(task, network) for network in build_teachers(task)]
+    if task.config.labels.epsilon:
+        return pool_teachers(build_networks(_hardened(task), "label networks"))
     return pool_teachers(pool or build_networks(task))
+
+
+def _hardened(task: Task) -> Task:
+    """The task with feature networks trained against attacks as `labels.epsilon` says."""
+    epsilon = task.config.labels.epsilon
+    networks = replace(task.config.networks, epsilon=epsilon, interpolated=0)
+    return replace(task, config=replace(task.config, networks=networks))
 
 
 def build_teachers(task: Task) -> list[Classifier]:

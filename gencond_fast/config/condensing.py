@@ -115,6 +115,12 @@ class Config:
                 "labels.teachers is pool and networks.trained is 0, so nothing gives soft labels: "
                 "set labels.teachers=teachers, or networks.trained to 1 or more"
             )
+        if self.labels.epsilon and self.labels.teachers == "teachers":
+            raise ValueError(
+                f"labels.epsilon is {self.labels.epsilon:g}, and labels.teachers=teachers takes "
+                "networks that are not trained against attacks: set labels.teachers=pool, or "
+                "labels.epsilon=0"
+            )
         if self.ipc is None and self.bytes is None:
             object.__setattr__(self, "ipc", 10)
 

@@ -238,12 +238,16 @@ class LabelConfig:
         augmentations: of each sample that a teacher sees, the first one the identity.
         temperature: that logits are divided by.
         hard: the share of the hard label in the result.
+        epsilon: radius, in 255ths of a pixel's range, of the balls in which the networks of the
+            pool are trained anew against attacks, as `networks.epsilon` does, to give the labels;
+            0 takes those of the run.
     """
 
     teachers: Literal["pool", "teachers"] = "pool"
     augmentations: Positive = 16
     temperature: PositiveFloat = 1.0
     hard: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    epsilon: Epsilon = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)

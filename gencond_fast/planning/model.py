@@ -118,7 +118,10 @@ class CondensingModel:
 
     def _networks(self) -> Cost:
         """Trained by the first rank, each from a first step that may compile."""
-        span = self._time.find("feature networks")
+        return self._trained("feature networks")
+
+    def _trained(self, name: str) -> Cost:
+        span = self._time.find(name)
         seconds = [each for _, each in span.steps]
         steps = self._mini.train_steps
         if not seconds:
@@ -248,6 +251,8 @@ class CondensingModel:
             return Cost()
         measured = pace([each for _, each in batches[0].steps])
         found = Cost(measured.first + self._full.label_batches * measured.each, measured.first)
+        if self._time.like("label networks"):
+            found += self._trained("label networks")
         if teachers:
             found += self._whole_split(teachers, self._full.teachers, "teacher_epochs")
         return found

@@ -85,7 +85,8 @@ class Timeline:
         """The seconds of the phases of a condensation, whose sum is all of its time."""
         networks, steps = self.find("feature networks"), self.find("condense")
         experts = sum(span.seconds for span in self.like("expert "))
-        labels = sum(span.seconds for span in (*self.like("teacher "), *self.like("soft labels")))
+        of_labels = ("teacher ", "label networks", "soft labels")
+        labels = sum(span.seconds for name in of_labels for span in self.like(name))
         return {
             "start": self.preparing,
             "networks": networks.seconds,

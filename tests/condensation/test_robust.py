@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from test_interpolated import task_of
 from torch import nn
 
+from gencond_fast import artifact
 from gencond_fast.condensation.adversarial import hardened
-from gencond_fast.condensation.networks import build_networks, plan_networks
+from gencond_fast.condensation.networks import build_networks
 from gencond_fast.evaluation.attacks import pgd
 from gencond_fast.options import read_yaml, resolve, share_networks
 
@@ -73,14 +74,40 @@ def test_random_networks_are_the_same_ones(cache):
 
 def test_the_objective_lies_over_preset_and_method():
     config = resolve({"data": "", "out": ""}, preset="accurate", objective="robust")
-    assert (config.networks.epsilon, config.trajectory.steps) == (8.0, 0)
-    assert all(plan.trained for plan in plan_networks(config.networks))
-    assert share_networks(5, objective="robust") == {"random": 0, "trained": 5, "interpolated": 0}
+    assert (config.labels.epsilon, config.store.soft_labels, config.networks.epsilon) == (8, 10, 0)
+    assert share_networks(6, objective="robust") == share_networks(6)
+
+
+LABELLED = ("--set", "store.soft_labels=10", "--set", "store.label_bytes=8", "--bytes", "12KB")
+ROBUST = ("--objective", "robust")
+
+
+def labels_of(run):
+    made = artifact.load(run).store
+    return made.targets(torch.arange(made.spec.samples)), made.images_to_storage()
+
+
+def test_labels_are_of_robust_networks(cache, tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other.safetensors"
+    done = call("condense", "--data", "digits", *TINY, *LABELLED, "--out", run, *ROBUST)
+    assert done.code == 0, done.err
+    assert "label networks" in done.err
+    assert read_yaml(run / "config.yaml")["labels"]["epsilon"] == 8.0
+    labels, images = labels_of(run)
+    again = ("relabel", run, "--data", "digits", "--out", other, "--set", "labels.epsilon=0")
+    # by the networks that were matched, and by the same ones trained against attacks
+    for epsilon, same in ((0, False), (8, True)):
+        assert call(*again, "--set", f"networks.epsilon={epsilon}").code == 0
+        found, kept = labels_of(other)
+        assert all(torch.equal(value, kept[name]) for name, value in images.items())
+        assert (float((labels - found).abs().max()) < 0.01) == same
 
 
 def test_from_the_command_line(tmp_path):
     run = tmp_path / "run"
     common = ("condense", "--data", "digits", "--out", run, *TINY)
-    assert call(*common, "--objective", "robust", "--set", "networks.epsilon=4").code == 0
+    assert call(*common, "--set", "networks.epsilon=4").code == 0
     assert read_yaml(run / "config.yaml")["networks"]["epsilon"] == 4.0
     refused(call(*common, "--set", "networks.epsilon=-1"), "networks.epsilon")
+    teachers = ("--soft-labels", "3", "--set", "labels.teachers=teachers")
+    refused(call(*common, *teachers, "--set", "labels.epsilon=2"), "labels.epsilon is 2, and ")

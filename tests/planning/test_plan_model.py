@@ -183,6 +183,22 @@ def test_sums_over_ranks_take_what_their_bytes_take():
     assert paid.bank.seconds - free.bank.seconds == pytest.approx(3 * 10**6 / link, rel=1e-6)
 
 
+def test_networks_for_labels_are_trained_as_the_others():
+    full, mini = replace(FULL, label_batches=20), replace(MINI, label_batches=2)
+    made = measured(full, mini)
+    begin = made.timeline.ended - 1.0
+    again = span("label networks", begin, [(1, 5.0), (1, 2.0), (1, 2.5), *[(1, 2.0)] * 3])
+    labels = span("soft labels", again.end, [(1, 0.5), (1, 0.1)])
+    spans = (*made.timeline.spans, again, labels)
+    timeline = replace(made.timeline, spans=spans, ended=labels.end + 1.0)
+    made = replace(made, timeline=timeline)
+    assert sum(timeline.condensing().values()) == pytest.approx(timeline.ended - 98.0 - 2.0)
+    found = CondensingModel(made, NO_LINK).cost(1)
+    # two seconds a step, and 3 and 0.5 s for what is compiled; batches of a tenth of a second
+    assert found.labels.seconds == pytest.approx(660 * 2.0 + 3.5 + 0.4 + 20 * 0.1)
+    assert found.networks.seconds == cost().networks.seconds
+
+
 def test_experts_are_trained_on_all_images_and_dealt_out():
     mini = replace(MINI, experts=2, trajectory_steps=5, match_steps=21)
     full = replace(FULL, experts=3, trajectory_steps=600, whole_kept=50_000)
