@@ -32,21 +32,6 @@ def keep_freed_memory() -> bool:
     return all(mallopt(option, value) == 1 for option, value in wanted)
 
 
-def return_freed_memory() -> bool:
-    """Hands what was freed and kept so far back to the system, once.
-
-    For the end of a part of the work that held more than those to come.
-
-    Returns:
-        Whether anything was handed back: false with another C library.
-    """
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):
-        return False
-    return bool(trim(0))
-
-
 def peak_memory(process: int | None = None) -> int:
     """Bytes that a process has taken at most so far; those of files that it maps included.
 

@@ -47,7 +47,6 @@ from gencond_fast.data.source import Source
 from gencond_fast.distributed import Ranks
 from gencond_fast.environment import versions
 from gencond_fast.errors import InputError
-from gencond_fast.memory import return_freed_memory
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.store import StoredSet
 from gencond_fast.models.stores import build_store
@@ -137,7 +136,6 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     deal = deal_classes(task, spec, networks, ranks)
     store, saved = _start(task, saved, deal)
     stages = _stages(task, store, networks, directory, deal)
-    return_freed_memory()  # starting held more than steps do
     Loop(task, store, stages, directory, saved, deal).run()
     store = _whole(store, deal)
     if not ranks.first:
