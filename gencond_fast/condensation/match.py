@@ -93,8 +93,7 @@ class Match(Stage):
         classes, samples = self._draw(rng)
         index = self._deal.rows(samples[self._own].flatten()).to(device)
         outputs = classes[self._own].to(device)
-        self._networks.select(network)
-        features, normed, images = self._observe(index, entry.augmentations[transform])
+        features, normed, images = self._observe(network, index, entry.augmentations[transform])
         labels = torch.arange(len(outputs), device=device).repeat_interleave(self._each)
         scaled = entry.scaled(features, transform)
         moments = class_moments(scaled, labels, len(outputs))
@@ -112,16 +111,19 @@ class Match(Stage):
         return {name: term / self._repeated for name, term in terms.items()}
 
     def _observe(
-        self, index: Tensor, augmentation: Augmentation
+        self, network: int, index: Tensor, augmentation: Augmentation
     ) -> tuple[Tensor, Sequence[Tensor], Tensor | None]:
-        """Features of samples, what went into batch norms, and the images behind them.
+        """Features of samples under a network, what went into batch norms, and the images behind them.
 
         With micro-batches the features alone. Nothing else of a micro-batch is kept, and the
         backward pass makes it again (1604.06174).
         """
         if self._at_once >= len(index):
             images = self._images(index, augmentation)
+            self._networks.select(network)
             return *self._networks.observe(images), images
+
+        self._networks.select(network)
 
         def features(part: Tensor) -> Tensor:
             return self._networks.observe(self._images(part, augmentation))[0]
