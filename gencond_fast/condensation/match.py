@@ -113,7 +113,7 @@ class Match(Stage):
     def _observe(
         self, network: int, index: Tensor, augmentation: Augmentation
     ) -> tuple[Tensor, Sequence[Tensor], Tensor | None]:
-        """Features of samples under a network, what went into batch norms, and the images behind them.
+        """Features of samples under a network, what went into batch norms, and the images.
 
         With micro-batches the features alone. Nothing else of a micro-batch is kept, and the
         backward pass makes it again (1604.06174).
