@@ -167,8 +167,8 @@ class TrainingConfig:
         class_batch: classes in a matching step, one of each of so many groups that they are in at
             random from start to end; None takes all.
         micro_batch: samples of a matching step that are decoded and put through the network at
-            once, for less memory: losses and gradients stay as they are, and a step takes about a
-            third longer. None takes all.
+            once, for less memory: losses and gradients stay as they are, and the forward pass is
+            made twice. None takes all.
         clip: largest norm of the gradient.
         ema: largest decay of a moving average of the stored set's parameters, which the file gets
             in their place; 0 takes the last ones.
