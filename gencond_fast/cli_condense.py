@@ -147,7 +147,7 @@ def resolved(
     given["networks"] = {}
     if networks is not None:
         private = "privacy" in given
-        given["networks"] = share_networks(networks, method, objective, private)
+        given["networks"] = share_networks(networks, method, private)
     if operations:
         given["networks"]["operations"] = operations
     if discrepancies:

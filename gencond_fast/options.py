@@ -122,23 +122,20 @@ def differences(one: Any, other: Any) -> list[str]:
     ]
 
 
-def share_networks(
-    total: int, method: str = "gencond", objective: str = "accuracy", private: bool = False
-) -> dict[str, int]:
-    """The options of a number of feature networks, random and trained as those choices have them.
+def share_networks(total: int, method: str = "gencond", private: bool = False) -> dict[str, int]:
+    """The options of a number of feature networks, random and trained as a method has them.
 
     Of the default one a third is random. A private run has random ones alone, since trained ones
     have looked at real images. Trained networks take what cannot be shared evenly.
 
     Raises:
-        InputError: the number is below 1, or the method or the objective is unknown.
+        InputError: the number is below 1, or the method is unknown.
     """
     if total < 1:
         raise InputError(f"there must be at least 1 feature network, not {total}")
     if private:
         return {"random": total}
-    chosen = merge(_named("method", method, METHODS), _named("objective", objective, OBJECTIVES))
-    options = NetworkConfig(**chosen.get("networks", {}))
+    options = NetworkConfig(**_named("method", method, METHODS).get("networks", {}))
     all_of_them = options.random + options.trained + options.interpolated
     random = total * options.random // all_of_them
     interpolated = total * options.interpolated // all_of_them

@@ -13,7 +13,7 @@ from gencond_fast import artifact
 from gencond_fast.condensation.adversarial import hardened
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.evaluation.attacks import pgd
-from gencond_fast.options import read_yaml, resolve, share_networks
+from gencond_fast.options import read_yaml, resolve
 
 
 @settings(max_examples=25, deadline=None)
@@ -75,7 +75,6 @@ def test_random_networks_are_the_same_ones(cache):
 def test_the_objective_lies_over_preset_and_method():
     config = resolve({"data": "", "out": ""}, preset="accurate", objective="robust")
     assert (config.labels.epsilon, config.store.soft_labels, config.networks.epsilon) == (8, 10, 0)
-    assert share_networks(6, objective="robust") == share_networks(6)
 
 
 LABELLED = ("--set", "store.soft_labels=10", "--set", "store.label_bytes=8", "--bytes", "12KB")

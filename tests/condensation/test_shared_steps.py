@@ -102,10 +102,10 @@ def open_digits(**options):
 
 
 def kept_by(deal):
-    """What a rank keeps of the same stored set."""
+    """What a rank keeps of the same stored set, one in which no gradient of a bias cancels."""
     with BUILDING:
         store = build_store(deal.kept_spec)
-        whole = build_store(deal.spec, seed=2).state_dict()
+        whole = build_store(deal.spec, seed=5).state_dict()
     deal_out(whole, None, store, deal)
     return store
 
@@ -143,12 +143,9 @@ def assert_shared(world, steps_on, divided=True):
     for (terms, gradients), (want, wanted) in zip(parts[0][1], alone, strict=True):
         assert terms == pytest.approx(want, rel=1e-5, abs=1e-7)
         assert gradients.keys() == wanted.keys()
-        largest = max(float(each.norm()) for each in wanted.values())
         for name, expected in wanted.items():
-            size, away = float(expected.norm()), float((gradients[name] - expected).norm())
-            assert size > 0
-            # the terms of a single bias may cancel to a thousandth of their size
-            assert away <= 1e-4 * size + 2e-6 * largest
+            assert float(expected.norm()) > 0
+            assert float((gradients[name] - expected).norm()) <= 1e-4 * float(expected.norm())
 
 
 CASES = {
