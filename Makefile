@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: setup demo test lint bench format clean
+.PHONY: setup demo test lint audit bench format clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,13 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# in an environment of its own, so that its dependencies are not among those that are audited
+audit: setup
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	build/audit/bin/pip-audit --timeout 15 --path "$$($(BIN)/python -c \
+		'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 bench: setup
 	$(BIN)/python -m benchmarks.run moments

@@ -28,6 +28,7 @@ from benchmarks.hostile import EDITS, Edit, tar_field, words
 from gencond_fast import artifact
 from gencond_fast.artifact import Metadata
 from gencond_fast.condensation.checkpoint import Checkpoint, load_checkpoint
+from gencond_fast.condensation.state import save_state
 from gencond_fast.config import Config
 from gencond_fast.data import open_source
 from gencond_fast.data.decode import decode
@@ -207,9 +208,10 @@ def _states() -> list[bytes]:
     codes = torch.arange(12.0).view(3, 4)
     optimizer = {"state": {0: {"step": torch.tensor(1.0), "exp_avg": codes}}, "param_groups": []}
     checkpoint = Checkpoint(10, "f" * 32, {"width": 8}, {"codes": codes}, optimizer)
-    file = io.BytesIO()
-    torch.save(vars(checkpoint), file)
-    return [file.getvalue()]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state"
+        save_state(path, vars(checkpoint))
+        return [path.read_bytes()[: -hashlib.sha256().digest_size]]
 
 
 def _seal_state(content: bytes) -> bytes:

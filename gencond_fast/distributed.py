@@ -210,7 +210,8 @@ class Ranks:
             return tensor
         import torch
 
-        held = tensor.cpu().contiguous() if self.first else torch.empty_like(tensor, device="cpu")
+        held = tensor if self.first else torch.empty(tensor.shape, dtype=tensor.dtype)
+        held = held.cpu().contiguous()
         collectives.copy(held, self._raise_failure)
         return held
 

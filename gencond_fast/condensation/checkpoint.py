@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gencond_fast.condensation.state import load_state, save_state
+from gencond_fast.condensation.state import fetched, open_state, save_state
 
 CHECKPOINTS = "checkpoint"  # the folder in a run directory
 _KEPT = 2
@@ -55,14 +55,24 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(
     directory: Path, tell: Callable[[str], None] = lambda line: None
 ) -> Checkpoint | None:
+    """As `open_checkpoint`, its tensors in memory, on the CPU."""
+    found = open_checkpoint(directory, tell)
+    return found and Checkpoint(**fetched(vars(found)))
+
+
+def open_checkpoint(
+    directory: Path, tell: Callable[[str], None] = lambda line: None
+) -> Checkpoint | None:
     """The newest checkpoint that can be read as it was written, None where there is none.
+
+    Its tensors are still to be fetched (`state.Later`), while it is among the last two.
 
     Args:
         directory: of checkpoints.
         tell: called with a line about each newer one, which cannot be read.
     """
     for path in _newest_first(directory):
-        values = load_state(path)
+        values = open_state(path)
         if values is not None and _is_checkpoint(values):
             return Checkpoint(**values)
         tell(f"{path} is damaged or of another version: not used")

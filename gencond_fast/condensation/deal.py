@@ -12,6 +12,8 @@ from gencond_fast.distributed import Ranks
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.rng import named_rng
 
+_PART = 2**25  # bytes of each rank that are gathered at a time
+
 
 class Deal:
     """Classes dealt out to ranks, and drawn for steps such that every rank has its part of them.
@@ -110,15 +112,18 @@ class Deal:
             return kept
         rows = kept.detach().cpu().view(len(self.kept), -1, *kept.shape[1:])
         most = max(map(len, self._kept))
-        padded = rows.new_zeros(most, *rows.shape[1:])
-        padded[: len(rows)] = rows
-        parts = self.ranks.gather(padded)
-        if not self.ranks.first:
-            return kept
-        together = rows.new_empty(self.spec.num_classes, *rows.shape[1:])
-        for classes, part in zip(self._kept, parts, strict=True):
-            together[classes] = part[: len(classes)]
-        return together.flatten(0, 1)
+        part = max(1, _PART // max(1, rows[:1].nbytes))  # classes, as many on every rank
+        together = kept
+        if self.ranks.first:
+            together = rows.new_empty(self.spec.num_classes, *rows.shape[1:])
+        for start in range(0, most, part):
+            own = rows[start : start + part]
+            padded = rows.new_zeros(min(part, most - start), *rows.shape[1:])
+            padded[: len(own)] = own
+            for classes, found in zip(self._kept, self.ranks.gather(padded), strict=False):
+                places = classes[start : start + part]
+                together[places] = found[: len(places)]
+        return together.flatten(0, 1) if self.ranks.first else kept
 
     def _owned_by(self, rank: int) -> Tensor:
         first, last = (self.drawn * place // self.ranks.world for place in (rank, rank + 1))

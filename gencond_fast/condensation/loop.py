@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, save_checkpoint
+from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint
 from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.guard import Guard
-from gencond_fast.condensation.shards import owned_parameters, whole_checkpoint
+from gencond_fast.condensation.shards import owned_parameters, save_whole
 from gencond_fast.condensation.stage import Stage
+from gencond_fast.condensation.state import fetched
 from gencond_fast.condensation.task import Task
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.average import WeightAverage
@@ -34,7 +35,8 @@ class Loop:
         store: the stored set, or what this rank keeps of it, on the device of the task.
         stages: in order.
         directory: of the run; holds `checkpoint/` and `metrics.jsonl`.
-        saved: where an earlier start left off, of what this rank keeps.
+        saved: where an earlier start left off, of what this rank keeps; its tensors may be still
+            to be fetched, which is done in the same order on all ranks.
         deal: who keeps what, and has which part of the steps; the first rank writes.
     """
 
@@ -176,9 +178,7 @@ class Loop:
             optimizer.state_dict(),
             self._average.state_dict() if self._average else {},
         )
-        checkpoint = whole_checkpoint(checkpoint, self._store, self._deal)
-        if self._ranks.first:
-            save_checkpoint(self._directory / CHECKPOINTS, checkpoint)
+        save_whole(self._directory / CHECKPOINTS, checkpoint, self._store, self._deal)
 
     def _log(self, run: _StageRun, done: int, terms: dict[str, Tensor]) -> None:
         values = {name: float(value) for name, value in terms.items()}
@@ -203,6 +203,7 @@ def _restore(
     state: dict[str, Any],
     saved: Checkpoint,
 ) -> None:
+    state = fetched(state)
     try:
         what.load_state_dict(state)
     except Exception as error:  # of another version, or made by hand

@@ -16,7 +16,7 @@ from gencond_fast.artifact import Metadata
 from gencond_fast.budget import format_bytes, ipc_to_bytes, size_store
 from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import build_bank, keep_images
-from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint
+from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_checkpoint
 from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.experts import build_experts
@@ -152,7 +152,7 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
 
 def _load(spec: StoreSpec, directory: Path, tell: Callable[[str], None]) -> Checkpoint | None:
     """Where an earlier start left off, if there was one."""
-    saved = load_checkpoint(directory / CHECKPOINTS, tell)
+    saved = open_checkpoint(directory / CHECKPOINTS, tell)
     if saved and asdict(spec) | saved.spec != asdict(spec):
         raise InputError(
             f"{directory} was started with other versions of packages, which leave room for "
@@ -197,7 +197,7 @@ def _whole(store: StoredSet, deal: Deal) -> StoredSet:
 
 
 def _refuse_changed_data(source: Source, directory: Path) -> None:
-    saved = load_checkpoint(directory / CHECKPOINTS)
+    saved = open_checkpoint(directory / CHECKPOINTS)
     if saved and saved.fingerprint != source.fingerprint:
         raise InputError(
             f"the data in {source.location} has changed since the run in {directory} was "

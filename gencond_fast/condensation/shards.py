@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gencond_fast.condensation.checkpoint import Checkpoint
+from gencond_fast.condensation.checkpoint import Checkpoint, save_checkpoint
 from gencond_fast.condensation.deal import Deal
+from gencond_fast.condensation.state import Later, fetched, mapped, outline
 from gencond_fast.models.store import StoredSet
 
-_Change = Callable[[Tensor], Tensor]
+_Change = Callable[[Any], Any]  # of a tensor, there or to be fetched
 
 
 def deal_out(
@@ -23,41 +26,59 @@ def deal_out(
 
     Args:
         state: of the whole stored set, on the first rank; what of it is kept goes into `store`.
-        saved: a checkpoint of the whole, on the first rank, in place of that state.
+        saved: a checkpoint of the whole, on the first rank, in place of that state; its tensors
+            may be still to be fetched.
         store: of what this rank keeps.
         deal: who keeps what.
 
     Returns:
-        What this rank needs of the checkpoint; None where there is none.
+        What this rank needs of the checkpoint; None where there is none. Its tensors are still to
+        be fetched, by all ranks in the same order.
 
     Raises:
-        InputError, OSError, RunError: another rank has failed.
+        InputError, OSError, RunError: another rank has failed; so do tensors when they are fetched,
+            if the checkpoint cannot be read.
     """
     ranks = deal.ranks
     held = {"saved": vars(saved)} if saved else {"new": state}
-    shapes = ranks.spread(_mapped(held, lambda tensor: tensor.to("meta")))
+    shapes = ranks.spread(outline(held))
     found = held if ranks.first else shapes
 
-    def owned(tensor: Tensor) -> Tensor:
-        return deal.cut(ranks.copy(tensor))
+    def shared(tensor: Tensor | Later) -> Later:
+        return Later(outline(tensor), lambda: ranks.copy(fetched(tensor)))
+
+    def owned(tensor: Tensor | Later) -> Later:
+        return Later(deal.cut(outline(tensor)), lambda: deal.cut(shared(tensor).fetch()))
 
     if "new" in found:
-        store.load_state_dict(_store_state(found["new"], store, owned, ranks.copy))
+        store.load_state_dict(fetched(_store_state(found["new"], store, owned, shared)))
         return None
-    return _changed(Checkpoint(**found["saved"]), store, owned, ranks.copy)
+    return _changed(Checkpoint(**found["saved"]), store, owned, shared)
 
 
-def whole_checkpoint(saved: Checkpoint, store: StoredSet, deal: Deal) -> Checkpoint:
-    """The checkpoint of the whole, on the first rank, of those of what each rank keeps.
+def save_whole(directory: Path, saved: Checkpoint, store: StoredSet, deal: Deal) -> None:
+    """Writes the checkpoint of the whole, on the first rank, of those of what each rank keeps.
+
+    A tensor is put together when it is written, so that no rank ever holds more of the whole.
 
     Raises:
-        InputError, OSError, RunError: another rank has failed.
+        InputError, OSError, RunError: it cannot be written, or another rank has failed.
     """
-    return _changed(saved, store, deal.whole, _same) if deal.divided else saved
+    if deal.divided:
+        saved = _changed(saved, store, partial(_together, deal), _same)
+    if deal.ranks.first:
+        save_checkpoint(directory, saved)
+    else:  # has its part in each of them
+        mapped(vars(saved), fetched)
+
+
+def _together(deal: Deal, kept: Tensor) -> Later:
+    shape = (deal.spec.num_classes * len(kept) // len(deal.kept), *kept.shape[1:])
+    return Later(kept.new_empty(shape, device="meta"), partial(deal.whole, kept))
 
 
 def whole_state(store: StoredSet, deal: Deal) -> dict[str, Tensor]:
-    """The state of the whole stored set, on the first rank; errors as `whole_checkpoint`."""
+    """The state of the whole stored set, on the first rank; errors as `deal_out`."""
     return _store_state(store.state_dict(), store, deal.whole, _same)
 
 
@@ -96,7 +117,9 @@ def _optimizer_state(
     ordered = [each for group in store.parameter_groups() for each in group["params"]]
     moments = {
         number: {
-            name: owned(value) if id(ordered[number]) in kept and value.ndim else shared(value)
+            name: owned(value)
+            if id(ordered[number]) in kept and outline(value).ndim
+            else shared(value)
             for name, value in values.items()
         }
         for number, values in state["state"].items()
@@ -117,16 +140,5 @@ def _average_state(
     return {**state, "mean": mean}
 
 
-def _same(tensor: Tensor) -> Tensor:
+def _same(tensor: Any) -> Any:
     return tensor
-
-
-def _mapped(values: Any, change: _Change) -> Any:
-    """Nested dicts, lists and tuples with their tensors changed."""
-    if isinstance(values, Tensor):
-        return change(values)
-    if isinstance(values, dict):
-        return {name: _mapped(value, change) for name, value in values.items()}
-    if isinstance(values, list | tuple):
-        return type(values)(_mapped(value, change) for value in values)
-    return values

@@ -1,24 +1,51 @@
-"""States of long jobs on the disk: whole or absent, and damage is noticed."""
+"""States of long jobs on the disk: whole or absent, and damage is noticed.
+
+A file holds the length of an outline, the outline (plain values, and tensors without content, as
+`torch.save` writes them), the content of one tensor after the other, and a SHA-256 of all that. So
+only one tensor at a time needs to be in memory.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from gencond_fast.files import write_atomic
 
+_LENGTH = struct.Struct("<Q")  # of the outline, in bytes
 _DIGEST = 32  # bytes of SHA-256 at the end: damage that unpickling would not notice
-_ZIP = b"PK\x03\x04"  # the one format of `torch.save` that is read
 _PART = 2**20  # bytes
 
 
+@dataclass(frozen=True, eq=False)
+class Later:
+    """A tensor that is still to be fetched.
+
+    Attributes:
+        outline: a tensor of its shape, strides and dtype on the device `meta`.
+        fetch: gives it; OSError where it cannot be read.
+    """
+
+    outline: Tensor
+    fetch: Callable[[], Tensor]
+
+
 def save_state(path: Path, values: dict[str, Any]) -> None:
-    """Writes tensors and plain values atomically, without a second copy of them in memory.
+    """Writes tensors and plain values atomically, a tensor at a time.
+
+    Args:
+        path: of the file.
+        values: in nested dicts, lists and tuples; each `Later` is fetched when its turn has come.
 
     Raises:
         OSError: the directory cannot be written or the disk is full; an older state stays.
@@ -31,86 +58,123 @@ def load_state(path: Path) -> dict[str, Any] | None:
 
     Nothing in it is executed: `weights_only` builds tensors and plain values alone.
     """
+    values = open_state(path)
+    return None if values is None else fetched(values)
+
+
+def open_state(path: Path) -> dict[str, Any] | None:
+    """The same with a `Later` in place of each tensor, to be fetched while the file is there."""
     try:
         with path.open("rb") as file:
-            length = _intact_length(file)
-            if length is None:
-                return None
-            values = torch.load(
-                io.BufferedReader(_Beginning(file, length)), map_location="cpu", weights_only=True
-            )
+            values = _outlined(file)
     except Exception:  # of another version, or made by hand: unpickling raises what it likes
         return None
-    return values if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        return None
+    places = iter(_places(values))
+    return mapped(values, lambda each: Later(each, partial(_read, path, next(places), each)))
+
+
+def fetched(values: Any) -> Any:
+    """Nested dicts, lists and tuples, or a tensor, with each `Later` fetched."""
+    return mapped(values, lambda each: each.fetch() if isinstance(each, Later) else each)
+
+
+def outline(values: Any) -> Any:
+    """The same with tensors without content, on the device `meta`."""
+    return mapped(values, _outline)
+
+
+def mapped(values: Any, change: Callable[[Any], Any]) -> Any:
+    """Nested dicts, lists and tuples with their tensors, there or to be fetched, changed."""
+    if isinstance(values, Tensor | Later):
+        return change(values)
+    if isinstance(values, dict):
+        return {name: mapped(value, change) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return type(values)(mapped(value, change) for value in values)
+    return values
+
+
+def _outline(tensor: Tensor | Later) -> Tensor:
+    # of one with gaps or overlaps the strides are those of a copy
+    held = tensor.outline if isinstance(tensor, Later) else tensor.detach()
+    return torch.empty_like(held, device="meta")
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
+    content = io.BytesIO()
+    torch.save(outline(values), content)
+    digest = hashlib.sha256()
     with path.open("wb") as file:
-        hashed = _Hashed(file)
-        torch.save(values, hashed)  # type: ignore[arg-type]  # it writes and flushes
-        if hashed.error:
-            raise hashed.error
-        file.write(hashed.digest.digest())
+
+        def put(part: Any) -> None:
+            file.write(part)
+            digest.update(part)
+
+        put(_LENGTH.pack(content.tell()))
+        put(content.getbuffer())
+        mapped(values, lambda each: put(_bytes_of(_dense(fetched(each)))))
+        file.write(digest.digest())
 
 
-class _Hashed:
-    """A file to write to that hashes what it gets, and keeps an error to itself.
-
-    One that is raised within `torch.save` would come out of it as another one.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.error: OSError | None = None
-
-    def write(self, content: bytes) -> int:
-        if self.error is None:
-            try:
-                self._file.write(content)
-            except OSError as error:
-                self.error = error
-        self.digest.update(content)
-        return len(content)
-
-    def flush(self) -> None:
-        """What is left is written when the file is closed."""
+def _outlined(file: BinaryIO) -> Any:
+    """The outline that a file begins with; None where the rest of the file does not fit it."""
+    length = _intact_length(file)
+    if length is None:
+        return None
+    file.seek(0)
+    (outlined,) = _LENGTH.unpack(file.read(_LENGTH.size))
+    if outlined > length:
+        return None
+    content = io.BytesIO(file.read(outlined))
+    values = torch.load(content, map_location="cpu", weights_only=True)
+    tensors: list[Tensor] = []
+    mapped(values, tensors.append)
+    sizes = [each.nbytes for each in tensors if each.is_meta and each.layout == torch.strided]
+    fits = len(sizes) == len(tensors) and _LENGTH.size + outlined + sum(sizes) == length
+    return values if fits else None
 
 
-class _Beginning(io.RawIOBase):
-    """The first bytes of a file, as a file."""
+def _places(values: dict[str, Any]) -> Iterator[int]:
+    """For each tensor, how many bytes of content come from its first one on."""
+    sizes: list[int] = []
+    mapped(values, lambda each: sizes.append(each.nbytes))
+    left = sum(sizes)
+    for size in sizes:
+        yield left
+        left -= size
 
-    def __init__(self, file: BinaryIO, length: int) -> None:
-        self._file, self._length, self._place = file, length, 0
 
-    def readable(self) -> bool:
-        return True
+def _read(path: Path, left: int, form: Tensor) -> Tensor:
+    held = torch.empty_strided(form.shape, form.stride(), dtype=form.dtype)
+    content = memoryview(_bytes_of(held))
+    with path.open("rb") as file:
+        file.seek(-_DIGEST - left, os.SEEK_END)
+        if file.readinto(content) < len(content):
+            raise OSError(f"{path} has become shorter while it was read")
+    return held
 
-    def seekable(self) -> bool:
-        return True
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._length}[whence]
-        self._place = start + offset
-        return self._place
+def _dense(tensor: Tensor) -> Tensor:
+    """On the CPU, laid out as its outline."""
+    held = tensor.detach().cpu()
+    if held.stride() == _outline(held).stride():
+        return held
+    return torch.empty_like(held).copy_(held)
 
-    def readinto(self, buffer: Any) -> int:
-        self._file.seek(self._place)
-        most = max(0, min(len(buffer), self._length - self._place))
-        count = self._file.readinto(memoryview(buffer)[:most])  # type: ignore[attr-defined]
-        self._place += count
-        return count
+
+def _bytes_of(tensor: Tensor) -> Any:
+    """The memory of a tensor without gaps, as uint8."""
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy()
 
 
 def _intact_length(file: BinaryIO) -> int | None:
     """Bytes before the digest, if there is one of them; the file must be at its begin."""
     length = os.fstat(file.fileno()).st_size - _DIGEST
     digest, left = hashlib.sha256(), length
-    first = file.read(len(_ZIP))
-    if first != _ZIP or length < len(_ZIP):
+    if length < _LENGTH.size:
         return None
-    digest.update(first)
-    left -= len(first)
     while left:
         part = file.read(min(_PART, left))
         if not part:

@@ -8,9 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_shared_steps import SPECS, on_ranks
 
-from gencond_fast.condensation.checkpoint import Checkpoint
+from gencond_fast.condensation.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    open_checkpoint,
+    save_checkpoint,
+)
 from gencond_fast.condensation.deal import Deal
-from gencond_fast.condensation.shards import deal_out, whole_checkpoint
+from gencond_fast.condensation.shards import deal_out, save_whole
+from gencond_fast.condensation.state import fetched
 from gencond_fast.distributed import Ranks
 from gencond_fast.evaluation.average import WeightAverage
 from gencond_fast.models.spec import StoreSpec
@@ -91,8 +97,13 @@ def test_undivided_every_rank_keeps_all_and_has_a_part_of_the_work():
 
 @pytest.mark.parametrize("format", SPECS)
 @pytest.mark.parametrize("world", [1, 3])
-def test_a_checkpoint_of_all_ranks_is_that_of_one(format, world):
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("part", [1, 2**25])
+def test_a_checkpoint_of_all_ranks_is_that_of_one(
+    format, world, on_disk, part, tmp_path, monkeypatch
+):
     """And it is cut to what each of another number of ranks keeps."""
+    monkeypatch.setattr("gencond_fast.condensation.deal._PART", part)
     whole = build_store(SPECS[format], seed=2)
     optimizer = torch.optim.Adam(whole.parameter_groups())
     for _ in range(2):
@@ -103,18 +114,23 @@ def test_a_checkpoint_of_all_ranks_is_that_of_one(format, world):
     states = whole.state_dict(), optimizer.state_dict(), average.state_dict()
     saved = Checkpoint(2, "f", {}, *states)
 
+    if on_disk:
+        save_checkpoint(tmp_path, saved)
+        saved = open_checkpoint(tmp_path)
+
     def through(ranks):
         deal = Deal(SPECS[format], 7, ranks=ranks)
         store = build_store(deal.kept_spec)
         cut = deal_out({}, saved if ranks.first else None, store, deal)
+        cut = Checkpoint(**fetched(vars(cut)))
         store.load_state_dict(cut.store)
         torch.optim.Adam(store.parameter_groups()).load_state_dict(cut.optimizer)
-        back = whole_checkpoint(cut, store, deal)
-        return len(next(iter(cut.optimizer["state"].values()))["exp_avg"]), back, store, deal
+        save_whole(tmp_path / "back", cut, store, deal)
+        return store, deal
 
     parts = on_ranks(world, through)
-    assert_same(vars(parts[0][1]), vars(saved))
-    for _, _, store, deal in parts:
+    assert_same(vars(load_checkpoint(tmp_path / "back")), fetched(vars(saved)))
+    for store, deal in parts:
         images = store(deal.rows(samples_of(deal)))
         assert torch.equal(images, whole(samples_of(deal)))
 

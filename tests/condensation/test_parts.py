@@ -7,6 +7,7 @@ import io
 import math
 import os
 import pickle
+import struct
 from dataclasses import asdict
 from pathlib import Path
 
@@ -214,11 +215,12 @@ def test_a_checkpoint_executes_nothing(tmp_path):
     path = two(tmp_path)
     made = io.BytesIO()
     torch.save({**asdict(checkpoint(200)), "fingerprint": _Trap()}, made)
-    for content in (made.getvalue(), pickle.dumps(_Trap(), protocol=2)):
-        # with and without the digest that checkpoints end with
-        for ending in (hashlib.sha256(content).digest(), b""):
-            path.write_bytes(content + ending)
-            assert load_checkpoint(tmp_path).step == 100
+    for outline in (made.getvalue(), pickle.dumps(_Trap(), protocol=2)):
+        # with and without the length and the digest that checkpoints have
+        for content in (struct.pack("<Q", len(outline)) + outline, outline):
+            for ending in (hashlib.sha256(content).digest(), b""):
+                path.write_bytes(content + ending)
+                assert load_checkpoint(tmp_path).step == 100
 
 
 def test_other_contents_give_way_too(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -13,6 +12,8 @@ import torch
 from command_line import command, metrics
 from safetensors.torch import load_file
 from stopping import PRODUCT, checkpoints
+
+from gencond_fast.condensation.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow  # every start of torchrun imports PyTorch several times
 
@@ -60,9 +61,8 @@ def alone(tmp_path_factory):
 
 def codes(run):
     """The stored set and its average as the last checkpoint has them, before they are rounded."""
-    content = (run / "checkpoint" / checkpoints(run)[-1]).read_bytes()[:-32]
-    values = torch.load(io.BytesIO(content), weights_only=True)
-    return values["store"] | dict(enumerate(values["average"]["mean"]))
+    last = load_checkpoint(run / "checkpoint")
+    return last.store | dict(enumerate(last.average["mean"]))
 
 
 def assert_same(run, whole):
