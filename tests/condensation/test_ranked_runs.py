@@ -104,7 +104,8 @@ def test_a_killed_rank_costs_what_was_done_since_the_checkpoint(alone, tmp_path)
     assert_same(run, whole)
 
 
-def test_asked_to_stop_it_goes_on_without_the_others(alone, tmp_path):
+@pytest.mark.parametrize("world", [1, 4])
+def test_asked_to_stop_it_goes_on_with_another_number_of_ranks(alone, tmp_path, world):
     whole, cache = alone
     run = tmp_path / "run"
     done, spoken = on_ranks(2, run, cache, "terminate", 1, 7)
@@ -112,7 +113,8 @@ def test_asked_to_stop_it_goes_on_without_the_others(alone, tmp_path):
     assert spoken == ["error: asked to stop; run the same command again to continue"], done.stderr
     assert not (run / PRODUCT).exists()
     (checkpoint,) = checkpoints(run)
-    done = on_one(run, cache)
+    done = on_one(run, cache) if world == 1 else on_ranks(world, run, cache)[0]
+    assert done.returncode == 0, done.stderr
     assert f"resuming at step {int(checkpoint[5:-3])}" in done.stderr
     assert_same(run, whole)
 

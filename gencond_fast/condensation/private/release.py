@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gencond_fast.condensation.bank import draw_augmentations
-from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint
+from gencond_fast.condensation.checkpoint import CHECKPOINTS, open_checkpoint
 from gencond_fast.condensation.directory import RELEASED
 from gencond_fast.condensation.measure import chosen_images
 from gencond_fast.condensation.networks import FeatureNetworks
@@ -67,7 +67,7 @@ def release(task: PrivateTask, networks: FeatureNetworks, directory: Path) -> Re
         if values is None:
             raise _spent(path, "damaged")
         return Release(**values)
-    if load_checkpoint(directory / CHECKPOINTS) is not None:
+    if open_checkpoint(directory / CHECKPOINTS) is not None:
         raise _spent(path, "gone")
     with torch.no_grad():
         made = _measure(task, networks)
