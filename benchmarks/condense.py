@@ -25,6 +25,7 @@ from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks
 from gencond_fast.condensation.run import sized_metadata
 from gencond_fast.condensation.sharing import deal_classes
+from gencond_fast.condensation.stage import build_optimizer
 from gencond_fast.condensation.task import (
     Task,
     choose_image_size,
@@ -120,7 +121,7 @@ class _Parts:
         task, networks, bank = watched(self.task, self.networks, self.bank, watch)
         deal = deal_classes(task, store.spec, networks, Ranks())
         match = Match(task, store, networks, bank, steps=1000, deal=deal)
-        optimizer = torch.optim.Adam(store.parameter_groups(), lr=match.rate)
+        optimizer = build_optimizer(store, match.rate)
         count = 0
 
         def step() -> None:

@@ -16,7 +16,7 @@ from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint
 from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.guard import Guard
 from gencond_fast.condensation.shards import owned_parameters, save_whole
-from gencond_fast.condensation.stage import Stage
+from gencond_fast.condensation.stage import Stage, build_optimizer
 from gencond_fast.condensation.state import fetched
 from gencond_fast.condensation.task import Task
 from gencond_fast.errors import InputError
@@ -93,7 +93,7 @@ class Loop:
                 first, start = start, start + stage.steps
                 if done >= start:
                     continue
-                optimizer = torch.optim.Adam(self._store.parameter_groups(), lr=stage.rate)
+                optimizer = build_optimizer(self._store, stage.rate)
                 if saved and done > first:
                     _restore(optimizer, saved.optimizer, saved)
                 steps = range(max(first, done), start)

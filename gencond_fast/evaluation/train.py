@@ -18,7 +18,7 @@ from gencond_fast.evaluation.trainer import Trainer
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.runtime import Runtime
 
-_TEST_BATCH = 512
+TEST_BATCH = 512  # images that a student is tested on at a time
 
 
 def train_student(
@@ -98,7 +98,7 @@ def accuracy(
     right = torch.zeros((), dtype=torch.int64, device=runtime.device)
     tested = 0  # fewer than there are where undecodable ones are left out
     batches = stream(
-        source.val, channels=source.channels, image_size=image_size, batch_size=_TEST_BATCH
+        source.val, channels=source.channels, image_size=image_size, batch_size=TEST_BATCH
     )
     for batch in (waiting or Waiting()).around(batches):
         with runtime.autocast():

@@ -16,6 +16,7 @@ from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint, s
 from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.run import condense, sized_metadata
 from gencond_fast.condensation.sharing import check_enough
+from gencond_fast.condensation.stage import build_optimizer
 from gencond_fast.condensation.task import Setting, choose_image_size, open_config, set_up
 from gencond_fast.condensation.teachers import check_teachers
 from gencond_fast.config import Config, PlanConfig
@@ -166,7 +167,7 @@ def _time_images(source: Source, image_size: int, images: int) -> float:
 
 def _time_update(store: StoredSet, clip: float) -> float:
     """Seconds for what a step does with the gradient of the stored set."""
-    optimizer = torch.optim.Adam(store.parameter_groups(), lr=1e-6)
+    optimizer = build_optimizer(store, 1e-6)
 
     def step() -> None:
         for each in store.parameters():

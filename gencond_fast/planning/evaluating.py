@@ -19,7 +19,7 @@ from gencond_fast.data.source import Source
 from gencond_fast.evaluation.bench import Bench
 from gencond_fast.evaluation.epochs import Epochs, held
 from gencond_fast.evaluation.protocol import PROTOCOLS, Protocol
-from gencond_fast.evaluation.train import accuracy
+from gencond_fast.evaluation.train import TEST_BATCH, accuracy
 from gencond_fast.evaluation.trainer import Trainer
 from gencond_fast.evaluation.training_sets import TrainingSet
 from gencond_fast.models.classifier import Classifier
@@ -32,7 +32,7 @@ from gencond_fast.runtime import Runtime, choose_runtime
 
 _STEPS = 6  # of whole batches in a pass that is timed
 _LEAST_STEPS, _LONG = 24, 5.0  # steps and seconds after which timing ends
-_TESTED = 1536  # images, three batches
+_TESTED = 3  # whole batches of test images, and the last one, which takes memory of its own
 _EPOCHS = 1000  # of a training of which a few are done
 
 
@@ -176,8 +176,10 @@ def _few(source: Source, classes: int) -> Source:
     """The first classes of a data set, with a few test images from all over them."""
     assert source.val is not None
     rows = np.flatnonzero(source.val.labels < classes)
-    places = np.linspace(0, len(rows) - 1, min(_TESTED, len(rows))).astype(np.int64)
-    val = some_of(source.val, rows[places], lambda line: None)
+    rest = min(len(source.val) % TEST_BATCH, len(rows))
+    whole = min((len(rows) - rest) // TEST_BATCH, _TESTED)
+    places = np.linspace(0, len(rows) - 1, whole * TEST_BATCH + rest)
+    val = some_of(source.val, rows[places.astype(np.int64)], lambda line: None)
     of_them = np.flatnonzero(source.train.labels < classes)
     train = some_of(source.train, of_them, lambda line: None)
     names, titles = source.class_names[:classes], source.titles[:classes]

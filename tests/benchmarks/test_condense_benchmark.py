@@ -18,6 +18,7 @@ from benchmarks.peers import dm_loop as peer
 from benchmarks.peers.dm_loop import DmLoop, mean_distance
 from gencond_fast.condensation import match as match_module
 from gencond_fast.condensation.sharing import deal_classes
+from gencond_fast.condensation.stage import build_optimizer
 from gencond_fast.data.augment import Augmentation
 from gencond_fast.discrepancy import Generated, Real, build_discrepancy
 from gencond_fast.distributed import Ranks
@@ -187,7 +188,7 @@ def test_a_watched_step_is_the_step():
     match = match_module.Match(
         plain.task, plain.store, plain.networks, plain.bank, steps=10, deal=deal
     )
-    optimizer = torch.optim.Adam(plain.store.parameter_groups(), lr=match.rate)
+    optimizer = build_optimizer(plain.store, match.rate)
     watched = other.step(Stopwatch())
     for number in range(3):
         optimizer.zero_grad()
