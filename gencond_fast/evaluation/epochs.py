@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol as Interface
 
 import torch
 from torch import Tensor
@@ -35,11 +36,18 @@ class Epochs:
     batches: Callable[[int, torch.Generator], Batches]
 
 
-def held(images_of: Callable[[int], Tensor], targets: Tensor, protocol: Protocol) -> Epochs:
-    """Shuffles images that are there all at once.
+class Images(Interface):
+    """Normalised images: a tensor [n, channels, S, S], or what makes those that are asked for."""
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        """Those at some rows: [B, channels, S, S], of int64 [B]."""
+
+
+def held(images_of: Callable[[int], Images], targets: Tensor, protocol: Protocol) -> Epochs:
+    """Shuffles images that are there all at once, or can be had in any order.
 
     Args:
-        images_of: the normalised images [n, channels, S, S] of an epoch.
+        images_of: the images of an epoch, n of them.
         targets: int64 [n] or float32 [n, C], on the same device.
         protocol: its batch size.
     """

@@ -18,14 +18,21 @@ from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source
 from gencond_fast.data.waiting import Waiting
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.epochs import Epochs, held, streamed
+from gencond_fast.evaluation.epochs import Epochs, Images, held, streamed
 from gencond_fast.evaluation.jpegs import fit_jpegs
 from gencond_fast.evaluation.protocol import Protocol
+from gencond_fast.models.store import StoredSet
 from gencond_fast.progress import Task as Progress
 from gencond_fast.rng import derive_seed, named_rng
 
 _CONTROL_BYTES = 2 * 1024**3
+_HELD_BYTES = 1024**3  # of decoded images, on any machine: more would bind memory to their number
 _DECODE_BATCH = 128
+
+
+def holds_decoded(samples: int, pixels: int) -> bool:
+    """Whether so many stored images of so many numbers are held; else batches are decoded anew."""
+    return samples * pixels * torch.float32.itemsize <= _HELD_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +100,9 @@ class TrainingSets:
         def draw(seed: int) -> Epochs:
             if self._config.split == "stream":
                 return self._held(
-                    targets, lambda epoch: self._decode(index, named_rng(seed, "fresh", epoch))
+                    targets, lambda epoch: self._images(index, named_rng(seed, "fresh", epoch))
                 )
-            stored = self._decode(index, None)
+            stored = self._images(index, None)
             return self._held(targets, lambda epoch: stored)
 
         return TrainingSet(self._config.split, self._spec.per_class, draw)
@@ -188,19 +195,48 @@ class TrainingSets:
 
         return TrainingSet("full", round(len(train) / len(self._source.class_names)), draw)
 
-    def _held(self, targets: Tensor, images_of: Callable[[int], Tensor]) -> Epochs:
+    def _held(self, targets: Tensor, images_of: Callable[[int], Images]) -> Epochs:
         return held(images_of, targets.to(self._device), self._protocol)
 
-    @torch.no_grad()
-    def _decode(self, index: Tensor, rng: torch.Generator | None) -> Tensor:
+    def _images(self, index: Tensor, rng: torch.Generator | None) -> Images:
+        """The images of samples, or fresh ones: all at once, or batch by batch if that is much."""
         spec = self._spec
-        images = torch.empty(
-            len(index), spec.channels, spec.image_size, spec.image_size, device=index.device
-        )
-        for part, into in zip(index.split(_DECODE_BATCH), images.split(_DECODE_BATCH), strict=True):
-            decoded = self._store(part) if rng is None else self._store.fresh(part, rng)
-            into.copy_(self.normalisation(decoded))
+        decoded = _Decoded(self._store, self.normalisation, index, rng)
+        held = holds_decoded(spec.samples, spec.channels * spec.image_size**2)
+        return decoded.all() if held else decoded
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    """Normalised images of samples, decoded when they are asked for.
+
+    Attributes:
+        store: the stored set.
+        normalisation: of the students' input.
+        index: the samples, int64 [n].
+        rng: of fresh images, which are drawn in the order in which they are asked for.
+    """
+
+    store: StoredSet
+    normalisation: Normalisation
+    index: Tensor
+    rng: torch.Generator | None
+
+    def all(self) -> Tensor:
+        """Every one of them, float32 [n, channels, S, S]."""
+        spec = self.store.spec
+        shape = (len(self.index), spec.channels, spec.image_size, spec.image_size)
+        images = torch.empty(shape, device=self.index.device)
+        rows = torch.arange(len(self.index), device=self.index.device)
+        for part, into in zip(rows.split(_DECODE_BATCH), images.split(_DECODE_BATCH), strict=True):
+            into.copy_(self[part])
         return images
+
+    @torch.no_grad()
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        samples = self.index[rows]
+        made = self.store(samples) if self.rng is None else self.store.fresh(samples, self.rng)
+        return self.normalisation(made)
 
 
 def _chosen_samples(

@@ -6,7 +6,9 @@ import math
 
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.evaluation.protocol import PROTOCOLS
+from gencond_fast.evaluation.training_sets import holds_decoded
 from gencond_fast.planning.condensing import Condensing
+from gencond_fast.planning.counts import Counts
 from gencond_fast.planning.evaluating import Evaluating, Lesson
 from gencond_fast.planning.model import Cost, share
 
@@ -52,12 +54,15 @@ class EvaluationModel:
         tests = max(0, measured.test_kept - measured.tested) * full.image_bytes
         training = measured.whole_kept * full.image_bytes
         # decoded images are float32, held once for a student and once while they are put together
-        stored = 2 * 4 * (full.samples - self._mini.samples) * full.image_bytes
+        stored = 2 * 4 * (_held(full) - _held(self._mini)) * full.image_bytes
         return measured.peak + tests + training + stored, measured.device_peak
 
     def _students(self, lesson: Lesson) -> Cost:
         grown = self._full.samples / self._mini.samples
-        each = (lesson.drawing + self._config.epochs * lesson.epoch) * grown
+        drawn = 1
+        if lesson.name != "random" and _held(self._mini) and not _held(self._full):
+            drawn = self._config.epochs  # decoded in each of them
+        each = (drawn * lesson.drawing + self._config.epochs * lesson.epoch) * grown
         seeds = self._config.seeds
         compiling = lesson.first + (seeds - 1) * lesson.later
         return Cost(seeds * each + compiling, compiling)
@@ -84,3 +89,8 @@ class EvaluationModel:
             passes = 1 if measured.whole_kept else students * config.epochs
             images += self._full.images * passes
         return images * self._reading
+
+
+def _held(counts: Counts) -> int:
+    """Stored images that are held while a student learns from them."""
+    return counts.samples if holds_decoded(counts.samples, counts.image_bytes) else 0

@@ -170,6 +170,39 @@ def test_the_stored_set_stays_and_the_stream_moves(tiny_run, monkeypatch):
     assert first[0].shape == wanted.shape
 
 
+def batches_seen(run, split, monkeypatch):
+    """Of two epochs of two students."""
+    seen = []
+
+    def noted(student, data, *, seed, **options):
+        rng = torch.Generator().manual_seed(seed)
+        seen.append([list(data.batches(number, rng)) for number in range(2)])
+        return 1
+
+    monkeypatch.setattr(train_module, "train_student", noted)
+    judge(run, split=split, seeds=2)
+    return seen
+
+
+def test_what_is_too_much_to_be_held_is_decoded_batch_by_batch(tiny_run, monkeypatch):
+    stored = batches_seen(tiny_run, "stored", monkeypatch)
+    fresh = batches_seen(tiny_run, "stream", monkeypatch)
+    monkeypatch.setattr(training_sets, "_HELD_BYTES", 1)
+    monkeypatch.setattr(training_sets._Decoded, "all", None)  # is not called
+    again = batches_seen(tiny_run, "stored", monkeypatch)
+    torch.testing.assert_close(again, stored)
+    others = batches_seen(tiny_run, "stream", monkeypatch)
+    (first, second), (another, _) = others
+    for one, two in ((first, second), (first, another)):
+        assert not torch.equal(one[0][0], two[0][0])
+    for student, wanted in zip(others, fresh, strict=True):  # the same classes of other images
+        for epoch, want in zip(student, wanted, strict=True):
+            for (images, labels), (held_images, held_labels) in zip(epoch, want, strict=True):
+                assert torch.equal(labels, held_labels)
+                assert images.shape == held_images.shape
+    torch.testing.assert_close(batches_seen(tiny_run, "stream", monkeypatch), others)
+
+
 @pytest.mark.parametrize("split", ["stored", "stream"])
 def test_the_soft_protocol_teaches_what_is_stored_and_controls_hard_labels(
     tiny_run, tmp_path, monkeypatch, split

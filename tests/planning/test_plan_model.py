@@ -330,3 +330,18 @@ def test_students_are_dealt_out_whole():
 def test_memory_of_an_evaluation_counts_the_test_images_that_are_kept():
     model = EvaluationModel(evaluating(LESSON), measured(), evaluation())
     assert model.memory == (700_000_000 + (10_000 - 1536) * 3072, 0)
+
+
+def test_what_is_too_much_to_be_held_decoded_is_decoded_in_every_epoch():
+    samples = 2 * 2**30 // (4 * 3072)  # twice what is held
+    grown = samples / MINI.samples
+    stored, random = (
+        EvaluationModel(evaluating(lesson), measured(replace(FULL, samples=samples)), evaluation())
+        for lesson in (LESSON, RANDOM)
+    )
+    taken = 3 * (100 * 2.0 + 100 * 0.5) * grown + 12.0
+    assert stored.cost(1).seconds == pytest.approx(4.0 + taken + 3 * 10.0 + 10.0)
+    taken = 3 * (100 * 0.05 + 0.1) * grown + 8.0
+    assert random.cost(1).seconds == pytest.approx(4.0 + taken + 3 * 10.0 + 10.0)
+    mini = 2 * 4 * MINI.samples * 3072
+    assert stored.memory[0] == 700_000_000 + (10_000 - 1536) * 3072 - mini
