@@ -202,8 +202,8 @@ class TrainingSets:
         """The images of samples, or fresh ones: all at once, or batch by batch if that is much."""
         spec = self._spec
         decoded = _Decoded(self._store, self.normalisation, index, rng)
-        held = holds_decoded(spec.samples, spec.channels * spec.image_size**2)
-        return decoded.all() if held else decoded
+        few = holds_decoded(spec.samples, spec.channels * spec.image_size**2)
+        return decoded.all() if few else decoded
 
 
 @dataclass(frozen=True, eq=False)
