@@ -131,9 +131,15 @@ def _outlined(file: BinaryIO) -> Any:
     values = torch.load(content, map_location="cpu", weights_only=True)
     tensors: list[Tensor] = []
     mapped(values, tensors.append)
-    sizes = [each.nbytes for each in tensors if each.is_meta and each.layout == torch.strided]
+    sizes = [each.nbytes for each in tensors if _is_outline(each)]
     fits = len(sizes) == len(tensors) and _LENGTH.size + outlined + sum(sizes) == length
     return values if fits else None
+
+
+def _is_outline(tensor: Tensor) -> bool:
+    if not tensor.is_meta or tensor.layout != torch.strided:
+        return False
+    return tensor.stride() == torch.empty_like(tensor).stride()  # no gaps and no overlaps
 
 
 def _places(values: dict[str, Any]) -> Iterator[int]:

@@ -92,6 +92,8 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path):
         {"a": torch.zeros(3)},  # with its content in the outline
         {"a": torch.empty(3, device="meta")},  # and nowhere
         {"a": torch.empty(2**40, 2**20, device="meta")},
+        {"a": torch.empty(11, dtype=torch.uint8, device="meta").as_strided((11,), (0,))},
+        {"a": torch.empty(30, dtype=torch.uint8, device="meta").as_strided((11,), (2,))},
         [torch.empty(0, device="meta")],
         None,
     ],
