@@ -35,7 +35,7 @@ _READ_BUFFER = 1 << 18
 @dataclass(frozen=True)
 class _Shard:
     """One file: the first image it holds, where its row groups start (and the last ends), and the
-    bytes of its images.
+    bytes of what it holds.
     """
 
     path: Path
@@ -98,6 +98,8 @@ class ParquetSplit(Split):
                     first += batch.num_rows
                     if first > wanted[-1]:
                         break
+                else:
+                    raise _damaged(shard.path, ValueError(f"group {group} has too few rows"))
 
     def _bytes(self, cell: pa.Scalar, index: int) -> bytes:
         data = cell.as_py()
@@ -151,11 +153,11 @@ def _scan(files: list[Path]) -> tuple[list[_Shard], np.ndarray, tuple[str, ...] 
 
 
 def _described(file: pq.ParquetFile, path: Path) -> tuple[str, list[int], int]:
-    """The column of images, the rows of each group, and the bytes of all images."""
+    """The column of images, the rows of each group, and the bytes of all groups."""
     try:
         column = _image_column(file.schema_arrow, path)
         sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-        size = _image_bytes(file.metadata, column)
+        size = _group_bytes(file.metadata)
     except InputError:
         raise
     except Exception as error:  # schemas raise what they like
@@ -186,10 +188,13 @@ def _image_column(schema: pa.Schema, path: Path) -> str:
     )
 
 
-def _image_bytes(metadata: pq.FileMetaData, column: str) -> int:
-    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-    cells = [group.column(place) for group in groups for place in range(group.num_columns)]
-    return sum(cell.total_uncompressed_size for cell in cells if cell.path_in_schema == column)
+def _group_bytes(metadata: pq.FileMetaData) -> int:
+    """What all columns take once decompressed, nearly all of it images.
+
+    Asking for the sizes of a column alone ends the process where its metadata are damaged.
+    """
+    groups = range(metadata.num_row_groups)
+    return max(sum(metadata.row_group(group).total_byte_size for group in groups), 0)
 
 
 def _labels(file: pq.ParquetFile, path: Path, count: int) -> np.ndarray:

@@ -135,6 +135,27 @@ def test_class_names_of_a_table_that_are_no_list(tmp_path, names):
     assert open_source(str(path)).class_names == ("0", "1")
 
 
+def test_every_bit_where_the_footer_of_a_table_begins(folder):
+    """Of columns' metadata that are damaged there pyarrow has ended the whole process."""
+    target = TARGETS["parquet"]
+    content = target.seeds()[0]
+    footer = len(content) - 8 - struct.unpack("<I", content[-8:-4])[0]
+    with bounded():
+        for bit in range(8 * 40):
+            spoilt = bytearray(content)
+            spoilt[footer + bit // 8] ^= 1 << bit % 8
+            attempt(target, bytes(spoilt), folder / "bits")
+
+
+def test_a_table_that_holds_fewer_rows_than_it_did_when_it_was_opened(tmp_path):
+    png = pictures(1)[0].png
+    path = write_parquet(tmp_path / "a.parquet", [png] * 6, [0, 1] * 3)
+    split = open_source(str(path), reader="threads").train
+    write_parquet(path, [png] * 2, [0, 1])
+    message = refusal(lambda: list(split.read(np.arange(3), 2)))
+    assert f"{path} is damaged" in message and "group 0 has too few rows" in message
+
+
 def tar_with(path: Path, member: tarfile.TarInfo) -> Path:
     write_tar(path, tar_members(pictures(2)))
     with tarfile.open(path, "a") as archive:
