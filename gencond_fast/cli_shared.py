@@ -15,8 +15,8 @@ from gencond_fast.progress import PlainReporter, Reporter, RichReporter
 
 # spelled out, since the networks themselves take a second to be imported
 MODELS = (
-    "convnet3, convnet4, convnet5, convnet3bn, resnet18, resnet18in, vgg11, vgg11bn, "
-    "alexnet, vit, or module:function of your own."
+    "convnet3, convnet4, convnet5, convnet3bn (128 channels wide; convnet3@64 has 64), resnet18, "
+    "resnet18in, vgg11, vgg11bn, alexnet, vit, or module:function of your own."
 )
 
 

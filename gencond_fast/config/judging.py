@@ -55,8 +55,9 @@ class EvaluateConfig:
         run: run directory or condensed file.
         data: path or name of the data set whose validation split is the test.
         models: architectures of the students, each one of
-            `gencond_fast.models.registry.MODEL_NAMES`, `all` (a ConvNet of the depth that fits the
-            image size and one network of each other kind), or `module:function` of the user's own.
+            `gencond_fast.models.registry.MODEL_NAMES`, a ConvNet of another width than 128
+            (`convnet3@64`), `all` (a ConvNet of the depth that fits the image size and one network
+            of each other kind), or `module:function` of the user's own.
         protocol: how students are trained, see `gencond_fast.evaluation.protocol`: `dc` as in the
             literature, `modern` (AdamW, cosine, CutMix, averaged weights), `soft` (as `modern`, on
             the soft labels that are stored).

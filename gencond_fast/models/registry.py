@@ -52,6 +52,13 @@ def has_width(name: str) -> bool:
     return name in _WITH_WIDTH
 
 
+def _split_width(name: str) -> tuple[str, int | None]:
+    """The name of a model without the width that it states, as in `convnet3@64`, and the width."""
+    base, _, width = name.partition("@")
+    stated = base in _WITH_WIDTH and width.isascii() and width.isdecimal() and len(width) <= 5
+    return (base, int(width)) if stated and int(width) else (name, None)
+
+
 def model_identity(name: str) -> str:
     """What the weights of a trained model depend on beside their shapes, for cache keys.
 
@@ -73,7 +80,8 @@ def build_classifier(
     """Builds a classifier whose initial weights depend on `seed` alone.
 
     Args:
-        name: one of `MODEL_NAMES`, or `module:function` of the user's own, which is called with
+        name: one of `MODEL_NAMES`, a ConvNet with its width (`convnet3@64`), or `module:function`
+            of the user's own, which is called with
             channels, num_classes and image_size and returns a module; its weights depend on the
             seed as far as it draws them from PyTorch's global random state on the CPU.
         channels: input channels, 1 or 3.
@@ -86,15 +94,17 @@ def build_classifier(
         InputError: the name is unknown, a width is given to a network that has none, the images
             are too small for it, or the user's own cannot be used (see `build_own`).
     """
-    if name not in _BUILDERS and not is_own(name):
+    base, stated = _split_width(name)
+    if base not in _BUILDERS and not is_own(name):
         raise InputError(
-            f"unknown model {name!r}: choose one of {', '.join(MODEL_NAMES)}, or write "
-            "module:function for one of your own"
+            f"unknown model {name!r}: choose one of {', '.join(MODEL_NAMES)}, a ConvNet with its "
+            "width such as convnet3@64, or write module:function for one of your own"
         )
     if width is not None and not has_width(name):
         raise InputError(f"model {name!r} has a fixed width: leave the width option out")
+    width = stated or width
     options = {} if width is None else {"width": width}
-    build = _BUILDERS.get(name) or partial(build_own, name)
+    build = _BUILDERS.get(base) or partial(build_own, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(channels, num_classes, image_size, **options)

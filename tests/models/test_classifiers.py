@@ -50,6 +50,21 @@ def test_the_published_convnet_has_320_thousand_weights():
     assert sum(p.numel() for p in network.parameters()) == 320_010
 
 
+@pytest.mark.parametrize("name", ["convnet3", "convnet4", "convnet3bn"])
+def test_a_name_may_state_the_width(name):
+    stated = build_classifier(f"{name}@24", 3, 10, 32, seed=3).state_dict()
+    wanted = build_classifier(name, 3, 10, 32, seed=3, width=24).state_dict()
+    assert all(torch.equal(stated[key], value) for key, value in wanted.items())
+    with pytest.raises(InputError, match=f"'{name}@24' has a fixed width"):
+        build_classifier(f"{name}@24", 3, 10, 32, seed=3, width=32)
+
+
+@pytest.mark.parametrize("name", ["convnet3@", "convnet3@0", "convnet3@-8", "resnet18@64", "@64"])
+def test_a_width_that_cannot_be_is_refused(name):
+    with pytest.raises(InputError, match=f"unknown model '{name}'"):
+        build_classifier(name, 3, 10, 32, seed=0)
+
+
 def test_the_usual_small_image_resnet18_has_11_million_weights():
     network = build_classifier("resnet18", 3, 10, 32, seed=0)
     assert network.feature_dim == 512
