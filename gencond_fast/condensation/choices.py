@@ -22,22 +22,11 @@ def check_choices(config: Config, source: Source, image_size: int) -> None:
     for name in config.losses.discrepancies:
         build_discrepancy(name)
     options = config.networks
-    network = build_classifier(
-        options.model, source.channels, len(source.class_names), image_size, seed=0
-    )
-    has_norms = bool(batch_norms(network))
-    if options.interpolated and has_norms:
-        raise InputError(
-            f"networks.interpolated is {options.interpolated}, and the batch norms of "
-            f"{options.model!r} have no statistics for weights between others: set "
-            "networks.interpolated=0 or networks.model=convnet3"
-        )
+    shape = (source.channels, len(source.class_names), image_size)
+    for model in options.models:
+        has_norms = bool(batch_norms(build_classifier(model, *shape, seed=0)))
+        _check_norms(config, model, has_norms)
     for name in _weighed(config):
-        if DISCREPANCIES[name].needs_batchnorm and not has_norms:
-            raise InputError(
-                f"discrepancy {name!r} needs batch norms, and networks.model={options.model} has "
-                "none: set networks.model=convnet3bn or resnet18"
-            )
         whole = DISCREPANCIES[name].needs_batchnorm or DISCREPANCIES[name].needs_images
         if config.training.micro_batch and whole:
             raise InputError(
@@ -52,6 +41,24 @@ def check_choices(config: Config, source: Source, image_size: int) -> None:
             )
     _check_every_step(config)
     _check_parts(config, len(source.train))
+
+
+def _check_norms(config: Config, model: str, has_norms: bool) -> None:
+    """An architecture with batch norms or without them, and what cannot or must have them."""
+    between = config.networks.interpolated
+    if between and has_norms:
+        raise InputError(
+            f"networks.interpolated is {between}, and the batch norms of {model!r} have no "
+            "statistics for weights between others: set networks.interpolated=0 or "
+            "networks.model=convnet3"
+        )
+    option = "model" if model == config.networks.model else "mixture"
+    for name in _weighed(config):
+        if DISCREPANCIES[name].needs_batchnorm and not has_norms:
+            raise InputError(
+                f"discrepancy {name!r} needs batch norms, and networks.{option}={model} has none: "
+                f"set networks.{option}=convnet3bn or resnet18"
+            )
 
 
 def _check_parts(config: Config, images: int) -> None:

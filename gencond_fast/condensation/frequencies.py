@@ -31,7 +31,7 @@ def draw_frequencies(task: Task, networks: FeatureNetworks, network: int, spread
     options = task.config.networks
     index = networks.plans[network].index
     rng = named_rng(task.config.seed, "frequencies", index)
-    drawn = torch.randn(options.frequencies, networks.feature_dim, generator=rng)
+    drawn = torch.randn(options.frequencies, networks.feature_dim(network), generator=rng)
     return (drawn * (options.frequency_scale / spread)).to(task.runtime.device)
 
 
@@ -46,7 +46,7 @@ def estimate_spread(task: Task, networks: FeatureNetworks, network: int) -> floa
     first = torch.searchsorted(labels, torch.arange(task.num_classes))
     chosen = torch.nonzero(torch.arange(len(labels)) - first[labels] < per_class).flatten()
     device = task.runtime.device
-    table = ClassMoments.zeros(task.num_classes, networks.feature_dim, device=device)
+    table = ClassMoments.zeros(task.num_classes, networks.feature_dim(network), device=device)
     networks.select(network)
     with torch.no_grad():
         for part in chosen.split(_BATCH):

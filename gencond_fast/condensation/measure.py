@@ -114,7 +114,7 @@ def chosen_images(task: Setting) -> np.ndarray:
 def _empty(task: Task, networks: FeatureNetworks, wanted: Wanted) -> ClassMoments:
     """A table of A * C rows: class c under augmentation a is row a * C + c."""
     rows = len(wanted.transforms) * task.num_classes
-    width = wanted.width(networks.feature_dim)
+    width = wanted.width(networks.feature_dim(wanted.network))
     return ClassMoments.zeros(rows, width, device=task.runtime.device)
 
 

@@ -42,12 +42,14 @@ class NetworkPlan:
     Attributes:
         index: its place among the networks; decides on its initial weights and augmentations.
         steps: of training.
+        model: its architecture.
         share: how far its weights lie on the straight way from initial (0) to trained ones (1).
         end: the index of the trained network at the end of that way; None where it is this one.
     """
 
     index: int
     steps: int
+    model: str
     share: float = 1.0
     end: int | None = None
 
@@ -60,66 +62,88 @@ class NetworkPlan:
 def plan_networks(options: NetworkConfig) -> list[NetworkPlan]:
     """Random networks first, then trained ones, then those between.
 
-    Steps of training are spaced evenly in logarithm. The shares of those between are spaced evenly
-    over 0 ... 1, as if drawn uniformly (2502.20653), and they take turns at the trained networks.
+    Random ones take turns at the architectures, and so do trained ones. Steps of training are
+    spaced evenly in logarithm. The shares of those between are spaced evenly over 0 ... 1, as if
+    drawn uniformly (2502.20653), and they take turns at the trained networks.
     """
-    plans = [NetworkPlan(index, 0) for index in range(options.random)]
+    models = options.models
+    plans = [NetworkPlan(i, 0, models[i % len(models)]) for i in range(options.random)]
     for place in range(options.trained):
         share = 10.0 ** (place / max(options.trained - 1, 1) - 1.0) if options.trained > 1 else 1.0
         steps = max(1, round(options.train_steps * share))
-        plans.append(NetworkPlan(options.random + place, steps))
+        plans.append(NetworkPlan(options.random + place, steps, models[place % len(models)]))
     ends = plans[options.random :][::-1]
     for place in range(options.interpolated):
         share, end = (place + 0.5) / options.interpolated, ends[place % len(ends)]
-        plans.append(NetworkPlan(len(plans), end.steps, share, end.index))
+        plans.append(NetworkPlan(len(plans), end.steps, end.model, share, end.index))
     return plans
 
 
-class FeatureNetworks:
-    """Many networks of one architecture, of which one at a time is in place.
+class _Resident:
+    """The place of all networks of one architecture."""
 
-    The networks share one compiled graph: choosing one copies its weights, which are few, and
-    nothing is compiled again.
+    def __init__(self, task: Task, network: Classifier) -> None:
+        self.network = task.runtime.place(network).requires_grad_(False).eval()
+        losses = required(task.config.losses.discrepancies)
+        observed = any(each.needs_batchnorm for each in losses)
+        norms = batch_norms(self.network) if observed else []
+        self.forward = task.runtime.compile(_observing(self.network, norms))
+
+
+class FeatureNetworks:
+    """Many networks, of which one at a time is in place.
+
+    Networks of one architecture share one compiled graph: choosing one copies its weights, which
+    are few, and nothing is compiled again.
     """
 
     def __init__(self, task: Task, plans: list[NetworkPlan], weights: list[dict[str, Tensor]]):
         self.plans = plans
         device = task.runtime.device
         self._weights = [{name: w.to(device) for name, w in each.items()} for each in weights]
-        self._resident = task.runtime.place(_build(task, 0)).requires_grad_(False).eval()
-        losses = required(task.config.losses.discrepancies)
-        observed = any(each.needs_batchnorm for each in losses)
-        norms = batch_norms(self._resident) if observed else []
-        self._forward = task.runtime.compile(_observing(self._resident, norms))
+        models = {plan.model: plan for plan in plans}  # any of them: weights come later
+        self._residents = {
+            model: _Resident(task, _build(task, plan)) for model, plan in models.items()
+        }
+        self._in_place = self._residents[plans[0].model]
         self._autocast = task.runtime.autocast
         self._arrange = task.runtime.arrange
-        self.feature_dim = self._resident.feature_dim
 
     def __len__(self) -> int:
         return len(self.plans)
 
     def select(self, index: int) -> None:
         """Puts network `index` in place for the calls that follow."""
-        self._resident.load_state_dict(self._weights[index])
+        self._in_place = self._residents[self.plans[index].model]
+        self._in_place.network.load_state_dict(self._weights[index])
+
+    def feature_dim(self, index: int) -> int:
+        """D of network `index`."""
+        return self._residents[self.plans[index].model].network.feature_dim
+
+    @property
+    def feature_dims(self) -> tuple[int, ...]:
+        """D of each architecture."""
+        return tuple(each.network.feature_dim for each in self._residents.values())
 
     def features(self, images: Tensor) -> Tensor:
-        """Embeds normalised images [B, channels, S, S] as float32 [B, feature_dim]."""
+        """Embeds normalised images [B, channels, S, S] as float32 [B, D]."""
         return self.observe(images)[0]
 
     def observe(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Features, and what went into each batch norm where a discrepancy needs it."""
         with self._autocast():
-            features, normed = self._forward(self._arrange(images))
+            features, normed = self._in_place.forward(self._arrange(images))
         return features.float(), normed
 
     @property
     def classifier(self) -> Classifier:
         """The network in place."""
-        return self._resident
+        return self._in_place.network
 
     def logits(self, features: Tensor) -> Tensor:
         """Class scores [B, C] of embeddings; meaningful for trained networks."""
-        return self._resident.classifier(features)
+        return self._in_place.network.classifier(features)
 
 
 def network_key(task: Setting, plan: NetworkPlan) -> str:
@@ -128,14 +152,14 @@ def network_key(task: Setting, plan: NetworkPlan) -> str:
     return cache_key(
         kind="network",
         data=task.identity,
-        model=model_identity(options.model),
+        model=model_identity(plan.model),
         width=options.width,
         index=plan.index,
         steps=plan.steps,
         operations=options.operations,
         recipe=(_BATCH, _RATE, _DECAY),
         **({"epsilon": options.epsilon} if options.epsilon and plan.steps else {}),
-        layout=[tuple(p.shape) for p in _build(task, plan.index).parameters()],
+        layout=[tuple(p.shape) for p in _build(task, plan).parameters()],
         **({} if plan.end is None else {"share": plan.share, "end": plan.end}),
     )
 
@@ -200,21 +224,20 @@ def _trained(
                 if plan.end is None:
                     found = _train(task, plan, progress.advance)
                 else:
-                    found = _between(task, weights[plan.end], plan)
+                    found = _between(task, weights[plan.end], plans[plan.end], plan.share)
                 save_tensors(path, found)
             weights.append(found)
     return weights
 
 
-def _build(task: Setting, index: int) -> Classifier:
-    options = task.config.networks
+def _build(task: Setting, plan: NetworkPlan) -> Classifier:
     return build_classifier(
-        options.model,
+        plan.model,
         task.source.channels,
         task.num_classes,
         task.image_size,
-        seed=derive_seed(task.config.seed, "network", index),
-        width=options.width if has_width(options.model) else None,
+        seed=derive_seed(task.config.seed, "network", plan.index),
+        width=task.config.networks.width if has_width(plan.model) else None,
     )
 
 
@@ -234,17 +257,18 @@ def _observing(
     return observed
 
 
-def _between(task: Task, trained: dict[str, Tensor], plan: NetworkPlan) -> dict[str, Tensor]:
+def _between(
+    task: Task, trained: dict[str, Tensor], plan: NetworkPlan, share: float
+) -> dict[str, Tensor]:
     """Weights on the straight way from those that a trained network started with to its own."""
-    assert plan.end is not None
-    initial = _build(task, plan.end).state_dict()
-    return {name: initial[name].to(end).lerp(end, plan.share) for name, end in trained.items()}
+    initial = _build(task, plan).state_dict()
+    return {name: initial[name].to(end).lerp(end, share) for name, end in trained.items()}
 
 
 def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dict[str, Tensor]:
     """AdamW with a linearly falling rate on augmented batches from the sample."""
     device = task.runtime.device
-    network = task.runtime.place(_build(task, plan.index))
+    network = task.runtime.place(_build(task, plan))
     if not plan.trained:
         return network.state_dict()
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)

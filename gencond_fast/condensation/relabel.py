@@ -112,15 +112,21 @@ def _config(old: Artifact, data: str, layers: Sequence[Mapping[str, Any]]) -> Co
 
 def _check_code(options: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> None:
     """A file from a stranger must not say which code is run."""
-    for section in ("networks", "teachers"):
-        model = options.get(f"{section}.model")
-        said = any("model" in layer.get(section, {}) for layer in layers)
-        if isinstance(model, str) and is_own(model) and not said:
+    for section, name in (("networks", "model"), ("networks", "mixture"), ("teachers", "model")):
+        models = options.get(f"{section}.{name}")
+        said = any(name in layer.get(section, {}) for layer in layers)
+        if not said and any(is_own(each) for each in _strings(models)):
             raise InputError(
-                f"the file says {section}.model={model!r}, which is code outside gencond_fast, and "
-                f"no file decides on code to run: say --set {section}.model={model} if it is "
+                f"the file says {section}.{name}={models!r}, which is code outside gencond_fast, "
+                f"and no file decides on code to run: say --set {section}.{name}={models} if it is "
                 "yours, or choose another model"
             )
+
+
+def _strings(value: Any) -> list[str]:
+    """What a string, or a list of them, says."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [each for each in values if isinstance(each, str)]
 
 
 def _nested(name: str, value: Any) -> dict[str, Any]:

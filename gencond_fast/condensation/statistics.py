@@ -33,7 +33,7 @@ class Statistics:
         augmentations: under which each table has its moments.
         images: real images behind the tables.
         classes: C.
-        features: D, columns of the moments.
+        features: D, columns of the moments, of each architecture.
         frequencies: K of the characteristic function; None where no discrepancy needs it.
         image_size: side in pixels.
         measured: tables that this call made; the others were in the cache.
@@ -47,7 +47,7 @@ class Statistics:
     augmentations: int
     images: int
     classes: int
-    features: int
+    features: tuple[int, ...]
     frequencies: int | None
     image_size: int
     measured: int
@@ -100,7 +100,7 @@ def build_statistics(
         augmentations=config.networks.augmentations,
         images=_measured_images(bank),
         classes=task.num_classes,
-        features=networks.feature_dim,
+        features=networks.feature_dims,
         frequencies=config.networks.frequencies if bank.waves else None,
         image_size=image_size,
         measured=bank.measured,

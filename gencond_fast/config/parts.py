@@ -82,6 +82,8 @@ class NetworkConfig:
     Attributes:
         model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES` or the user's own
             `module:function`.
+        mixture: other architectures, which the random and the trained networks take turns at with
+            `model`; experts of trajectories are of `model` alone.
         width: channels of a ConvNet.
         random: networks with random weights.
         trained: networks trained on real images, each for a different number of steps.
@@ -106,6 +108,7 @@ class NetworkConfig:
     """
 
     model: str = "convnet3"
+    mixture: Annotated[tuple[str, ...], AfterValidator(without_repetition)] = ()
     width: Positive = 128
     random: Count = 2
     trained: Count = 4
@@ -122,6 +125,15 @@ class NetworkConfig:
     sample_batch: Positive = 64
     frequencies: Positive = 256
     frequency_scale: PositiveFloat = 1.0
+
+    def __post_init__(self) -> None:
+        if self.model in self.mixture:
+            raise ValueError(f"mixture has {self.model!r}, which is model already: leave it out")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All architectures."""
+        return (self.model, *self.mixture)
 
 
 @dataclass(frozen=True, config=STRICT)

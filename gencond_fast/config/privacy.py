@@ -61,6 +61,10 @@ def check_private(config: Config) -> None:
             "set networks.model=convnet3 or another of the models of gencond_fast, whose weights "
             "are random",
         ),
+        "networks.mixture": (
+            ", ".join(networks.mixture),
+            "leave it out: the table is of one architecture",
+        ),
         "networks.real_batch": (networks.real_batch, "set networks.real_batch=null"),
         "losses.discrepancies": (others and ", ".join(others), "use --discrepancy mean alone"),
         "training.start": (

@@ -106,6 +106,7 @@ def make_plan(
     if config.privacy.on:
         raise InputError("plan does not know what a private run costs: leave privacy.epsilon out")
     unknown = {
+        "networks of a mixture": config.networks.mixture,
         "attacks": evaluation.attack.names,
         "the control jpeg": "jpeg" in evaluation.controls,
         "students together": evaluation.together > 1,

@@ -81,6 +81,7 @@ def test_data_that_are_not_at_hand(tmp_path):
         (("--data", "digits", "--devices", "0"), "devices"),
         (("--data", "digits", "--link", "fast"), "is no amount of bytes"),
         (("--data", "digits", "--epochs", 0), "epochs"),
+        (("--data", "digits", "--set", "networks.mixture=[vit]"), "networks of a mixture cost"),
         (("--data", "digits", "--json", "/nowhere/plan.json"), "does not exist"),
         (
             ("--data", "digits", "--set", "privacy.epsilon=1", "--set", "privacy.delta=1e-6"),

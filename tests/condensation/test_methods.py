@@ -118,6 +118,26 @@ REFUSED = {
         ("--discrepancy", "batchnorm"),
         "discrepancy 'batchnorm' needs batch norms, and networks.model=convnet3 has none",
     ),
+    "batch norms that a part of the networks has": (
+        ("--discrepancy", "batchnorm", _, "networks.model=convnet3bn", _, "networks.mixture=[vit]"),
+        "discrepancy 'batchnorm' needs batch norms, and networks.mixture=vit has none",
+    ),
+    "batch norms between in a mixture": (
+        (_, "networks.interpolated=3", _, "networks.mixture=[resnet18]"),
+        "networks.interpolated is 3, and the batch norms of 'resnet18' have no statistics",
+    ),
+    "an unknown model in a mixture": (
+        (_, "networks.mixture=[vgg]"),
+        "unknown model 'vgg'",
+    ),
+    "a mixture with itself": (
+        (_, "networks.mixture=[vit,convnet3]"),
+        "mixture has 'convnet3', which is model already",
+    ),
+    "a mixture that repeats": (
+        (_, "networks.mixture=[vit,vit]"),
+        "it names one of them twice",
+    ),
     "steps with nothing to minimise": (
         (
             *("--discrepancy", "logit", _, "losses.intra=0", _, "losses.inter=0"),

@@ -281,25 +281,27 @@ def test_what_a_stranger_wrote_into_the_file_is_checked(tiny_run, tmp_path):
         refused(call("relabel", file, "--data", "digits"), words)
 
 
-@pytest.mark.parametrize("section", ["networks", "teachers"])
-def test_a_file_does_not_say_which_code_is_run(tiny_run, tmp_path, monkeypatch, section):
+@pytest.mark.parametrize("option", ["networks.model", "networks.mixture", "teachers.model"])
+def test_a_file_does_not_say_which_code_is_run(tiny_run, tmp_path, monkeypatch, option):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    module = f"of_a_stranger_{section}"
+    module = f"of_a_stranger_{option.replace('.', '_')}"
     (tmp_path / f"{module}.py").write_text(
         "from pathlib import Path\nPath('was_run').touch()\n"
         "from gencond_fast.models.convnet import convnet as net\n"
     )
     old = load(tiny_run)
-    options = old.metadata.made["options"] | {f"{section}.model": f"{module}:net"}
+    named = f"{module}:net"
+    options = old.metadata.made["options"] | {option: [named] if "mixture" in option else named}
     artifact.save(tmp_path / "made", old.store, replace(old.metadata, made={"options": options}))
     words = ("--data", "digits", "--soft-labels", 2, "--bytes", "20KB")
     refused(call("relabel", "made", *words), "no file decides on code to run")
     assert call("info", "made").code == 0
     assert call("sample", "made", "--out", "pictures").code == 0
     assert not (tmp_path / "was_run").exists()
-    said = ("--set", f"{section}.model={module}:net", "--set", "networks.trained=1")
-    source = "pool" if section == "networks" else section
+    value = f"[{named}]" if "mixture" in option else named
+    said = ("--set", f"{option}={value}", "--set", "networks.trained=2")
+    source = "teachers" if "teachers" in option else "pool"
     said += ("--teachers", source, "--set", "teachers.epochs=1", "--set", "networks.random=0")
     done = call("relabel", "made", *words, *said)
     assert done.code == 0, done.err

@@ -161,6 +161,7 @@ CASES = {
     "real batches": {"networks": {"real_batch": 8}, "training": {"class_batch": 9}},
     "other kinds": {"losses": {"intra_kind": "rbf", "inter_kind": "infonce", "intra": -1.0}},
     "hinge": {"losses": {"intra_kind": "hinge", "inter": 1.0, "margin": 9.0}},
+    "mixture": {"networks": {"mixture": ["convnet3bn", "convnet3@4"], "random": 3, "width": 12}},
     "batch norms": {
         "losses": {"discrepancies": {"batchnorm": 1.0}, "inter": 1.0},
         "networks": {"model": "convnet3bn", "random": 0, "trained": 1},

@@ -122,7 +122,8 @@ def clean_sums(
         KeyboardInterrupt, Terminated: asked to stop; nothing is kept.
     """
     transforms = [draw_augmentations(task, plan.index) for plan in networks.plans]
-    device, width = task.runtime.device, networks.feature_dim
+    device = task.runtime.device
+    width = networks.feature_dim(0)  # of all: `check_private` allows one architecture
     shape = (len(networks), len(transforms[0]), task.num_classes, width)
     sums = torch.zeros(shape, dtype=torch.int64, device=device)
     batches = stream(
