@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -52,7 +52,9 @@ _CHECKED = 32  # real images of a class, all of which are in every step
 _TOLERANCE = 1e-4
 
 
-def cases(data: str, ipc: int, batches: tuple[int, ...]) -> Iterator[Case]:
+def cases(
+    data: str, ipc: int, batches: tuple[int, ...], device: Literal["cpu", "cuda"] = "cpu"
+) -> Iterator[Case]:
     """A step of each format and each number of generated images a class.
 
     Network, losses and, for ours, precision are the defaults.
@@ -61,14 +63,17 @@ def cases(data: str, ipc: int, batches: tuple[int, ...]) -> Iterator[Case]:
         data: path or name of the data set.
         ipc: the budget.
         batches: generated images of a class in a step.
+        device: of all of them; the parts of our step are watched on a CPU alone, as a GPU goes on
+            while its next part is entered.
     """
-    check_agreement(data)
+    check_agreement(data, device)
     for kind, batch in product(("dct", "pixels", "generator"), batches):
         watch = Stopwatch()
         options = {
             "data": data,
             "out": "",
             "ipc": ipc,
+            "device": device,
             "store": {"format": kind},
             "training": {"batch_per_class": batch},
             "networks": _NETWORKS,
@@ -82,19 +87,19 @@ def cases(data: str, ipc: int, batches: tuple[int, ...]) -> Iterator[Case]:
         }
         key = {"data": Path(data).name, "ipc": ipc, "format": kind, "generated": batch}
         generated = batch * parts.task.num_classes
-        yield Case(key, calls, measure=_measure(calls, watch, generated))
+        yield Case(key, calls, measure=_measure(calls, watch, generated, device))
 
 
 def _measure(
-    calls: Mapping[str, Callable[[], object]], watch: Stopwatch, generated: int
+    calls: Mapping[str, Callable[[], object]], watch: Stopwatch, generated: int, device: str
 ) -> Measure:
     """Speed and memory of all, and the parts of our step, over the steps that were timed."""
 
     def measure(timings: Mapping[str, Timing]) -> dict[str, dict[str, float | None]]:
-        parts = watch.medians(timings[_TABLE].rounds)
+        parts = watch.medians(timings[_TABLE].rounds) if device == "cpu" else {}
         found: dict[str, dict[str, float | None]] = {
             name: {
-                "peak_mb": peak_mb(call, "cpu"),
+                "peak_mb": peak_mb(call, device),
                 "steps_per_second": 1e3 / timings[name].median,
                 "images_per_second": 1e3 * generated / timings[name].median,
             }
@@ -148,12 +153,12 @@ def dm_loop(task: Task, generated: int) -> DmLoop:
             options.model, task.source.channels, *shape, seed=seed, width=options.width
         )
 
-    images = task.normalisation(task.sample.images)
+    images = task.normalisation(task.sample.images.to(task.runtime.device))
     counts = torch.bincount(task.sample.labels).tolist()
     return DmLoop(images, counts, generated, REAL_BATCH, build)
 
 
-def check_agreement(data: str) -> None:
+def check_agreement(data: str, device: Literal["cpu", "cuda"] = "cpu") -> None:
     """Raises AssertionError unless our live mean discrepancy is DM's loss, gradients included.
 
     Of the same real and stored images under the same network, in float32.
@@ -162,6 +167,7 @@ def check_agreement(data: str) -> None:
         "data": data,
         "out": "",
         "ipc": 10,
+        "device": device,
         "precision": "float32",
         "compile": "off",
         "store": {"format": "pixels", "per_class": 4},
@@ -182,8 +188,8 @@ def check_agreement(data: str) -> None:
     # ours is the mean over classes, of features in units of their spread
     ours = match.terms(0)["mean"] * task.num_classes * parts.bank[0].scale.square()
     counts = torch.bincount(task.sample.labels).tolist()
-    real = task.normalisation(task.sample.images).split(counts)
-    stored = task.normalisation(store(torch.arange(store.spec.samples)))
+    real = task.normalisation(task.sample.images.to(device)).split(counts)
+    stored = task.normalisation(store(torch.arange(store.spec.samples, device=device)))
     theirs = mean_distance(
         networks.features, zip(real, stored.split(store.spec.per_class), strict=True)
     )

@@ -91,6 +91,7 @@ def moments(
     show_default=True,
     help="Generated images of a class in a step; may be given several times.",
 )
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 def condense(
     check: bool,
     threads: int | None,
@@ -98,10 +99,11 @@ def condense(
     data: str,
     ipc: int,
     generated: tuple[int, ...],
+    device: Literal["cpu", "cuda"],
 ) -> None:
     """A matching step: the real side looked up, or real batches, ours and as DM has them."""
-    made = condense_benchmark.cases(data, ipc, generated)
-    _run("condense", made, "cpu", check, threads, rounds)
+    made = condense_benchmark.cases(data, ipc, generated, device)
+    _run("condense", made, device, check, threads, rounds)
 
 
 @main.command()

@@ -39,7 +39,8 @@ class DmLoop:
     share (DSA 2102.08259).
 
     Args:
-        images: normalised real images [M, channels, S, S] float32, class after class.
+        images: normalised real images [M, channels, S, S] float32, class after class, on the
+            device that all of the step runs on.
         counts: real images of each class.
         generated: images of a class that are learned; they start as real ones.
         real_batch: real images of a class in a step, or all there are.
@@ -66,7 +67,7 @@ class DmLoop:
     def __call__(self) -> None:
         """One step."""
         rng = named_rng(0, "DM", self._steps)
-        network = self._build(self._steps).requires_grad_(False).eval()
+        network = self._build(self._steps).to(self.pixels.device).requires_grad_(False).eval()
         loss = mean_distance(network.features, self._pairs(rng))
         self._optimizer.zero_grad()
         loss.backward()
@@ -76,7 +77,8 @@ class DmLoop:
     def _pairs(self, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         for label, images in enumerate(self._real):
             chosen = torch.randperm(len(images), generator=rng)[: self._real_batch]
-            transform = draw_from_policy(OPERATIONS, rng)
+            transform = draw_from_policy(OPERATIONS, rng, device=images.device)
             first = label * self._generated
             learned = self.pixels[first : first + self._generated]
-            yield augment(images[chosen], transform), augment(learned, transform)
+            real = images[chosen.to(images.device)]
+            yield augment(real, transform), augment(learned, transform)

@@ -94,7 +94,7 @@ def test_the_loop_is_the_published_formula_and_our_mean_discrepancy(sizes, width
 
 def test_a_step_of_the_rival_is_one_of_gradient_descent_under_a_new_network(monkeypatch):
     identity = Augmentation("identity", torch.zeros(1, 3))
-    monkeypatch.setattr(peer, "draw_from_policy", lambda *given: identity)
+    monkeypatch.setattr(peer, "draw_from_policy", lambda *given, **options: identity)
     seeds = []
 
     def build(seed):
@@ -246,13 +246,14 @@ def test_time_is_told_where_it_was_spent(monkeypatch, kind, part):
     elif part == "augmentation":
         monkeypatch.setattr(match_module, "augment", slowed(match_module.augment))
     elif part == "features":
-        forward = made.networks._forward
+        resident = made.networks._in_place
+        forward = resident.forward
 
         def slow_forward(images):
             features, normed = forward(images)
             return Slow.apply(features, clock), normed
 
-        made.networks._forward = slow_forward
+        resident.forward = slow_forward
     elif part == "losses":
         moments = match_module.class_moments
         monkeypatch.setattr(

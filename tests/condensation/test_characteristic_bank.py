@@ -102,7 +102,7 @@ def test_measured_when_it_is_needed_and_only_then(cache, monkeypatch):
     for change in ("networks.frequencies=7", "networks.frequency_scale=2"):
         assert fill_bank(open_task(CF, change), networks).measured == 3
     entry = build_bank(open_task(CF, "networks.frequencies=7"), networks)[0]
-    assert entry.waves.frequencies.shape == (7, networks.feature_dim)
+    assert entry.waves.frequencies.shape == (7, networks.feature_dim(0))
     assert entry.waves.real.shape == (7, 10, 7)
 
 

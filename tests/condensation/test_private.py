@@ -220,7 +220,7 @@ def test_what_is_released_is_the_mean_and_noise_of_the_stated_size(digits, tmp_p
         noise.append(((made.mean.numpy() * count - clean) / deviation).ravel())
     bound = 5.0 / math.sqrt(len(noise[0]))
     for values in noise:
-        assert len(values) == 6 * 10 * networks.feature_dim
+        assert len(values) == 6 * 10 * networks.feature_dim(0)
         assert abs(values.std() - 1.0) < bound / math.sqrt(2)
         assert abs(values.mean()) < bound
         assert stats.kstest(values, "norm").pvalue > 1e-6
@@ -232,7 +232,7 @@ def test_generated_features_are_compared_in_the_frame_of_the_release(digits, tmp
     entries = build_private_bank(task, networks, tmp_path)
     again = build_private_bank(task, networks, tmp_path)
     frames = frames_of(task, networks)
-    features = torch.randn(4, networks.feature_dim, dtype=torch.float64) * 5
+    features = torch.randn(4, networks.feature_dim(0), dtype=torch.float64) * 5
     for entry, same, frame in zip(entries, again, frames, strict=True):
         torch.testing.assert_close(entry.mean, same.mean, rtol=0, atol=0)
         for place in range(3):
