@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gencond_fast import artifact
 from gencond_fast.artifact import Metadata
@@ -30,6 +31,7 @@ from gencond_fast.condensation.private.task import PrivateTask, open_private_tas
 from gencond_fast.condensation.shards import deal_out, whole_state
 from gencond_fast.condensation.sharing import check_enough, deal_classes, shared_networks
 from gencond_fast.condensation.stage import Stage
+from gencond_fast.condensation.start_images import choose_targets, preferred_rows
 from gencond_fast.condensation.task import (
     Setting,
     Task,
@@ -40,7 +42,7 @@ from gencond_fast.condensation.task import (
 )
 from gencond_fast.condensation.teachers import check_teachers, choose_teachers
 from gencond_fast.condensation.trajectory import Trajectory
-from gencond_fast.condensation.warm_start import WarmStart, choose_targets
+from gencond_fast.condensation.warm_start import WarmStart
 from gencond_fast.config import Config
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
@@ -134,8 +136,9 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     spec = StoreSpec(**ranks.tell(asdict(metadata.store)))
     networks = shared_networks(task, ranks)
     deal = deal_classes(task, spec, networks, ranks)
-    store, saved = _start(task, saved, deal)
-    stages = _stages(task, store, networks, directory, deal)
+    rows = preferred_rows(task, networks, spec.per_class, ranks)
+    store, saved = _start(task, rows, saved, deal)
+    stages = _stages(task, store, rows, networks, directory, deal)
     Loop(task, store, stages, directory, saved, deal).run()
     store = _whole(store, deal)
     if not ranks.first:
@@ -161,24 +164,28 @@ def _load(spec: StoreSpec, directory: Path, tell: Callable[[str], None]) -> Chec
     return saved
 
 
-def _start(task: Task, saved: Checkpoint | None, deal: Deal) -> tuple[StoredSet, Checkpoint | None]:
+def _start(
+    task: Task, rows: Tensor, saved: Checkpoint | None, deal: Deal
+) -> tuple[StoredSet, Checkpoint | None]:
     """What this rank keeps of the stored set before the first step, and of the checkpoint."""
     if deal.ranks.world == 1:
-        return _new_store(task, deal.spec, task.runtime.device, adopt=not saved), saved
+        return _new_store(task, rows, deal.spec, task.runtime.device, adopt=not saved), saved
     state: dict[str, torch.Tensor] = {}
     if deal.ranks.first and not saved:
-        state = _new_store(task, deal.spec, torch.device("cpu"), adopt=True).state_dict()
+        state = _new_store(task, rows, deal.spec, torch.device("cpu"), adopt=True).state_dict()
     store = build_store(deal.kept_spec)
     saved = deal_out(state, saved, store, deal)
     return store.to(task.runtime.device), saved
 
 
-def _new_store(task: Task, spec: StoreSpec, device: torch.device, *, adopt: bool) -> StoredSet:
+def _new_store(
+    task: Task, rows: Tensor, spec: StoreSpec, device: torch.device, *, adopt: bool
+) -> StoredSet:
     """The whole stored set as a run begins with it; what it adopts is real images."""
     store = build_store(spec, seed=derive_seed(task.config.seed, "store")).to(device)
     if task.config.starts_real and adopt:
         sample = task.sample
-        images = choose_targets(sample.images, sample.labels, spec.per_class)
+        images = choose_targets(sample.images, sample.labels, spec.per_class, rows)
         store.adopt(images.to(device))
     return store
 
@@ -246,13 +253,18 @@ def sized_metadata(
 
 
 def _stages(
-    task: Task, store: StoredSet, networks: FeatureNetworks, directory: Path, deal: Deal
+    task: Task,
+    store: StoredSet,
+    rows: Tensor,
+    networks: FeatureNetworks,
+    directory: Path,
+    deal: Deal,
 ) -> list[Stage]:
     steps = task.config.training.steps
     before = round(steps * task.config.warm_share)
     stages: list[Stage] = []
     if before and not task.config.starts_real:
-        stages.append(WarmStart(task, store, before, deal))
+        stages.append(WarmStart(task, store, rows, before, deal))
     if steps > before:
         if isinstance(task, PrivateTask):
             bank = build_private_bank(task, networks, directory)

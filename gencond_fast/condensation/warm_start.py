@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.stage import Stage
+from gencond_fast.condensation.start_images import choose_targets
 from gencond_fast.condensation.task import Task
 from gencond_fast.models.store import StoredSet
 from gencond_fast.rng import named_rng
@@ -20,7 +21,7 @@ class WarmStart(Stage):
 
     name = "warm start"
 
-    def __init__(self, task: Task, store: StoredSet, steps: int, deal: Deal) -> None:
+    def __init__(self, task: Task, store: StoredSet, rows: Tensor, steps: int, deal: Deal) -> None:
         options = task.config.training
         super().__init__(steps, options.warm_rate)
         self._task = task
@@ -28,7 +29,7 @@ class WarmStart(Stage):
         self._samples = deal.spec.samples
         self._batch = min(options.warm_batch, self._samples)
         self._deal = deal
-        images = choose_targets(task.sample.images, task.sample.labels, deal.spec.per_class)
+        images = choose_targets(task.sample.images, task.sample.labels, deal.spec.per_class, rows)
         self._targets = deal.cut(images).to(task.runtime.device)
 
     @property
@@ -51,21 +52,3 @@ class WarmStart(Stage):
             images = self._decode(index)
         away = self._task.normalisation(images.float()) - real
         return {"pixel": away.square().sum() / (self._batch * self._targets[0].numel())}
-
-
-def choose_targets(images: Tensor, labels: Tensor, per_class: int) -> Tensor:
-    """Real images for the stored samples, class after class: uint8 [C * per_class, ...].
-
-    Args:
-        images: uint8 [M, channels, S, S], in random order within each class.
-        labels: int64 [M], ascending, every class present.
-        per_class: stored samples of a class.
-    """
-    counts = torch.bincount(labels)
-    starts = counts.cumsum(0) - counts
-    place = torch.arange(per_class)
-    index = (starts[:, None] + place % counts[:, None]).flatten()
-    again = (place >= counts[:, None]).flatten()
-    chosen = images[index]
-    chosen[again] = chosen[again].flip(3)
-    return chosen

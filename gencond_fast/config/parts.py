@@ -169,6 +169,9 @@ class TrainingConfig:
         steps: optimiser steps, warm start included.
         start: stored samples start as `real` images or as `noise`; `auto` is real where the format
             can take images over, which a generator cannot.
+        choice: which real images the stored samples start from or are first fitted to: `random`
+            ones, those that follow the mean of their class (`herding`), or random ones of the half
+            that trained networks find `easy`; see `gencond_fast.condensation.start_images`.
         warm_start: share of the steps spent fitting chosen real images; 0 leaves it out. None is
             half of them after a start from noise. After a start from real images there is nothing
             to fit, and a share that is given all the same is left out of the matching.
@@ -190,6 +193,7 @@ class TrainingConfig:
 
     steps: Positive = 4000
     start: Literal["auto", "noise", "real"] = "auto"
+    choice: Literal["random", "herding", "easy"] = "random"
     warm_start: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     warm_rate: PositiveFloat = 4e-3
     match_rate: PositiveFloat = 1e-3

@@ -71,6 +71,10 @@ def check_private(config: Config) -> None:
             start == "real" and start,
             "leave it out, and samples start as random noise",
         ),
+        "training.choice": (
+            config.training.choice != "random" and config.training.choice,
+            "leave it out",
+        ),
         "trajectory.steps": (config.trajectory.steps, "set trajectory.steps=0"),
         "store.soft_labels": (config.store.soft_labels, "set store.soft_labels=0"),
         "on_bad_image": (

@@ -138,6 +138,10 @@ REFUSED = {
         (_, "networks.mixture=[vit,vit]"),
         "it names one of them twice",
     ),
+    "easy for nobody": (
+        (_, "training.choice=easy", _, "networks.trained=0"),
+        "training.choice is easy, which trained networks decide on, and networks.trained is 0",
+    ),
     "steps with nothing to minimise": (
         (
             *("--discrepancy", "logit", _, "losses.intra=0", _, "losses.inter=0"),

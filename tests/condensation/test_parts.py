@@ -21,7 +21,7 @@ from store_builders import full_disk
 from gencond_fast.condensation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gencond_fast.condensation.guard import Guard
 from gencond_fast.condensation.stage import Stage
-from gencond_fast.condensation.warm_start import choose_targets
+from gencond_fast.condensation.start_images import choose_targets
 from gencond_fast.errors import RunError
 
 NAN, INF = float("nan"), float("inf")

@@ -195,6 +195,7 @@ def test_sealed_images_cannot_be_read():
             "set networks.trained=0",
         ),
         (("--set", "networks.model=nets:mine"), "networks.model is nets:mine"),
+        (("--set", "training.choice=herding"), "training.choice is herding"),
         (("--set", "networks.mixture=[vit]"), "the table is of one architecture"),
         (("--set", "networks.real_batch=8"), "set networks.real_batch=null"),
         (("--discrepancy", "mean", "--discrepancy", "mmd:0.5"), "losses.discrepancies is mmd"),

@@ -234,7 +234,7 @@ def test_warm_start(world, batch, format):
             deal = Deal(SPECS[format], 10, ranks=ranks)
         store = kept_by(deal)
         with BUILDING:
-            stage = WarmStart(task, store, 10, deal)
+            stage = WarmStart(task, store, torch.arange(len(task.sample.labels)), 10, deal)
         return deal, steps_of(stage, store, deal)
 
     assert_shared(world, steps_on)
