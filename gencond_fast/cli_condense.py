@@ -226,5 +226,9 @@ def stats(quiet: bool, **plain: Any) -> None:
 
         made = build_statistics(config, make_reporter(quiet or not ranks.first), ranks)
     if ranks.first:
-        size, seconds = format_bytes(made.bytes), f"{made.seconds:.1f}"
-        print_plain(vars(made) | {"bytes": f"{made.bytes:,} ({size})", "seconds": seconds})
+        told = {
+            "features": ", ".join(map(str, made.features)),
+            "bytes": f"{made.bytes:,} ({format_bytes(made.bytes)})",
+            "seconds": f"{made.seconds:.1f}",
+        }
+        print_plain(vars(made) | told)
