@@ -103,7 +103,7 @@ def _networks(config: Config) -> str:
         "interpolated": networks.interpolated,
     }
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
-    return f"{' and '.join(networks.models)}, width {networks.width}: {counts}"
+    return f"{', '.join(networks.models)}, width {networks.width}: {counts}"
 
 
 def _real(config: Config) -> str:
