@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -104,7 +106,7 @@ def _herded(task: Task, networks: FeatureNetworks, per_class: int) -> Tensor:
     for classes in torch.arange(task.num_classes).split(at_once):
         present = torch.arange(most) < counts[classes, None]
         own = torch.arange(int(starts[classes[0]]), int(starts[classes[0]] + counts[classes].sum()))
-        found = F.normalize(_features(task, networks, longest, own), dim=1)
+        found = F.normalize(_outputs(task, networks, longest, own), dim=1)
         features = found.new_zeros(len(classes), most, found.shape[1])
         present = present.to(found.device)
         features[present] = found
@@ -129,8 +131,8 @@ def _easy(task: Task, networks: FeatureNetworks, per_class: int) -> Tensor:
     trained = [index for index, plan in enumerate(networks.plans) if plan.trained]
     loss = torch.zeros(len(labels))
     for index in trained:
-        logits = networks.logits(_features(task, networks, index, torch.arange(len(labels)))).cpu()
-        loss += F.cross_entropy(logits, labels, reduction="none")
+        logits = _outputs(task, networks, index, torch.arange(len(labels)), networks.logits)
+        loss += F.cross_entropy(logits.cpu(), labels, reduction="none")
     counts = torch.bincount(labels, minlength=task.num_classes)
     ordered = loss.argsort()
     ordered = ordered[labels[ordered].argsort(stable=True)]  # within each class, easy ones first
@@ -141,14 +143,20 @@ def _easy(task: Task, networks: FeatureNetworks, per_class: int) -> Tensor:
     return (2 * labels + hard).argsort(stable=True)
 
 
-def _features(task: Task, networks: FeatureNetworks, index: int, rows: Tensor) -> Tensor:
-    """Of real images as they are, float32 [n, D] on the device."""
+def _outputs(
+    task: Task,
+    networks: FeatureNetworks,
+    index: int,
+    rows: Tensor,
+    head: Callable[[Tensor], Tensor] = lambda features: features,
+) -> Tensor:
+    """What a head makes of the features of real images as they are, [n, ...] on the device."""
     networks.select(index)
     device = task.runtime.device
     # all batches of one size, so that networks are compiled once
     filled = torch.cat((rows, rows[:1].expand(-len(rows) % _BATCH)))
     parts = [
-        networks.features(task.normalisation(task.sample.images[part].to(device)))
+        head(networks.features(task.normalisation(task.sample.images[part].to(device))))
         for part in filled.split(_BATCH)
     ]
     return torch.cat(parts)[: len(rows)]
