@@ -95,11 +95,15 @@ def test_labels_are_of_robust_networks(cache, tmp_path):
     labels, images = labels_of(run)
     again = ("relabel", run, "--data", "digits", "--out", other, "--set", "labels.epsilon=0")
     # by the networks that were matched, and by the same ones trained against attacks
-    for epsilon, same in ((0, False), (8, True)):
+    away = {}
+    for epsilon in (0, 8):
         assert call(*again, "--set", f"networks.epsilon={epsilon}").code == 0
         found, kept = labels_of(other)
         assert all(torch.equal(value, kept[name]) for name, value in images.items())
-        assert (float((labels - found).abs().max()) < 0.01) == same
+        away[epsilon] = float((labels - found).abs().max()) * 255.0
+    # labels are kept in whole 255ths, and those of barely trained networks are near to one another
+    assert away[8] < 1.01
+    assert away[0] > 2.0
 
 
 def test_from_the_command_line(tmp_path):
