@@ -30,6 +30,7 @@ class Checkpoint:
         optimizer: state of the optimiser, of the stage that `step` lies in.
         average: state of the average of the stored set; empty where there is none, and in
             checkpoints from before there was one.
+        stage: what the stage that `step` lies in has learnt beside the stored set; likewise.
     """
 
     step: int
@@ -38,6 +39,7 @@ class Checkpoint:
     store: dict[str, Any]
     optimizer: dict[str, Any]
     average: dict[str, Any] = field(default_factory=dict)
+    stage: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
@@ -81,8 +83,8 @@ def open_checkpoint(
 
 def _is_checkpoint(values: dict[str, Any]) -> bool:
     kinds = {"step": int, "fingerprint": str, "spec": dict, "store": dict, "optimizer": dict}
-    values = {"average": {}} | values
-    kinds |= {"average": dict}
+    values = {"average": {}, "stage": {}} | values
+    kinds |= {"average": dict, "stage": dict}
     return values.keys() == kinds.keys() and all(
         isinstance(values[name], kind) for name, kind in kinds.items()
     )

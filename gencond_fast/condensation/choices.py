@@ -26,6 +26,11 @@ def check_choices(config: Config, source: Source, image_size: int) -> None:
     for model in options.models:
         has_norms = bool(batch_norms(build_classifier(model, *shape, seed=0)))
         _check_norms(config, model, has_norms)
+    if config.losses.adversarial and config.training.micro_batch:
+        raise InputError(
+            "losses.adversarial looks at all images of a step together, and "
+            f"training.micro_batch is {config.training.micro_batch}: leave one of them out"
+        )
     for name in _weighed(config):
         whole = DISCREPANCIES[name].needs_batchnorm or DISCREPANCIES[name].needs_images
         if config.training.micro_batch and whole:
@@ -87,7 +92,7 @@ def _check_every_step(config: Config) -> None:
     of_trained = [name for name in _weighed(config) if DISCREPANCIES[name].needs_trained]
     if losses.cross_entropy:
         of_trained.append("cross_entropy")
-    others = losses.intra or losses.inter or set(_weighed(config)) - set(of_trained)
+    others = losses.alone or set(_weighed(config)) - set(of_trained)
     idle = [plan for plan in plan_networks(config.networks) if not plan.trained]
     if idle and not others and config.warm_share < 1:
         raise InputError(

@@ -96,6 +96,7 @@ class Loop:
                 optimizer = build_optimizer(self._store, stage.rate)
                 if saved and done > first:
                     _restore(optimizer, saved.optimizer, saved)
+                    _restore(stage, saved.stage, saved)
                 steps = range(max(first, done), start)
                 run = _StageRun(stage, optimizer, first, steps, interrupts, progress)
                 self._run_stage(run)
@@ -126,7 +127,7 @@ class Loop:
             if log and self._ranks.first:
                 self._log(run, done, terms)
             if save:
-                self._save(done, run.optimizer)
+                self._save(done, run)
             if signal:
                 self._ranks.meet()  # torchrun ends all of them when one has ended
                 obey(signal)
@@ -169,14 +170,15 @@ class Loop:
         clip_grads_with_norm_(self._store.parameters(), self._options.clip, norm)
         return norm
 
-    def _save(self, done: int, optimizer: torch.optim.Optimizer) -> None:
+    def _save(self, done: int, run: _StageRun) -> None:
         checkpoint = Checkpoint(
             done,
             self._task.source.fingerprint,
             asdict(self._deal.spec),
             self._store.state_dict(),
-            optimizer.state_dict(),
+            run.optimizer.state_dict(),
             self._average.state_dict() if self._average else {},
+            run.stage.state_dict(),
         )
         save_whole(self._directory / CHECKPOINTS, checkpoint, self._store, self._deal)
 
@@ -199,7 +201,7 @@ class Loop:
 
 
 def _restore(
-    what: StoredSet | torch.optim.Optimizer | WeightAverage,
+    what: StoredSet | torch.optim.Optimizer | WeightAverage | Stage,
     state: dict[str, Any],
     saved: Checkpoint,
 ) -> None:

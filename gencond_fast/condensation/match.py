@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gencond_fast.condensation.bank import BankEntry
 from gencond_fast.condensation.deal import Deal
+from gencond_fast.condensation.discriminator import Discriminator
 from gencond_fast.condensation.live import RealBatches, statistics_of
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.stage import Stage
@@ -28,7 +30,7 @@ _WEIGH_EVERY = 10  # steps
 
 
 class Match(Stage):
-    """Discrepancies + intra-class + inter-class loss (+ cross-entropy) under a random network.
+    """Discrepancies + intra-class + inter-class loss (+ others) under a random network.
 
     All chosen classes go through one batch. Each step draws a network, one of its augmentations,
     the classes (all, or `class_batch` of them) and the stored samples of each class.
@@ -69,6 +71,9 @@ class Match(Stage):
         self._share = own / self._classes
         self._repeated = self._deal.ranks.world if whole else 1
         self._layout = ClassLayout.from_counts([self._each] * own, device=task.runtime.device)
+        self._adversary = (
+            Discriminator(task, deal.ranks) if task.config.losses.adversarial else None
+        )
         self._batches = self._real_batches()
         self._discrepancies = [
             (name, weight, build_discrepancy(name))
@@ -80,6 +85,15 @@ class Match(Stage):
     def images_per_step(self) -> int:
         """See `Stage`."""
         return self._classes * self._each
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Stage`."""
+        return self._adversary.state_dict() if self._adversary else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Stage`."""
+        if self._adversary:
+            self._adversary.load_state_dict(state)
 
     def terms(self, step: int) -> dict[str, Tensor]:
         """See `Stage`."""
@@ -102,6 +116,11 @@ class Match(Stage):
         trained = self._networks.plans[network].trained
         terms = self._discrepancy_terms(generated, real, trained)
         terms |= self._diversity_terms(scaled - entry.centre[transform])
+        if self._adversary and images is not None and real.images is not None:
+            part = self._share / self._repeated
+            self._adversary.learn(real.images, images, outputs, part)
+            weight = self._share * self._task.config.losses.adversarial
+            terms["adversarial"] = weight * self._adversary.loss(images, outputs)
         weight = self._share * self._task.config.losses.cross_entropy
         if weight != 0.0 and trained:
             logits = self._networks.logits(features)
@@ -143,9 +162,13 @@ class Match(Stage):
         """Where the step's real samples come from, if it needs any."""
         options = self._task.config
         per_class = options.networks.real_batch
-        if any(each.needs_samples or each.needs_images for each in self._needed):
+        if self._draws_images or any(each.needs_samples for each in self._needed):
             per_class = per_class or options.networks.sample_batch
         return RealBatches(self._task, self._networks, per_class) if per_class else None
+
+    @property
+    def _draws_images(self) -> bool:
+        return bool(self._adversary) or any(each.needs_images for each in self._needed)
 
     def _real(
         self,
@@ -161,7 +184,7 @@ class Match(Stage):
         if self._batches and (live or any(each.needs_samples for each in self._needed)):
             samples = self._batches.samples(entry, transform, classes, self._own, rng)
             real = replace(statistics_of(samples, entry) if live else real, samples=samples)
-        if self._batches and any(each.needs_images for each in self._needed):
+        if self._batches and self._draws_images:
             images = self._batches.images(entry, transform, classes, self._own, rng)
             real = replace(real, images=images)
         network = Network(self._networks.classifier, outputs, entry.scale)

@@ -97,6 +97,7 @@ def _changed(saved: Checkpoint, store: StoredSet, owned: _Change, shared: _Chang
         store=_store_state(saved.store, store, owned, shared),
         optimizer=_optimizer_state(saved.optimizer, store, owned, shared),
         average=_average_state(saved.average, store, owned, shared),
+        stage=mapped(saved.stage, shared),
     )
 
 

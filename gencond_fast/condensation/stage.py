@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +41,19 @@ class Stage(ABC):
     @abstractmethod
     def images_per_step(self) -> int:
         """Generated images in one step, of all ranks, for the speed that is shown."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the steps to come depend on beside the stored set; nothing, as a rule."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a saved state of the same stage.
+
+        Raises:
+            ValueError: it is of another kind.
+        """
+        if state:
+            raise ValueError("the steps of this stage depend on nothing but the stored set")
 
     def rate_at(self, step: int) -> float:
         """A short linear rise, then half a cosine down to zero."""

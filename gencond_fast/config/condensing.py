@@ -104,11 +104,11 @@ class Config:
                 "of its frequencies: leave it out, or set store.format=pixels"
             )
         losses, all_trained = self.losses, self.networks.random == 0
-        weighed = any(losses.discrepancies.values()) or losses.intra or losses.inter
+        weighed = any(losses.discrepancies.values()) or losses.alone
         if not (weighed or (all_trained and losses.cross_entropy)) and self.warm_share < 1:
             raise ValueError(
                 "losses leaves nothing to minimise (cross_entropy counts for trained networks "
-                "alone): give a discrepancy, intra or inter a weight"
+                "alone): give a discrepancy, intra, inter or adversarial a weight"
             )
         if self.store.soft_labels and self.labels.teachers == "pool" and not self.networks.trained:
             raise ValueError(

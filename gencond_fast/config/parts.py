@@ -149,6 +149,9 @@ class LossConfig:
         temperature: of the `infonce` forms.
         margin: of the `hinge` forms, in units of the real within-class variance.
         cross_entropy: weight of the trained networks' classification loss.
+        adversarial: weight of seeming real to a network that learns alongside to tell real images
+            of a class from generated ones; see `gencond_fast.condensation.discriminator`.
+        adversarial_rate: learning rate of that network.
     """
 
     discrepancies: Mapping[str, Weight] = dataclasses.field(default_factory=lambda: {"mean": 1.0})
@@ -159,6 +162,13 @@ class LossConfig:
     temperature: PositiveFloat = 0.1
     margin: PositiveFloat = 1.0
     cross_entropy: Weight = 0.1
+    adversarial: Weight = 0.0
+    adversarial_rate: PositiveFloat = 5e-4
+
+    @property
+    def alone(self) -> bool:
+        """Whether a term beside the discrepancies counts under every network, trained or not."""
+        return any((self.intra, self.inter, self.adversarial))
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -67,6 +67,7 @@ def check_private(config: Config) -> None:
         ),
         "networks.real_batch": (networks.real_batch, "set networks.real_batch=null"),
         "losses.discrepancies": (others and ", ".join(others), "use --discrepancy mean alone"),
+        "losses.adversarial": (config.losses.adversarial, "set losses.adversarial=0"),
         "training.start": (
             start == "real" and start,
             "leave it out, and samples start as random noise",

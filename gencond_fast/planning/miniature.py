@@ -93,7 +93,8 @@ def _drawn_each_step(config: Config) -> int:
     """Real images of a class that a matching step draws."""
     networks = config.networks
     needed = required(config.losses.discrepancies)
-    if networks.real_batch or any(each.needs_samples or each.needs_images for each in needed):
+    drawn = any(each.needs_samples or each.needs_images for each in needed)
+    if networks.real_batch or drawn or config.losses.adversarial:
         return networks.real_batch or networks.sample_batch
     return 0
 

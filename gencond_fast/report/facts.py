@@ -91,7 +91,7 @@ def _objective(config: Config) -> str:
     losses = config.losses
     terms = {**losses.discrepancies, f"intra-class ({losses.intra_kind})": losses.intra}
     terms |= {f"inter-class ({losses.inter_kind})": losses.inter}
-    terms |= {"cross-entropy": losses.cross_entropy}
+    terms |= {"cross-entropy": losses.cross_entropy, "adversarial": losses.adversarial}
     return " + ".join(f"{weight:g} {name}" for name, weight in terms.items() if weight)
 
 

@@ -78,6 +78,7 @@ def test_the_objective_lies_over_preset_and_method():
 
 
 LABELLED = ("--set", "store.soft_labels=10", "--set", "store.label_bytes=8", "--bytes", "12KB")
+LONGER = ("--set", "networks.train_steps=60")  # so that labels are of networks that know something
 ROBUST = ("--objective", "robust")
 
 
@@ -88,7 +89,7 @@ def labels_of(run):
 
 def test_labels_are_of_robust_networks(cache, tmp_path):
     run, other = tmp_path / "run", tmp_path / "other.safetensors"
-    done = call("condense", "--data", "digits", *TINY, *LABELLED, "--out", run, *ROBUST)
+    done = call("condense", "--data", "digits", *TINY, *LONGER, *LABELLED, "--out", run, *ROBUST)
     assert done.code == 0, done.err
     assert "label networks" in done.err
     assert read_yaml(run / "config.yaml")["labels"]["epsilon"] == 8.0
@@ -101,9 +102,9 @@ def test_labels_are_of_robust_networks(cache, tmp_path):
         found, kept = labels_of(other)
         assert all(torch.equal(value, kept[name]) for name, value in images.items())
         away[epsilon] = float((labels - found).abs().max()) * 255.0
-    # labels are kept in whole 255ths, and those of barely trained networks are near to one another
-    assert away[8] < 1.01
-    assert away[0] > 2.0
+    # labels are kept in whole 255ths
+    assert away[8] < 1.01, away
+    assert away[0] > 10.0, away
 
 
 def test_from_the_command_line(tmp_path):

@@ -132,8 +132,12 @@ def steps_of(stage, store, deal, steps=4):
     return found
 
 
-def assert_shared(world, steps_on, divided=True):
-    """Of every step the parts of `world` ranks are those of one, to the rounding of float32."""
+def assert_shared(world, steps_on, divided=True, noise=1.0):
+    """Of every step the parts of `world` ranks are those of one, to the rounding of float32.
+
+    Adam turns gradients that are rounding alone into whole steps, so what learns by it on the way
+    has `noise` times as much.
+    """
     ((_, alone),) = on_ranks(1, steps_on)
     parts = on_ranks(world, steps_on)
     assert all(deal.divided == divided for deal, _ in parts)
@@ -141,11 +145,11 @@ def assert_shared(world, steps_on, divided=True):
     assert classes == sorted(list(range(10)) * (1 if divided else world))
     assert len(parts[0][1]) == len(alone) > 1
     for (terms, gradients), (want, wanted) in zip(parts[0][1], alone, strict=True):
-        assert terms == pytest.approx(want, rel=1e-5, abs=1e-7)
+        assert terms == pytest.approx(want, rel=noise * 1e-5, abs=noise * 1e-7)
         assert gradients.keys() == wanted.keys()
         for name, expected in wanted.items():
             assert float(expected.norm()) > 0
-            assert float((gradients[name] - expected).norm()) <= 1e-4 * float(expected.norm())
+            assert float((gradients[name] - expected).norm()) <= noise * 1e-4 * float(expected.norm())
 
 
 CASES = {
@@ -162,6 +166,11 @@ CASES = {
     "other kinds": {"losses": {"intra_kind": "rbf", "inter_kind": "infonce", "intra": -1.0}},
     "hinge": {"losses": {"intra_kind": "hinge", "inter": 1.0, "margin": 9.0}},
     "mixture": {"networks": {"mixture": ["convnet3bn", "convnet3@4"], "random": 3, "width": 12}},
+    "adversarial": {"losses": {"adversarial": 1.0}, "training": {"class_batch": 7}},
+    "batch norms and adversarial": {
+        "losses": {"discrepancies": {"batchnorm": 1.0}, "adversarial": 1.0},
+        "networks": {"model": "convnet3bn", "random": 0, "trained": 1},
+    },
     "batch norms": {
         "losses": {"discrepancies": {"batchnorm": 1.0}, "inter": 1.0},
         "networks": {"model": "convnet3bn", "random": 0, "trained": 1},
@@ -177,7 +186,7 @@ def test_matching_of_every_format(format, world):
 
 @pytest.mark.parametrize("case", CASES)
 def test_matching(case):
-    assert_shared_matching(3, CASES[case], "generator", divided=case != "batch norms")
+    assert_shared_matching(3, CASES[case], "generator", divided="batch norms" not in case)
 
 
 def assert_shared_matching(world, options, format, divided=True):
@@ -193,7 +202,8 @@ def assert_shared_matching(world, options, format, divided=True):
             stage = Match(task, store, networks, bank, 10, deal)
         return deal, steps_of(stage, store, deal)
 
-    assert_shared(world, steps_on, divided)
+    adversarial = bool(task.config.losses.adversarial)
+    assert_shared(world, steps_on, divided, noise=50.0 if adversarial else 1.0)
 
 
 def test_the_work_is_shared():
