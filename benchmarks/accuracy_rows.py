@@ -56,6 +56,7 @@ class Row:
         name: in tables and of files.
         data: known name of the data set, or its path below the folder of all data sets.
         preset: of the condensation.
+        method: of the condensation.
         condense: its other options, as `section.option: value`.
         evaluate: options of the evaluation.
         config: the whole condensation, without the place of its run directory.
@@ -65,6 +66,7 @@ class Row:
     name: str
     data: str
     preset: str
+    method: str
     condense: Options
     evaluate: Options
     config: Config
@@ -88,7 +90,8 @@ class Row:
         """
         data = self.data if self.data in KNOWN_NAMES else str(root / self.data)
         preset = [] if self.preset == "standard" else ["--preset", self.preset]
-        condense = ["condense", "--data", data, "--out", str(run), *preset]
+        method = [] if self.method == "gencond" else ["--method", self.method]
+        condense = ["condense", "--data", data, "--out", str(run), *preset, *method]
         evaluate = ["evaluate", str(run), "--data", data, "--json", str(result)]
         return (
             condense + _arguments(condense_command, Config, self.condense),
@@ -130,11 +133,11 @@ def _row(entry: _Entry, defaults: _Defaults) -> Row:
         for name in _CHOSEN:
             if name in options:
                 raise InputError(f"option {name!r} is not for a row to choose: leave it out")
-    preset = condense.pop("preset", "standard")
+    preset, method = condense.pop("preset", "standard"), condense.pop("method", "gencond")
     given = {"data": data}
-    config = resolve(_nested(condense), given | {"out": ""}, preset=preset)
+    config = resolve(_nested(condense), given | {"out": ""}, preset=preset, method=method)
     evaluation = parse(EvaluateConfig, _nested(evaluate) | given | {"run": ""})
-    return Row(entry.name, data, preset, condense, evaluate, config, evaluation)
+    return Row(entry.name, data, preset, method, condense, evaluate, config, evaluation)
 
 
 def _nested(options: Options) -> Options:

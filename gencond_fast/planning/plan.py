@@ -19,6 +19,8 @@ from gencond_fast.planning.isolated import in_own_process
 from gencond_fast.planning.model import CondensingModel, Cost, condensing_memory
 from gencond_fast.progress import Reporter
 
+_HOLES = 0.05  # that the heap of a process grows by while it runs for longer than a miniature
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -153,7 +155,7 @@ def _plan(
         images=full.images,
         image_size=condensing.image_size,
         runtime=condensing.runtime,
-        memory={name: both[0] for name, both in found.items()},
+        memory={name: round(both[0] * (1 + _HOLES)) for name, both in found.items()},
         device_memory={name: both[1] for name, both in found.items()},
         forecasts=tuple(
             _forecast(devices, model, lessons, condensing.refused.get(devices))
