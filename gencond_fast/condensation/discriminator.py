@@ -48,7 +48,8 @@ class Discriminator:
             seed=derive_seed(task.config.seed, "discriminator"),
             width=networks.width if has_width(networks.model) else None,
         )
-        self._network = task.runtime.place(network)
+        # batch norms stay the identity that they begin as: a rank alone would have other statistics
+        self._network = task.runtime.place(network).eval()
         self._forward = task.runtime.compile(self._network)
         self._runtime = task.runtime
         self._ranks = ranks
