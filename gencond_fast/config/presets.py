@@ -7,7 +7,7 @@ from typing import Any
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {},
     "quick": {
-        "networks": {"width": 64, "train_steps": 120, "random": 1, "trained": 3},
+        "networks": {"width": 64, "random": 1, "trained": 3},
         "training": {"steps": 1200},
     },
     "accurate": {

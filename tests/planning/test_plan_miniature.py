@@ -37,7 +37,7 @@ def test_counts_of_the_digits():
     assert (found.classes, found.images, found.image_bytes) == (10, 1438, 64)
     assert found.sampled == found.measured == 1438  # at most 1000 of a class
     assert (found.encoded, found.kept) == (False, 0)
-    assert (found.networks, found.train_steps) == (4, (12, 38, 120))
+    assert (found.networks, found.train_steps) == (4, (60, 190, 600))
     # means and deviations of 64 maps of 4 x 4 features under 7 augmentations
     assert found.table_bytes == 4 * 7 * 10 * (64 * 16) * 2 * 4
     assert (found.warm_steps, found.match_steps, found.checkpoints) == (0, 1200, 12)
