@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 
 # settings under which a condensation of the digits takes a second
@@ -20,6 +21,16 @@ TINY = (
     *("--set", "networks.width=8", "--set", "networks.train_steps=5"),
     *("--set", "networks.random=1", "--set", "networks.trained=2"),
 )
+
+
+def parsed(group: click.Group, name: str, arguments: list[str]) -> click.Context:
+    """A command with its options, as the group would call it.
+
+    A command remembers the names of its help option from the first context that it has, so that
+    one without the group would change what later tests see.
+    """
+    parent = click.Context(group, **group.context_settings)
+    return group.commands[name].make_context(name, list(arguments), parent=parent)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def step_of(stage, store, step):
     return values, [each.grad for each in store.parameters()]
 
 
-COUPLED = {"batch norms", "gradient"}
+COUPLED = {"batch norms", "gradient"} | {case for case in CASES if "advers" in case}
 
 
 @pytest.mark.parametrize("micro_batch", [1, 7, 59])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+import command_line
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gencond_fast.cli_condense import condense
+from gencond_fast.cli import cli
 from gencond_fast.config import METHODS, PRESETS, Config
 from gencond_fast.errors import InputError
 from gencond_fast.options import parse, resolve
@@ -21,8 +22,7 @@ def parsed(arguments: list[str]) -> Config:
     from gencond_fast import cli_condense
 
     assert arguments[0] == "condense"
-    context = condense.make_context("condense", list(arguments[1:]))
-    given: dict[str, Any] = dict(context.params)
+    given: dict[str, Any] = dict(command_line.parsed(cli, "condense", arguments[1:]).params)
     given.pop("quiet")
     steps, labels = given.pop("steps"), given.pop("soft_labels")
     first: dict[str, Any] = {"out": given.pop("out")}
