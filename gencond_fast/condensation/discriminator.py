@@ -13,8 +13,7 @@ from gencond_fast.condensation.task import Task
 from gencond_fast.discrepancy import RealImages
 from gencond_fast.discrepancy.stack import labels_of
 from gencond_fast.distributed import Ranks
-from gencond_fast.models.registry import build_classifier, has_width
-from gencond_fast.rng import derive_seed
+from gencond_fast.moments import class_moments
 
 _BETAS = (0.5, 0.999)
 _EPS = 1e-6  # below it a gradient is rounding, which must not become a step: ranks round otherwise
@@ -39,15 +38,7 @@ class Discriminator:
     """
 
     def __init__(self, task: Task, ranks: Ranks) -> None:
-        networks, losses = task.config.networks, task.config.losses
-        network = build_classifier(
-            networks.model,
-            task.source.channels,
-            task.num_classes,
-            task.image_size,
-            seed=derive_seed(task.config.seed, "discriminator"),
-            width=networks.width if has_width(networks.model) else None,
-        )
+        network = task.classifier(task.config.networks.model, "discriminator")
         # batch norms stay the identity that they begin as: a rank alone would have other statistics
         self._network = task.runtime.place(network).eval()
         self._forward = task.runtime.compile(self._network)
@@ -55,7 +46,7 @@ class Discriminator:
         self._ranks = ranks
         self._optimizer = torch.optim.Adam(
             self._network.parameters(),
-            lr=losses.adversarial_rate,
+            lr=task.config.losses.adversarial_rate,
             betas=_BETAS,
             eps=_EPS,
             fused=True,
@@ -73,11 +64,10 @@ class Discriminator:
         """
         self._network.requires_grad_(True)
         labels = labels_of(real.counts, classes.device)
-        sizes = torch.tensor(real.counts, device=classes.device)
-        known = F.relu(1.0 - self._scores(real.images, classes[labels])) / sizes[labels]
-        each = len(generated) // len(classes)
-        made = F.relu(1.0 + self._scores(generated.detach(), classes.repeat_interleave(each)))
-        loss = share * (known.sum() / len(classes) + made.mean())
+        known = F.relu(1.0 - self._scores(real.images, classes[labels]))
+        made = F.relu(1.0 + self._scores_of_generated(generated.detach(), classes))
+        means = class_moments(known[:, None], labels, len(classes)).mean
+        loss = share * (means.mean() + made.mean())
         self._optimizer.zero_grad()
         loss.backward()
         self._ranks.add([each.grad for each in self._network.parameters() if each.grad is not None])
@@ -91,8 +81,7 @@ class Discriminator:
             generated: as in `learn`; gradients flow back to them.
             classes: likewise.
         """
-        each = len(generated) // len(classes)
-        return -self._scores(generated, classes.repeat_interleave(each)).mean()
+        return -self._scores_of_generated(generated, classes).mean()
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` goes on from."""
@@ -105,6 +94,9 @@ class Discriminator:
         """Goes on from a saved state."""
         self._network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
+
+    def _scores_of_generated(self, images: Tensor, classes: Tensor) -> Tensor:
+        return self._scores(images, classes.repeat_interleave(len(images) // len(classes)))
 
     def _scores(self, images: Tensor, classes: Tensor) -> Tensor:
         with self._runtime.autocast():

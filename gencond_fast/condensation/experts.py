@@ -15,7 +15,7 @@ from gencond_fast.config import Config
 from gencond_fast.distributed import Ranks
 from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.models.classifier import Classifier
-from gencond_fast.models.registry import build_classifier, has_width, model_identity
+from gencond_fast.models.registry import model_identity
 from gencond_fast.rng import derive_seed
 
 _NAME = "weights"
@@ -46,16 +46,7 @@ def build_experts(task: Task, ranks: Ranks | None = None) -> list[Tensor]:
 
 def expert_network(task: Setting, index: int) -> Classifier:
     """The network of an expert with its first weights, on the device."""
-    options = task.config.networks
-    network = build_classifier(
-        options.model,
-        task.source.channels,
-        task.num_classes,
-        task.image_size,
-        seed=derive_seed(task.config.seed, "expert", index),
-        width=options.width if has_width(options.model) else None,
-    )
-    return task.runtime.place(network)
+    return task.runtime.place(task.classifier(task.config.networks.model, "expert", index))
 
 
 def _protocol(config: Config) -> Protocol:

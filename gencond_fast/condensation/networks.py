@@ -18,15 +18,15 @@ from gencond_fast.cache import (
     load_tensors,
     save_tensors,
 )
-from gencond_fast.condensation.adversarial import hardened
+from gencond_fast.condensation.hardening import hardened
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.config import NetworkConfig
 from gencond_fast.data.augment import augment, draw_from_policy
 from gencond_fast.discrepancy import required
 from gencond_fast.errors import InputError
 from gencond_fast.models.classifier import Classifier, batch_norms
-from gencond_fast.models.registry import build_classifier, has_width, model_identity
-from gencond_fast.rng import derive_seed, named_rng
+from gencond_fast.models.registry import model_identity
+from gencond_fast.rng import named_rng
 
 _BATCH = 128
 _RATE = 2e-3
@@ -231,14 +231,7 @@ def _trained(
 
 
 def _build(task: Setting, plan: NetworkPlan) -> Classifier:
-    return build_classifier(
-        plan.model,
-        task.source.channels,
-        task.num_classes,
-        task.image_size,
-        seed=derive_seed(task.config.seed, "network", plan.index),
-        width=task.config.networks.width if has_width(plan.model) else None,
-    )
+    return task.classifier(plan.model, "network", plan.index)
 
 
 def _observing(

@@ -8,7 +8,10 @@ from gencond_fast.config import Config
 from gencond_fast.data.normalise import Normalisation, measure
 from gencond_fast.data.sample import Sample, draw_sample
 from gencond_fast.data.source import Source, open_source
+from gencond_fast.models.classifier import Classifier
+from gencond_fast.models.registry import build_classifier, has_width
 from gencond_fast.progress import Reporter
+from gencond_fast.rng import derive_seed
 from gencond_fast.runtime import Runtime, choose_runtime
 
 SAMPLE_BYTES = 512 * 1024**2  # real images held in memory, whatever the size of the data set
@@ -51,6 +54,25 @@ class Setting:
             "train_images": self.config.networks.train_images,
             "precision": self.runtime.describe(),
         }
+
+    def classifier(self, model: str, *names: str | int) -> Classifier:
+        """A network of `networks.width`, if that can be chosen, with first weights of its own.
+
+        Args:
+            model: architecture.
+            names: of the weights, which depend on them and the seed of the run.
+
+        Raises:
+            InputError: the model is unknown or cannot take the images.
+        """
+        return build_classifier(
+            model,
+            self.source.channels,
+            self.num_classes,
+            self.image_size,
+            seed=derive_seed(self.config.seed, *names),
+            width=self.config.networks.width if has_width(model) else None,
+        )
 
     @property
     def sample_options(self) -> dict[str, int]:

@@ -20,7 +20,6 @@ from gencond_fast.data.kept import Keeping
 from gencond_fast.data.sample import sample_rows
 from gencond_fast.discrepancy import required
 from gencond_fast.models.classifier import batch_norms
-from gencond_fast.models.registry import build_classifier, has_width
 from gencond_fast.models.spec import StoreSpec
 from gencond_fast.models.stores import build_store
 
@@ -125,14 +124,7 @@ def count(setting: Setting, spec: StoreSpec) -> Counts:
     each = min(training.batch_per_class or spec.per_class, spec.per_class)
     step_classes = classes_of_step(config, spec.num_classes)
     options = config.networks
-    network = build_classifier(
-        options.model,
-        source.channels,
-        spec.num_classes,
-        setting.image_size,
-        seed=0,
-        width=options.width if has_width(options.model) else None,
-    )
+    network = setting.classifier(options.model)
     needed = required(config.losses.discrepancies)
     waves = any(discrepancy.needs_characteristic for discrepancy in needed)
     columns = 2 * network.feature_dim + (2 * options.frequencies if waves else 0)

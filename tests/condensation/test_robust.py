@@ -10,7 +10,7 @@ from test_interpolated import task_of
 from torch import nn
 
 from gencond_fast import artifact
-from gencond_fast.condensation.adversarial import hardened
+from gencond_fast.condensation.hardening import hardened
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.evaluation.attacks import pgd
 from gencond_fast.options import read_yaml, resolve
