@@ -147,10 +147,13 @@ def assert_shared(world, steps_on, divided=True, noise=1.0):
     for (terms, gradients), (want, wanted) in zip(parts[0][1], alone, strict=True):
         assert terms == pytest.approx(want, rel=noise * 1e-5, abs=noise * 1e-7)
         assert gradients.keys() == wanted.keys()
+        # a bias of one number is a sum over all pixels that cancels: its rounding is that of them all
+        rounding = 1e-6 * float(torch.cat([each.flatten() for each in wanted.values()]).norm())
         for name, expected in wanted.items():
             size = float(expected.norm())
             assert size > 0
-            assert float((gradients[name] - expected).norm()) <= noise * 1e-4 * size
+            away = float((gradients[name] - expected).norm())
+            assert away <= noise * (1e-4 * size + rounding)
 
 
 CASES = {

@@ -87,9 +87,8 @@ def by_hand(task, store, first, target, inner_steps):
     missing, length = walked.pop() - target, (first - target).double().square().sum()
     scale = -2 * RATE / length
     limit = sum((slope * missing).sum() for slope in slopes)
-    difference = sum(
-        (loss_at(weights + 0.3 * missing) - loss_at(weights - 0.3 * missing)) / 0.6
-        for weights in walked
+    difference = sum(  # over h = 0.5 on both sides
+        loss_at(weights + 0.5 * missing) - loss_at(weights - 0.5 * missing) for weights in walked
     )
     gradients = [torch.autograd.grad(scale * each, images)[0] for each in (difference, limit)]
     return float(missing.square().sum() / length), *gradients
