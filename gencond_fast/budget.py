@@ -19,8 +19,9 @@ _DECODER_SHARE = 0.5  # of the budget; codes take the rest
 _USED_SHARE = 0.8  # of the budget, the least that a chosen size uses
 _WIDTHS = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
 _CODE_CHANNELS = (4, 3, 5, 2, 6, 1, 7, 8)  # in the order in which they are tried
-_SAMPLE_BYTES = 0.114  # of a coded sample, times its pixels in all channels to the power below
-_SAMPLE_POWER = 0.75
+# bytes of a coded sample at IPC 1, over its side to a power, and how they grow with the budget;
+# found by measurement, docs/experiments.md
+_SAMPLE_BYTES, _SIDE_POWER, _BUDGET_POWER = 0.44, 1.5, 0.25
 _COEFFICIENTS = 11  # kept for each byte of a sample; three in four of them turn out zero
 _LONGER_NUMBERS = 64  # bytes that they take in the header at most
 _MOST_SAMPLES = 1_000_000  # of a class, the bound of StoreSpec
@@ -224,7 +225,7 @@ def _share_out(
     """Samples and coefficients for so many bytes beyond the empty ones, with the least stream."""
     values = empty.channels * empty.image_size**2
     fixed = options.coefficients or 1
-    usual = options.sample_bytes or _SAMPLE_BYTES * values**_SAMPLE_POWER
+    usual = options.sample_bytes or _usual_sample_bytes(room, empty)
     each = empty.num_classes * max(usual, fixed / MOST_LEVELS) + labels
     fitting = int((room - 2 * (fixed - 1)) / each)
     per_class = options.per_class or max(1, min(fitting, real, _MOST_SAMPLES))
@@ -234,6 +235,11 @@ def _share_out(
     wanted = round(_COEFFICIENTS * left / (samples + 2 * _COEFFICIENTS))
     kept = options.coefficients or min(max(wanted, 1), values)
     return _with_least_stream(empty, per_class, kept)
+
+
+def _usual_sample_bytes(room: int, spec: StoreSpec) -> float:
+    ipc = bytes_to_ipc(room, spec.num_classes, spec.channels, spec.image_size)
+    return _SAMPLE_BYTES * spec.image_size**_SIDE_POWER * ipc**_BUDGET_POWER
 
 
 def _with_least_stream(empty: StoreSpec, per_class: int, kept: int) -> StoreSpec:
