@@ -133,7 +133,20 @@ def test_the_budgets_of_the_literature_are_filled(ipc, shape):
     spec = sized(size, shape)
     assert 0.999 * size <= weigh(spec) <= size
     assert spec.per_class > 10 * ipc
-    assert 5 <= spec.samples * spec.coefficients / spec.stream_bytes <= 20
+    per_byte = spec.samples * spec.coefficients / spec.stream_bytes
+    assert per_byte <= 20
+    assert per_byte >= 5 or spec.coefficients == spec.channels * spec.image_size**2
+
+
+def test_larger_images_and_larger_budgets_have_finer_samples():
+    def each(ipc, shape):
+        spec = sized(ipc_to_bytes(ipc, *shape), shape)
+        return spec.stream_bytes / spec.samples
+
+    small, gray, large = (10, 3, 32), (10, 1, 32), (10, 3, 64)
+    assert each(1, gray) == pytest.approx(each(1, small), rel=0.05)
+    assert each(1, large) == pytest.approx(2**1.5 * each(1, small), rel=0.05)
+    assert each(8, small) == pytest.approx(2 * each(1, small), rel=0.05)
 
 
 def test_no_more_samples_than_real_images():

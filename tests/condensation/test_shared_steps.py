@@ -147,7 +147,7 @@ def assert_shared(world, steps_on, divided=True, noise=1.0):
     for (terms, gradients), (want, wanted) in zip(parts[0][1], alone, strict=True):
         assert terms == pytest.approx(want, rel=noise * 1e-5, abs=noise * 1e-7)
         assert gradients.keys() == wanted.keys()
-        # a bias of one number is a sum over all pixels that cancels: its rounding is that of them all
+        # a bias of one number is a sum over all pixels: where it cancels, it rounds as they do
         rounding = 1e-6 * float(torch.cat([each.flatten() for each in wanted.values()]).norm())
         for name, expected in wanted.items():
             size = float(expected.norm())
