@@ -133,9 +133,8 @@ def test_the_budgets_of_the_literature_are_filled(ipc, shape):
     spec = sized(size, shape)
     assert 0.999 * size <= weigh(spec) <= size
     assert spec.per_class > 10 * ipc
-    per_byte = spec.samples * spec.coefficients / spec.stream_bytes
-    assert per_byte <= 20
-    assert per_byte >= 5 or spec.coefficients == spec.channels * spec.image_size**2
+    each, values = spec.stream_bytes / spec.samples, spec.channels * spec.image_size**2
+    assert min(5 * each, values) <= spec.coefficients <= 20 * each
 
 
 def test_larger_images_and_larger_budgets_have_finer_samples():

@@ -102,7 +102,7 @@ def test_what_was_set_apart_is_what_is_compared_with(tmp_path, cache):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--nearest", 359), "option 'nearest' is 359, and "),
+        (("--nearest", 359), "option 'nearest' is 359, and {} stored images are compared"),
         (("--images", 10, "--nearest", 10), "it must be lower than both"),
         (("--model", "x"), "unknown model 'x'"),
         (("--width", 600), "has 9,600 features of 8 pixels"),
@@ -112,5 +112,6 @@ def test_what_was_set_apart_is_what_is_compared_with(tmp_path, cache):
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(tiny_run, cache, options, words):
-    refused(call("score", tiny_run, "--data", "digits", *options), words)
+    stored = load(tiny_run / "condensed.safetensors").metadata.store.samples
+    refused(call("score", tiny_run, "--data", "digits", *options), words.format(stored))
     assert os.listdir(cache_directory("teachers")) == []
