@@ -144,7 +144,7 @@ class LossConfig:
         discrepancies: weight of each discrepancy by name, averaged over classes.
         intra: weight of the intra-class loss.
         intra_kind: its form, see `gencond_fast.intra_class_loss`.
-        inter: weight of the inter-class loss; 0.3 is better where samples are few, as in `pixels`.
+        inter: weight of the inter-class loss.
         inter_kind: its form, see `gencond_fast.inter_class_loss`.
         temperature: of the `infonce` forms.
         margin: of the `hinge` forms, in units of the real within-class variance.
