@@ -22,12 +22,12 @@ import click
 
 from benchmarks.accuracy_rows import Row, read_rows
 from benchmarks.accuracy_table import markdown
-from gencond_fast.artifact import FILE_NAME
 from gencond_fast.config import Config, EvaluateConfig
+from gencond_fast.config.options import parse, to_plain
 from gencond_fast.errors import InputError
-from gencond_fast.files import write_json, write_text
-from gencond_fast.interrupt import Terminated
-from gencond_fast.options import parse, to_plain
+from gencond_fast.store.artifact import FILE_NAME
+from gencond_fast.system.files import write_json, write_text
+from gencond_fast.system.interrupt import Terminated
 
 
 class RowFailed(Exception):

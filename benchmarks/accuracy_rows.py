@@ -14,12 +14,18 @@ import yaml
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
-from gencond_fast.cli import evaluate as evaluate_command
-from gencond_fast.cli_condense import condense as condense_command
+from gencond_fast.cli.condense import condense as condense_command
+from gencond_fast.cli.main import evaluate as evaluate_command
 from gencond_fast.config import Config, EvaluateConfig
-from gencond_fast.data.opening import KNOWN_NAMES
+from gencond_fast.config.options import (
+    changed_options,
+    parse,
+    parse_assignments,
+    read_yaml,
+    resolve,
+)
+from gencond_fast.data.formats.opening import KNOWN_NAMES
 from gencond_fast.errors import InputError
-from gencond_fast.options import changed_options, parse, parse_assignments, read_yaml, resolve
 
 _STRICT = ConfigDict(extra="forbid")
 _DIGITS = 8

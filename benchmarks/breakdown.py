@@ -18,7 +18,7 @@ from gencond_fast.condensation.bank import BankEntry
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
 from gencond_fast.discrepancy import Real
-from gencond_fast.runtime import Runtime
+from gencond_fast.system.runtime import Runtime
 
 PARTS = ("data", "generator", "augmentation", "features", "losses", "optimiser")
 

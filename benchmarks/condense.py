@@ -34,14 +34,14 @@ from gencond_fast.condensation.task import (
     set_up,
 )
 from gencond_fast.config import Config
-from gencond_fast.distributed import Ranks
+from gencond_fast.config.options import resolve
+from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier
-from gencond_fast.models.store import StoredSet
-from gencond_fast.models.stores import build_store
-from gencond_fast.options import resolve
-from gencond_fast.progress import PlainReporter
-from gencond_fast.rng import derive_seed
+from gencond_fast.store.store import StoredSet
+from gencond_fast.store.stores import build_store
+from gencond_fast.system.progress import PlainReporter
+from gencond_fast.system.rng import derive_seed
 
 REAL_BATCH = 256  # images a class, as DM and its successors take
 # one random network: what is measured does not depend on which or how many

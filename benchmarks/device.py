@@ -25,10 +25,10 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from gencond_fast.environment import describe
+from gencond_fast.config.options import parse, read_yaml
 from gencond_fast.errors import InputError
-from gencond_fast.files import write_json
-from gencond_fast.options import parse, read_yaml
+from gencond_fast.system.environment import describe
+from gencond_fast.system.files import write_json
 
 CHECKS = Path(__file__).with_suffix(".yaml")
 _STRICT = ConfigDict(extra="forbid")

@@ -33,8 +33,8 @@ import click
 import torch
 
 from benchmarks.faulty_files import Fault, faulty
-from gencond_fast import cli
-from gencond_fast.data.arrays import open_digits
+from gencond_fast.cli import main as cli
+from gencond_fast.data.formats.arrays import open_digits
 
 PRODUCT = "condensed.safetensors"
 OPTIONS = (
@@ -50,7 +50,7 @@ LONG = (
     *("--soft-labels", "3", "--set", "labels.teachers=teachers", "--set", "teachers.epochs=2"),
     *("--set", "teachers.width=8", "--set", "teachers.count=1"),
 )
-_IMPORTED = ("gencond_fast.cli_condense", "gencond_fast.condensation.run")
+_IMPORTED = ("gencond_fast.cli.condense", "gencond_fast.condensation.run")
 FAULTS = {"full": errno.ENOSPC, "read-only": errno.EROFS, "broken": errno.EIO}
 
 

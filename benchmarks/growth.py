@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from gencond_fast.report.svg import Scale, axes, element, picture
+from gencond_fast.reporting.svg import Scale, axes, element, picture
 
 _WIDTH, _HEIGHT = 360, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 20, 24, 84

@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 from benchmarks.reading import Job
 from benchmarks.trees import LONG_AGO
 from gencond_fast.data import Split, open_source
-from gencond_fast.data.batch import in_order
 from gencond_fast.data.crop import RandomCrop
+from gencond_fast.data.readers.batch import in_order
 from gencond_fast.data.resize import central
 from gencond_fast.errors import InputError
 

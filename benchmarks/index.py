@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks.case import Case
 from benchmarks.trees import CLASSES, tree
 from gencond_fast.data import open_source, stream
-from gencond_fast.data.index import read_index
-from gencond_fast.data.scan import scan
+from gencond_fast.data.formats.index import read_index
+from gencond_fast.data.formats.scan import scan
 
 SIZES = (10_000, 100_000)
 

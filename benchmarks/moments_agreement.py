@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmarks.moments_providers import Problem, Provider
 from benchmarks.peers.moments import Moments
-from gencond_fast import reference
+from gencond_fast.functional import reference
 
 # Rounding errors of a sum of n terms grow like sqrt(n), and exceed this multiple of it with a
 # probability of 2 exp(-8^2 / 2), 3e-14 (Higham and Mary, "A new approach to probabilistic rounding

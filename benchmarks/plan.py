@@ -14,16 +14,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gencond_fast.artifact import FILE_NAME
 from gencond_fast.condensation import condense
 from gencond_fast.condensation.task import open_config
 from gencond_fast.config import Config, EvaluateConfig, PlanConfig
+from gencond_fast.config.options import resolve
 from gencond_fast.evaluation import evaluate
-from gencond_fast.options import resolve
 from gencond_fast.planning import Plan, make_plan
 from gencond_fast.planning.isolated import in_own_process, keep_to
 from gencond_fast.planning.watch import Timeline, Watch
-from gencond_fast.progress import PlainReporter
+from gencond_fast.store.artifact import FILE_NAME
+from gencond_fast.system.progress import PlainReporter
 
 Row = dict[str, object]
 

@@ -24,8 +24,8 @@ from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import Source, open_source
 from gencond_fast.data.stream import stream
-from gencond_fast.environment import describe, versions
-from gencond_fast.rng import derive_seed
+from gencond_fast.system.environment import describe, versions
+from gencond_fast.system.rng import derive_seed
 
 _RESULTS = Path(__file__).parent / "results" / "published.csv"
 _BATCH, _RATE, _WIDTH = 256, 0.01, 128

@@ -25,19 +25,19 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from benchmarks.hostile import EDITS, Edit, tar_field, words
-from gencond_fast import artifact
-from gencond_fast.artifact import Metadata
 from gencond_fast.condensation.checkpoint import Checkpoint, load_checkpoint
 from gencond_fast.condensation.state import save_state
 from gencond_fast.config import Config
+from gencond_fast.config.options import parse, read_yaml, to_plain
 from gencond_fast.data import open_source
 from gencond_fast.data.decode import decode
-from gencond_fast.data.index import read_index
-from gencond_fast.data.scan import scan
+from gencond_fast.data.formats.index import read_index
+from gencond_fast.data.formats.scan import scan
 from gencond_fast.data.stream import stream
-from gencond_fast.models.spec import StoreSpec
-from gencond_fast.models.stores import build_store
-from gencond_fast.options import parse, read_yaml, to_plain
+from gencond_fast.store import artifact
+from gencond_fast.store.artifact import Metadata
+from gencond_fast.store.spec import StoreSpec
+from gencond_fast.store.stores import build_store
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ import numpy as np
 
 from benchmarks.reading import Epoch, Job, Read
 from gencond_fast.data import open_source, stream
-from gencond_fast.data.ahead import ahead
-from gencond_fast.data.batch import Batch, Form, Reader, in_order
+from gencond_fast.data.readers.ahead import ahead
+from gencond_fast.data.readers.batch import Batch, Form, Reader, in_order
 
 IN_MEMORY = "in memory"
 MODULES = {
-    "threads": "gencond_fast.data.threads",
-    "processes": "gencond_fast.data.processes",
-    "dali": "gencond_fast.data.dali",
-    IN_MEMORY: "gencond_fast.data.kept",
+    "threads": "gencond_fast.data.readers.threads",
+    "processes": "gencond_fast.data.readers.processes",
+    "dali": "gencond_fast.data.readers.dali",
+    IN_MEMORY: "gencond_fast.data.readers.kept",
 }
 _FUNCTIONS = {
     "threads": "read_in_threads",

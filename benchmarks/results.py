@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.breakdown import PARTS
-from gencond_fast.files import write_text
+from gencond_fast.system.files import write_text
 
 # every other column tells cases apart, but for seconds of something, which end in "_s"
 MEASURED = (

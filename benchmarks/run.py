@@ -24,8 +24,8 @@ from benchmarks.memory import peak_mb
 from benchmarks.results import update
 from benchmarks.table import Measured, print_case, rows, surroundings, title
 from benchmarks.timing import time_in_turns
-from gencond_fast.evaluation.protocol import PROTOCOLS
-from gencond_fast.memory import keep_freed_memory
+from gencond_fast.system.memory import keep_freed_memory
+from gencond_fast.training.protocol import PROTOCOLS
 
 _RESULTS = Path(__file__).parent / "results"
 

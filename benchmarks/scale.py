@@ -22,10 +22,10 @@ from benchmarks.case import Case
 from benchmarks.timing import Timing
 from benchmarks.trees import CLASSES, tree
 from gencond_fast.data import open_source
-from gencond_fast.data.batch import Form, in_order
-from gencond_fast.data.index import read_index
-from gencond_fast.data.scan import scan
-from gencond_fast.memory import peak_memory
+from gencond_fast.data.formats.index import read_index
+from gencond_fast.data.formats.scan import scan
+from gencond_fast.data.readers.batch import Form, in_order
+from gencond_fast.system.memory import peak_memory
 
 SIZES = (10_000, 100_000)
 READERS = ("threads", "dali")

@@ -23,8 +23,8 @@ from benchmarks.growth import Part, draw
 from benchmarks.looks import make
 from benchmarks.results import update
 from benchmarks.watched import Finished, watch
-from gencond_fast.environment import versions
-from gencond_fast.files import write_text
+from gencond_fast.system.environment import versions
+from gencond_fast.system.files import write_text
 
 _RESULTS = Path(__file__).parent / "results" / "scaling.csv"
 _PICTURE = Path(__file__).parents[1] / "docs" / "images" / "scaling.svg"

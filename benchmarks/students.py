@@ -20,12 +20,12 @@ from gencond_fast.config import Device
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import open_source
-from gencond_fast.evaluation.epochs import Epochs, held
-from gencond_fast.evaluation.protocol import PROTOCOLS, Protocol
-from gencond_fast.evaluation.train import train_students
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier
-from gencond_fast.runtime import Runtime, choose_runtime
+from gencond_fast.system.runtime import Runtime, choose_runtime
+from gencond_fast.training.epochs import Epochs, held
+from gencond_fast.training.protocol import PROTOCOLS, Protocol
+from gencond_fast.training.train import train_students
 
 _MEMORY = 2 * 1024**3
 _TOLERANCE = 1e-2  # of how far the logits went in an epoch, float32

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.case import Case
 from benchmarks.timing import Timing
-from gencond_fast.environment import describe
+from gencond_fast.system.environment import describe
 
 Measured = Mapping[str, Mapping[str, float | None]]
 """Further columns of each provider; that of its memory is peak_mb."""

@@ -22,7 +22,7 @@ import click
 
 from benchmarks.results import update
 from benchmarks.watched import Finished, Line, watch
-from gencond_fast.environment import describe, versions
+from gencond_fast.system.environment import describe, versions
 
 _RESULTS = Path(__file__).parent / "results" / "thousand.csv"
 KILLS = (("real statistics", 0.5), ("condense", 1 / 3), ("condense", 2 / 3))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.processes import descendants
-from gencond_fast.memory import peak_memory
+from gencond_fast.system.memory import peak_memory
 
 _INTERVAL = 0.2  # seconds
 _PROGRESS = re.compile(r"^(.+) (\d+)/(\d+)(?:  |$)")

@@ -13,23 +13,27 @@ from typing import TYPE_CHECKING, Any
 from gencond_fast._version import __version__
 
 if TYPE_CHECKING:
-    from gencond_fast.artifact import load, save
-    from gencond_fast.auditing import AuditResult
-    from gencond_fast.batchnorm import batchnorm_matching_loss
-    from gencond_fast.channels import ChannelMoments, channel_moments
     from gencond_fast.config import AuditConfig, Config, EvaluateConfig
-    from gencond_fast.covariance import ClassCovariances, class_covariances, frechet_distance
-    from gencond_fast.dataset import CondensedDataset
     from gencond_fast.evaluation import EvaluationResult
-    from gencond_fast.layout import ClassLayout
-    from gencond_fast.losses import (
+    from gencond_fast.evaluation.auditing import AuditResult
+    from gencond_fast.functional.batchnorm import batchnorm_matching_loss
+    from gencond_fast.functional.channels import ChannelMoments, channel_moments
+    from gencond_fast.functional.covariance import (
+        ClassCovariances,
+        class_covariances,
+        frechet_distance,
+    )
+    from gencond_fast.functional.layout import ClassLayout
+    from gencond_fast.functional.losses import (
         ClassLosses,
         class_losses,
         inter_class_loss,
         intra_class_loss,
     )
-    from gencond_fast.matching import moment_matching_loss
-    from gencond_fast.moments import ClassMoments, class_moments
+    from gencond_fast.functional.matching import moment_matching_loss
+    from gencond_fast.functional.moments import ClassMoments, class_moments
+    from gencond_fast.store.artifact import load, save
+    from gencond_fast.store.dataset import CondensedDataset
 
 __all__ = [
     "AuditConfig",
@@ -62,33 +66,33 @@ __all__ = [
 
 _HOMES = {
     "AuditConfig": "config",
-    "AuditResult": "auditing",
-    "ChannelMoments": "channels",
-    "ClassCovariances": "covariance",
-    "ClassLayout": "layout",
-    "ClassLosses": "losses",
-    "ClassMoments": "moments",
-    "CondensedDataset": "dataset",
+    "AuditResult": "evaluation.auditing",
+    "ChannelMoments": "functional.channels",
+    "ClassCovariances": "functional.covariance",
+    "ClassLayout": "functional.layout",
+    "ClassLosses": "functional.losses",
+    "ClassMoments": "functional.moments",
+    "CondensedDataset": "store.dataset",
     "Config": "config",
     "EvaluateConfig": "config",
     "EvaluationResult": "evaluation",
-    "batchnorm_matching_loss": "batchnorm",
-    "channel_moments": "channels",
-    "class_covariances": "covariance",
-    "class_losses": "losses",
-    "class_moments": "moments",
-    "frechet_distance": "covariance",
-    "inter_class_loss": "losses",
-    "intra_class_loss": "losses",
-    "load": "artifact",
-    "moment_matching_loss": "matching",
-    "save": "artifact",
+    "batchnorm_matching_loss": "functional.batchnorm",
+    "channel_moments": "functional.channels",
+    "class_covariances": "functional.covariance",
+    "class_losses": "functional.losses",
+    "class_moments": "functional.moments",
+    "frechet_distance": "functional.covariance",
+    "inter_class_loss": "functional.losses",
+    "intra_class_loss": "functional.losses",
+    "load": "store.artifact",
+    "moment_matching_loss": "functional.matching",
+    "save": "store.artifact",
 }
 
 
 def audit(config: AuditConfig) -> AuditResult:
     """Attack a condensed file, or its making, by membership inference."""
-    from gencond_fast import auditing
+    from gencond_fast.evaluation import auditing
 
     return auditing.audit(config)
 

@@ -42,7 +42,8 @@ class Outcome:
 
 def call(*arguments: object) -> Outcome:
     """Runs the program in this process."""
-    from gencond_fast import cli  # imports no kernel before conftest has chosen how they run
+    # not at the top: it imports no kernel before conftest has chosen how they run
+    from gencond_fast.cli import main as cli
 
     out, err = io.StringIO(), io.StringIO()
     before = signal.getsignal(signal.SIGTERM)

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gencond_fast import artifact
-from gencond_fast.artifact import Metadata
-from gencond_fast.models.spec import StoreSpec
-from gencond_fast.models.store import StoredSet
-from gencond_fast.models.stores import build_store
+from gencond_fast.store import artifact
+from gencond_fast.store.artifact import Metadata
+from gencond_fast.store.spec import StoreSpec
+from gencond_fast.store.store import StoredSet
+from gencond_fast.store.stores import build_store
 
 
 def spec_of(format: str = "generator", **changes: Any) -> StoreSpec:

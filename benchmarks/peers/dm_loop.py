@@ -10,7 +10,7 @@ from torch import Tensor
 from gencond_fast.config import OPERATIONS
 from gencond_fast.data.augment import augment, draw_from_policy
 from gencond_fast.models.classifier import Classifier
-from gencond_fast.rng import named_rng
+from gencond_fast.system.rng import named_rng
 
 _RATE, _MOMENTUM = 1.0, 0.5  # of SGD on pixels
 

@@ -17,8 +17,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gencond_fast.cache import cache_directory, cache_key, exclusive, is_whole
-from gencond_fast.characteristic import Characteristic
 from gencond_fast.condensation.frequencies import draw_frequencies, estimate_spread
 from gencond_fast.condensation.measure import Wanted, chosen_images, measure_tables
 from gencond_fast.condensation.networks import (
@@ -29,13 +27,15 @@ from gencond_fast.condensation.networks import (
 )
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.data.augment import Augmentation, draw_augmentation
-from gencond_fast.data.batch import Form
-from gencond_fast.data.kept import Keeping
+from gencond_fast.data.readers.batch import Form
+from gencond_fast.data.readers.kept import Keeping
 from gencond_fast.data.sample import sample_rows
 from gencond_fast.discrepancy import Real, required
-from gencond_fast.distributed import Ranks
-from gencond_fast.moments import ClassMoments
-from gencond_fast.rng import named_rng
+from gencond_fast.distributed.ranks import Ranks
+from gencond_fast.functional.characteristic import Characteristic
+from gencond_fast.functional.moments import ClassMoments
+from gencond_fast.system.cache import cache_directory, cache_key, exclusive, is_whole
+from gencond_fast.system.rng import named_rng
 
 _WAITING = "another process measures the same statistics: waiting for it"
 

@@ -11,8 +11,8 @@ from gencond_fast.data.source import Source
 from gencond_fast.discrepancy import DISCREPANCIES, build_discrepancy
 from gencond_fast.errors import InputError
 from gencond_fast.models.classifier import batch_norms
-from gencond_fast.models.entropy import require_coder
 from gencond_fast.models.registry import build_classifier
+from gencond_fast.store.entropy import require_coder
 
 
 def check_choices(config: Config, source: Source, image_size: int) -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gencond_fast.distributed import Ranks
-from gencond_fast.models.spec import StoreSpec
-from gencond_fast.rng import named_rng
+from gencond_fast.distributed.ranks import Ranks
+from gencond_fast.store.spec import StoreSpec
+from gencond_fast.system.rng import named_rng
 
 _PART = 2**25  # bytes of each rank that are gathered at a time
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import yaml
 
-from gencond_fast.artifact import FILE_NAME, load
 from gencond_fast.condensation.checkpoint import CHECKPOINTS
 from gencond_fast.config import Config
-from gencond_fast.environment import describe
+from gencond_fast.config.options import differences, parse, read_yaml, to_plain
 from gencond_fast.errors import InputError
-from gencond_fast.files import write_json, write_text
-from gencond_fast.options import differences, parse, read_yaml, to_plain
+from gencond_fast.store.artifact import FILE_NAME, load
+from gencond_fast.system.environment import describe
+from gencond_fast.system.files import write_json, write_text
 
 CONFIG_NAME = "config.yaml"
 RELEASED = "released.pt"  # noised statistics of a private run

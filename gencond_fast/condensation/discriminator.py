@@ -12,8 +12,8 @@ from torch import Tensor
 from gencond_fast.condensation.task import Task
 from gencond_fast.discrepancy import RealImages
 from gencond_fast.discrepancy.stack import labels_of
-from gencond_fast.distributed import Ranks
-from gencond_fast.moments import class_moments
+from gencond_fast.distributed.ranks import Ranks
+from gencond_fast.functional.moments import class_moments
 
 _BETAS = (0.5, 0.999)
 _EPS = 1e-6  # below it a gradient is rounding, which must not become a step: ranks round otherwise

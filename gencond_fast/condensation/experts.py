@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gencond_fast.cache import cache_directory, cache_key
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.condensation.whole_split import BATCH, made_once, train_on_all, weights_of
 from gencond_fast.config import Config
-from gencond_fast.distributed import Ranks
-from gencond_fast.evaluation.protocol import Protocol
+from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import model_identity
-from gencond_fast.rng import derive_seed
+from gencond_fast.system.cache import cache_directory, cache_key
+from gencond_fast.system.rng import derive_seed
+from gencond_fast.training.protocol import Protocol
 
 _NAME = "weights"
 

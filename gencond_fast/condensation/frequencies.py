@@ -7,8 +7,8 @@ from torch import Tensor
 
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
-from gencond_fast.moments import ClassMoments
-from gencond_fast.rng import named_rng
+from gencond_fast.functional.moments import ClassMoments
+from gencond_fast.system.rng import named_rng
 
 _IMAGES = 2048  # enough that the spread of a network's features is known to a few percent
 _BATCH = 256

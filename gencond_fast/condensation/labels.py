@@ -13,10 +13,10 @@ from torch import Tensor
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment, draw_augmentation
-from gencond_fast.models.spec import StoreSpec
-from gencond_fast.models.store import StoredSet
-from gencond_fast.models.stores import build_store
-from gencond_fast.rng import named_rng
+from gencond_fast.store.spec import StoreSpec
+from gencond_fast.store.store import StoredSet
+from gencond_fast.store.stores import build_store
+from gencond_fast.system.rng import named_rng
 
 _BATCH = 128
 

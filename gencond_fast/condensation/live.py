@@ -10,14 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gencond_fast.characteristic import Characteristic, waves
 from gencond_fast.condensation.bank import BankEntry
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import augment
 from gencond_fast.discrepancy import Real, RealImages, RealSamples
 from gencond_fast.discrepancy.stack import labels_of
-from gencond_fast.moments import class_moments
+from gencond_fast.functional.characteristic import Characteristic, waves
+from gencond_fast.functional.moments import class_moments
 
 _BATCH = 512  # bounds the memory of activations
 

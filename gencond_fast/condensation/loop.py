@@ -20,11 +20,11 @@ from gencond_fast.condensation.stage import Stage, build_optimizer
 from gencond_fast.condensation.state import fetched
 from gencond_fast.condensation.task import Task
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.average import WeightAverage
-from gencond_fast.files import write_text
-from gencond_fast.interrupt import Interrupts, obey
-from gencond_fast.models.store import StoredSet
-from gencond_fast.progress import Task as Progress
+from gencond_fast.store.store import StoredSet
+from gencond_fast.system.files import write_text
+from gencond_fast.system.interrupt import Interrupts, obey
+from gencond_fast.system.progress import Task as Progress
+from gencond_fast.training.average import WeightAverage
 
 
 class Loop:

@@ -20,11 +20,16 @@ from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment
 from gencond_fast.discrepancy import Generated, Network, Real, build_discrepancy, required
-from gencond_fast.layout import ClassLayout
-from gencond_fast.losses import ClassLosses, class_losses, inter_class_loss, intra_class_loss
-from gencond_fast.models.store import StoredSet
-from gencond_fast.moments import class_moments
-from gencond_fast.rng import named_rng
+from gencond_fast.functional.layout import ClassLayout
+from gencond_fast.functional.losses import (
+    ClassLosses,
+    class_losses,
+    inter_class_loss,
+    intra_class_loss,
+)
+from gencond_fast.functional.moments import class_moments
+from gencond_fast.store.store import StoredSet
+from gencond_fast.system.rng import named_rng
 
 _WEIGH_EVERY = 10  # steps
 

@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencond_fast.budget import format_bytes
-from gencond_fast.cache import load_tensors, save_tensors
-from gencond_fast.characteristic import waves
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.data.augment import Augmentation, augment
-from gencond_fast.data.batch import Batch
 from gencond_fast.data.labels import shuffled_rank
+from gencond_fast.data.readers.batch import Batch
 from gencond_fast.data.source import refuse_empty_class
 from gencond_fast.data.stream import stream
 from gencond_fast.data.waiting import Waiting
-from gencond_fast.distributed import Ranks
-from gencond_fast.interrupt import Interrupts
-from gencond_fast.moments import ClassMoments
+from gencond_fast.distributed.ranks import Ranks
+from gencond_fast.functional.characteristic import waves
+from gencond_fast.functional.moments import ClassMoments
+from gencond_fast.system.bytes import format_bytes
+from gencond_fast.system.cache import load_tensors, save_tensors
+from gencond_fast.system.interrupt import Interrupts
 
 _BATCH = 256
 _SAVE_EVERY = 60.0  # seconds of work that being killed may cost

@@ -10,14 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencond_fast.cache import (
-    cache_directory,
-    cache_key,
-    exclusive,
-    is_whole,
-    load_tensors,
-    save_tensors,
-)
 from gencond_fast.condensation.hardening import hardened
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.config import NetworkConfig
@@ -26,7 +18,15 @@ from gencond_fast.discrepancy import required
 from gencond_fast.errors import InputError
 from gencond_fast.models.classifier import Classifier, batch_norms
 from gencond_fast.models.registry import model_identity
-from gencond_fast.rng import named_rng
+from gencond_fast.system.cache import (
+    cache_directory,
+    cache_key,
+    exclusive,
+    is_whole,
+    load_tensors,
+    save_tensors,
+)
+from gencond_fast.system.rng import named_rng
 
 _BATCH = 128
 _RATE = 2e-3

@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gencond_fast import artifact
-from gencond_fast.artifact import Artifact, Metadata
-from gencond_fast.budget import check_codable, with_label_bytes
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.condensation.teachers import check_teachers, choose_teachers
 from gencond_fast.config import Config
+from gencond_fast.config.options import changed_options, resolve
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
-from gencond_fast.models.entropy import require_coder
 from gencond_fast.models.own import is_own
-from gencond_fast.options import changed_options, resolve
-from gencond_fast.progress import Reporter
+from gencond_fast.store import artifact
+from gencond_fast.store.artifact import Artifact, Metadata
+from gencond_fast.store.budget import check_codable, with_label_bytes
+from gencond_fast.store.entropy import require_coder
+from gencond_fast.system.progress import Reporter
 
 # what the file says of its making that decides on teachers; where it was made is none of it
 _TAKEN = ("seed", "val_fraction", "precision", "compile")

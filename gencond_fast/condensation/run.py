@@ -12,9 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencond_fast import artifact
-from gencond_fast.artifact import Metadata
-from gencond_fast.budget import format_bytes, ipc_to_bytes, size_store
 from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import build_bank, keep_images
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_checkpoint
@@ -44,18 +41,22 @@ from gencond_fast.condensation.teachers import check_teachers, choose_teachers
 from gencond_fast.condensation.trajectory import Trajectory
 from gencond_fast.condensation.warm_start import WarmStart
 from gencond_fast.config import Config
+from gencond_fast.config.options import changed_options
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
-from gencond_fast.distributed import Ranks
-from gencond_fast.environment import versions
+from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.errors import InputError
-from gencond_fast.models.spec import StoreSpec
-from gencond_fast.models.store import StoredSet
-from gencond_fast.models.stores import build_store
-from gencond_fast.options import changed_options
-from gencond_fast.progress import Reporter
-from gencond_fast.report.figures import real_grid, sample_grid, save_png
-from gencond_fast.rng import derive_seed
+from gencond_fast.exporting.figures import real_grid, sample_grid, save_png
+from gencond_fast.store import artifact
+from gencond_fast.store.artifact import Metadata
+from gencond_fast.store.budget import ipc_to_bytes, size_store
+from gencond_fast.store.spec import StoreSpec
+from gencond_fast.store.store import StoredSet
+from gencond_fast.store.stores import build_store
+from gencond_fast.system.bytes import format_bytes
+from gencond_fast.system.environment import versions
+from gencond_fast.system.progress import Reporter
+from gencond_fast.system.rng import derive_seed
 
 
 def condense(

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from gencond_fast.cache import cache_directory, cache_key, exclusive
 from gencond_fast.condensation.checkpoint import CHECKPOINTS
 from gencond_fast.condensation.run import condense
 from gencond_fast.config import Config
+from gencond_fast.config.options import to_plain
 from gencond_fast.data.labels import shuffled_rank
 from gencond_fast.data.part import part_of
 from gencond_fast.data.source import Source
-from gencond_fast.options import to_plain
-from gencond_fast.progress import Reporter
-from gencond_fast.rng import derive_seed
+from gencond_fast.system.cache import cache_directory, cache_key, exclusive
+from gencond_fast.system.progress import Reporter
+from gencond_fast.system.rng import derive_seed
 
 _FREE = ("out", "in_memory", "on_bad_image", "reader")  # what a run goes on with all the same
 

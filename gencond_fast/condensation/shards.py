@@ -14,7 +14,7 @@ from torch import Tensor
 from gencond_fast.condensation.checkpoint import Checkpoint, save_checkpoint
 from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.state import Later, fetched, mapped, outline
-from gencond_fast.models.store import StoredSet
+from gencond_fast.store.store import StoredSet
 
 _Change = Callable[[Any], Any]  # of a tensor, there or to be fetched
 

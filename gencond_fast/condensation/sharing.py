@@ -8,10 +8,10 @@ from gencond_fast.condensation.task import Task
 from gencond_fast.config import Config
 from gencond_fast.data.source import Source
 from gencond_fast.discrepancy import required
-from gencond_fast.distributed import Ranks
+from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.errors import InputError
 from gencond_fast.models.classifier import batch_norms
-from gencond_fast.models.spec import StoreSpec
+from gencond_fast.store.spec import StoreSpec
 
 
 def check_enough(config: Config, source: Source, ranks: Ranks) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencond_fast.models.store import StoredSet
-from gencond_fast.schedule import warm_cosine
+from gencond_fast.store.store import StoredSet
+from gencond_fast.training.schedule import warm_cosine
 
 _RAMP = 0.05  # of a stage, over which the learning rate rises
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
-from gencond_fast.distributed import Ranks
+from gencond_fast.distributed.ranks import Ranks
 
 _BATCH = 256
 _FEATURE_BYTES = 256 * 2**20  # of the classes that are herded at a time

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from gencond_fast.files import write_atomic
+from gencond_fast.system.files import write_atomic
 
 _LENGTH = struct.Struct("<Q")  # of the outline, in bytes
 _DIGEST = 32  # bytes of SHA-256 at the end: damage that unpickling would not notice

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from gencond_fast.cache import cache_directory
 from gencond_fast.condensation.bank import Bank, fill_bank, keep_images
 from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.sharing import shared_networks
@@ -19,9 +18,10 @@ from gencond_fast.condensation.task import (
     set_up,
 )
 from gencond_fast.config import Config
-from gencond_fast.distributed import Ranks
+from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.errors import InputError
-from gencond_fast.progress import Reporter
+from gencond_fast.system.cache import cache_directory
+from gencond_fast.system.progress import Reporter
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from gencond_fast.data.sample import Sample, draw_sample
 from gencond_fast.data.source import Source, open_source
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, has_width
-from gencond_fast.progress import Reporter
-from gencond_fast.rng import derive_seed
-from gencond_fast.runtime import Runtime, choose_runtime
+from gencond_fast.system.progress import Reporter
+from gencond_fast.system.rng import derive_seed
+from gencond_fast.system.runtime import Runtime, choose_runtime
 
 SAMPLE_BYTES = 512 * 1024**2  # real images held in memory, whatever the size of the data set
 _LARGEST_DEFAULT_SIDE = 64

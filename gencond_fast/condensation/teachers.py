@@ -8,7 +8,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gencond_fast.cache import cache_directory, cache_key
 from gencond_fast.condensation.labels import Teacher, pool_teachers
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks
 from gencond_fast.condensation.task import (
@@ -22,12 +21,13 @@ from gencond_fast.condensation.task import (
 from gencond_fast.condensation.whole_split import BATCH, made_once, train_on_all
 from gencond_fast.config import Config
 from gencond_fast.data.source import Source
-from gencond_fast.evaluation.protocol import MODERN, Protocol
-from gencond_fast.evaluation.train import accuracy
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, has_width, model_identity
-from gencond_fast.progress import Reporter
-from gencond_fast.rng import derive_seed
+from gencond_fast.system.cache import cache_directory, cache_key
+from gencond_fast.system.progress import Reporter
+from gencond_fast.system.rng import derive_seed
+from gencond_fast.training.protocol import MODERN, Protocol
+from gencond_fast.training.train import accuracy
 
 
 @dataclass(frozen=True)

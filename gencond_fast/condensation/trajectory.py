@@ -15,8 +15,8 @@ from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment, draw_from_policy
 from gencond_fast.models.classifier import batch_norms
-from gencond_fast.models.store import StoredSet
-from gencond_fast.rng import named_rng
+from gencond_fast.store.store import StoredSet
+from gencond_fast.system.rng import named_rng
 
 _WEIGH_EVERY = 2  # steps, which see most samples and are few
 _PROBE = 0.5  # h, of the way that is missing

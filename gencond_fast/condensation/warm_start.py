@@ -9,8 +9,8 @@ from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.start_images import choose_targets
 from gencond_fast.condensation.task import Task
-from gencond_fast.models.store import StoredSet
-from gencond_fast.rng import named_rng
+from gencond_fast.store.store import StoredSet
+from gencond_fast.system.rng import named_rng
 
 
 class WarmStart(Stage):

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencond_fast.cache import exclusive, load_tensors, save_tensors
 from gencond_fast.condensation.state import load_state, save_state
 from gencond_fast.condensation.task import Task
-from gencond_fast.data.batch import Form
-from gencond_fast.data.kept import Keeping
+from gencond_fast.data.readers.batch import Form
+from gencond_fast.data.readers.kept import Keeping
 from gencond_fast.data.waiting import Waiting
-from gencond_fast.evaluation.epochs import Epochs, streamed
-from gencond_fast.evaluation.protocol import Protocol
-from gencond_fast.evaluation.trainer import Trainer
 from gencond_fast.models.classifier import Classifier
+from gencond_fast.system.cache import exclusive, load_tensors, save_tensors
+from gencond_fast.training.epochs import Epochs, streamed
+from gencond_fast.training.protocol import Protocol
+from gencond_fast.training.trainer import Trainer
 
 BATCH = 128
 

@@ -45,7 +45,7 @@ class Config:
         on_bad_image: whether an image that cannot be decoded is an `error` or is left out
             (`skip`); see `gencond_fast.data.open_source`.
         reader: who decodes images: DALI, or Pillow in processes or threads; `auto` takes the
-            fastest, see `gencond_fast.data.choice`.
+            fastest, see `gencond_fast.data.readers.choice`.
         in_memory: whether images that are read more than once are decoded once and kept; `auto`
             keeps what fits into a quarter of the memory that is left.
         image_size: side in pixels; None keeps the data's own side up to 64.
@@ -85,7 +85,14 @@ class Config:
         if self.ipc is not None and self.bytes is not None:
             raise ValueError("give the budget as ipc or as bytes, not both")
         if self.privacy.on:
-            check_private(self)
+            check_private(
+                networks=self.networks,
+                losses=self.losses,
+                training=self.training,
+                trajectory=self.trajectory,
+                store=self.store,
+                on_bad_image=self.on_bad_image,
+            )
         if self.networks.random + self.networks.trained == 0:
             raise ValueError("networks.random and networks.trained are both 0: one must not be")
         if self.networks.interpolated and not self.networks.trained:

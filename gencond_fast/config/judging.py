@@ -58,12 +58,12 @@ class EvaluateConfig:
             `gencond_fast.models.registry.MODEL_NAMES`, a ConvNet of another width than 128
             (`convnet3@64`), `all` (a ConvNet of the depth that fits the image size and one network
             of each other kind), or `module:function` of the user's own.
-        protocol: how students are trained, see `gencond_fast.evaluation.protocol`: `dc` as in the
+        protocol: how students are trained, see `gencond_fast.training.protocol`: `dc` as in the
             literature, `modern` (AdamW, cosine, CutMix, averaged weights), `soft` (as `modern`, on
             the soft labels that are stored).
         seeds: students of each kind.
         together: how many of them learn at once in one batched network, from images that are held;
-            see `gencond_fast.evaluation.together`. More than one is meant for GPUs.
+            see `gencond_fast.training.together`. More than one is meant for GPUs.
         epochs: passes over the training set; 1000 in the published `dc`.
         controls: other training sets beside the condensed one; `random` is as many real
             images a class as the budget is in IPC, `jpeg` as many as fit into the bytes of the

@@ -17,10 +17,10 @@ from gencond_fast.config.types import (
     Operation,
     Positive,
     PositiveFloat,
+    Small,
     Weight,
     without_repetition,
 )
-from gencond_fast.models.spec import Small
 
 _OF_FORMATS = {
     "width": ("generator",),

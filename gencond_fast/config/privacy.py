@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from gencond_fast.config.types import STRICT, PositiveFloat
-
-if TYPE_CHECKING:
-    from gencond_fast.config.condensing import Config
+from gencond_fast.config.parts import (
+    LossConfig,
+    NetworkConfig,
+    StoreConfig,
+    TrainingConfig,
+    TrajectoryConfig,
+)
+from gencond_fast.config.types import STRICT, OnBadImage, PositiveFloat
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -48,10 +52,18 @@ PRIVATE: dict[str, Any] = {
 }
 
 
-def check_private(config: Config) -> None:
+def check_private(
+    *,
+    networks: NetworkConfig,
+    losses: LossConfig,
+    training: TrainingConfig,
+    trajectory: TrajectoryConfig,
+    store: StoreConfig,
+    on_bad_image: OnBadImage,
+) -> None:
     """Raises ValueError if an option lets the file learn of real images past the noised table."""
-    networks, start = config.networks, config.training.start
-    others = [name for name, weight in config.losses.discrepancies.items() if weight]
+    start = training.start
+    others = [name for name, weight in losses.discrepancies.items() if weight]
     others = [name for name in others if name != "mean"]
     refused = {
         "networks.trained": (networks.trained, "set networks.trained=0"),
@@ -67,19 +79,19 @@ def check_private(config: Config) -> None:
         ),
         "networks.real_batch": (networks.real_batch, "set networks.real_batch=null"),
         "losses.discrepancies": (others and ", ".join(others), "use --discrepancy mean alone"),
-        "losses.adversarial": (config.losses.adversarial, "set losses.adversarial=0"),
+        "losses.adversarial": (losses.adversarial, "set losses.adversarial=0"),
         "training.start": (
             start == "real" and start,
             "leave it out, and samples start as random noise",
         ),
         "training.choice": (
-            config.training.choice != "random" and config.training.choice,
+            training.choice != "random" and training.choice,
             "leave it out",
         ),
-        "trajectory.steps": (config.trajectory.steps, "set trajectory.steps=0"),
-        "store.soft_labels": (config.store.soft_labels, "set store.soft_labels=0"),
+        "trajectory.steps": (trajectory.steps, "set trajectory.steps=0"),
+        "store.soft_labels": (store.soft_labels, "set store.soft_labels=0"),
         "on_bad_image": (
-            config.on_bad_image == "skip" and "skip",
+            on_bad_image == "skip" and "skip",
             "replace the images that cannot be decoded, and leave it out",
         ),
     }

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 STRICT = ConfigDict(extra="forbid")
 Name = TypeVar("Name", bound=str)
 
+Small = Annotated[int, Field(ge=1, le=4096)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]

@@ -1,8 +1,8 @@
 """Real images: where they come from and how they reach the networks."""
 
-from gencond_fast.data.batch import Batch
 from gencond_fast.data.crop import RandomCrop
 from gencond_fast.data.mixing import Mixing, cutmix, draw_cutmix
+from gencond_fast.data.readers.batch import Batch
 from gencond_fast.data.sample import Sample, draw_sample
 from gencond_fast.data.sampling import epoch_order
 from gencond_fast.data.skipping import BadImage

@@ -14,7 +14,7 @@ import numpy as np
 from gencond_fast.data.skipping import Skipping
 
 if TYPE_CHECKING:
-    from gencond_fast.data.kept import Kept
+    from gencond_fast.data.readers.kept import Kept
 
 Load = Callable[[], bytes]
 """Fetches the encoded bytes of one image, from any thread, until its read has ended."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gencond_fast.rng import derive_seed
+from gencond_fast.system.rng import derive_seed
 
 Window = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels of the upright image."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gencond_fast.cache import cache_directory, cache_key, load_json, save_json
 from gencond_fast.data.contract import Load, Split
 from gencond_fast.data.decode import decode, fetch, header
 from gencond_fast.data.skipping import BadImage
+from gencond_fast.system.cache import cache_directory, cache_key, load_json, save_json
 
 _HEADERS_AT_ONCE = 64
 _WORTH_KEEPING = 1000  # headers; to find no colour all of them are read

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gencond_fast.rng import derive_seed
+from gencond_fast.system.rng import derive_seed
 
 _STRETCHES = 8  # that a pool mixes at least
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from gencond_fast.config import Device, ReaderName
-from gencond_fast.data.badlist import read_bad_list
-from gencond_fast.data.choice import choose_reader
 from gencond_fast.data.classes import find_classes, select
 from gencond_fast.data.contract import Opened, Split, Subset
+from gencond_fast.data.formats.opening import KNOWN_NAMES, open_data
+from gencond_fast.data.health.badlist import read_bad_list
 from gencond_fast.data.inspection import inspect
 from gencond_fast.data.labels import stratified_split
-from gencond_fast.data.opening import KNOWN_NAMES, open_data
+from gencond_fast.data.readers.choice import choose_reader
 from gencond_fast.data.skipping import Skipping
 from gencond_fast.errors import InputError
 

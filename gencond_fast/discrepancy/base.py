@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gencond_fast.characteristic import Characteristic
+from gencond_fast.functional.characteristic import Characteristic
+from gencond_fast.functional.moments import ClassMoments
 from gencond_fast.models.classifier import Classifier
-from gencond_fast.moments import ClassMoments
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gencond_fast.batchnorm import batchnorm_matching_loss
 from gencond_fast.discrepancy.base import Discrepancy, Generated, Real
+from gencond_fast.functional.batchnorm import batchnorm_matching_loss
 from gencond_fast.models.classifier import batch_norms
 
 _FIRST = 10.0  # the weight of the first layer in the authors' code

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gencond_fast.characteristic import waves
 from gencond_fast.discrepancy.base import Discrepancy, Generated, Real
-from gencond_fast.moments import class_moments
+from gencond_fast.functional.characteristic import waves
+from gencond_fast.functional.moments import class_moments
 
 _ROUNDING = 1e-3  # where the root turns into a parabola
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gencond_fast.discrepancy.base import Discrepancy, Generated, Real
 from gencond_fast.discrepancy.stack import labels_of
-from gencond_fast.moments import ClassMoments, class_moments
+from gencond_fast.functional.moments import ClassMoments, class_moments
 
 
 class Logit(Discrepancy):

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gencond_fast import reference
 from gencond_fast.discrepancy.base import Discrepancy, Generated, Real
+from gencond_fast.functional import reference
 
 
 class Mean(Discrepancy):

@@ -8,25 +8,25 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from gencond_fast.artifact import Artifact
 from gencond_fast.config import EvaluateConfig
-from gencond_fast.data.batch import Form
-from gencond_fast.data.kept import Keeping
+from gencond_fast.data.readers.batch import Form
+from gencond_fast.data.readers.kept import Keeping
 from gencond_fast.data.source import Source
 from gencond_fast.data.waiting import Waiting
-from gencond_fast.distributed import Ranks
+from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.evaluation.attacks import require_autoattack
-from gencond_fast.evaluation.protocol import Protocol
 from gencond_fast.evaluation.remembered import Outcome, Remembered
 from gencond_fast.evaluation.result import CONDENSED, Row
 from gencond_fast.evaluation.robustness import attacked_rows, robust_accuracies
-from gencond_fast.evaluation.train import accuracy, train_students
 from gencond_fast.evaluation.training_sets import TrainingSet, TrainingSets
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, model_identity
-from gencond_fast.progress import Task as Progress
-from gencond_fast.rng import derive_seed
-from gencond_fast.runtime import Runtime
+from gencond_fast.store.artifact import Artifact
+from gencond_fast.system.progress import Task as Progress
+from gencond_fast.system.rng import derive_seed
+from gencond_fast.system.runtime import Runtime
+from gencond_fast.training.protocol import Protocol
+from gencond_fast.training.train import accuracy, train_students
 
 
 class Bench:

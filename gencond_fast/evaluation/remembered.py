@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated
 
-from gencond_fast.cache import cache_directory, cache_key, load_json, save_json
-from gencond_fast.distributed import Ranks
+from gencond_fast.distributed.ranks import Ranks
+from gencond_fast.system.cache import cache_directory, cache_key, load_json, save_json
 
 
 @validated(frozen=True, config=ConfigDict(extra="forbid", strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from gencond_fast.evaluation.scores import (
+from gencond_fast.evaluation.accuracy_scores import (
     accuracy_per_bit,
     augmentation_robust_score,
     label_robust_score,
@@ -74,7 +74,7 @@ class EvaluationResult:
 
     Attributes:
         rows: one for each training set and architecture.
-        protocol: all its numbers (`gencond_fast.evaluation.protocol`); rows that are not augmented
+        protocol: all its numbers (`gencond_fast.training.protocol`); rows that are not augmented
             have neither its augmentation nor its CutMix.
         epochs: passes over the training set (the published protocol has 1000).
         bytes: of the condensed file.

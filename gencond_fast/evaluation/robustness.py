@@ -16,8 +16,8 @@ from gencond_fast.data.stream import stream
 from gencond_fast.data.waiting import Waiting
 from gencond_fast.evaluation.attacks import Logits, autoattack, fgsm, pgd
 from gencond_fast.models.classifier import Classifier
-from gencond_fast.rng import derive_seed, named_rng
-from gencond_fast.runtime import Runtime
+from gencond_fast.system.rng import derive_seed, named_rng
+from gencond_fast.system.runtime import Runtime
 
 CLEAN = "clean"
 _BATCH = 250

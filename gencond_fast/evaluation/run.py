@@ -8,21 +8,21 @@ from typing import Any
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as validated
 
-from gencond_fast.artifact import Artifact, load
-from gencond_fast.budget import bits_per_class, bytes_to_ipc
 from gencond_fast.config import Count, EvaluateConfig, Fraction
+from gencond_fast.config.options import parse
 from gencond_fast.data.classes import MissingClass, find_classes
 from gencond_fast.data.source import Source, open_source
-from gencond_fast.distributed import Ranks
-from gencond_fast.environment import describe
+from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.bench import Bench
-from gencond_fast.evaluation.protocol import PROTOCOLS
 from gencond_fast.evaluation.result import EvaluationResult
 from gencond_fast.models.registry import choose_models
-from gencond_fast.options import parse
-from gencond_fast.progress import Reporter
-from gencond_fast.runtime import choose_runtime
+from gencond_fast.store.artifact import Artifact, load
+from gencond_fast.store.budget import bits_per_class, bytes_to_ipc
+from gencond_fast.system.environment import describe
+from gencond_fast.system.progress import Reporter
+from gencond_fast.system.runtime import choose_runtime
+from gencond_fast.training.protocol import PROTOCOLS
 
 
 def evaluate(

@@ -10,20 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gencond_fast.artifact import Artifact
-from gencond_fast.budget import bytes_to_ipc
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source
 from gencond_fast.data.waiting import Waiting
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.epochs import Epochs, Images, held, streamed
 from gencond_fast.evaluation.jpegs import fit_jpegs
-from gencond_fast.evaluation.protocol import Protocol
-from gencond_fast.models.store import StoredSet
-from gencond_fast.progress import Task as Progress
-from gencond_fast.rng import derive_seed, named_rng
+from gencond_fast.store.artifact import Artifact
+from gencond_fast.store.budget import bytes_to_ipc
+from gencond_fast.store.store import StoredSet
+from gencond_fast.system.progress import Task as Progress
+from gencond_fast.system.rng import derive_seed, named_rng
+from gencond_fast.training.epochs import Epochs, Images, held, streamed
+from gencond_fast.training.protocol import Protocol
 
 _CONTROL_BYTES = 2 * 1024**3
 _HELD_BYTES = 1024**3  # of decoded images, on any machine: more would bind memory to their number

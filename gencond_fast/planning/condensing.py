@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from gencond_fast import artifact
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint, save_checkpoint
 from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.run import condense, sized_metadata
@@ -22,16 +21,17 @@ from gencond_fast.condensation.teachers import check_teachers
 from gencond_fast.config import Config, PlanConfig
 from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
-from gencond_fast.distributed import Ranks
+from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.errors import InputError
-from gencond_fast.machine import own_memory
-from gencond_fast.models.store import StoredSet
-from gencond_fast.models.stores import build_store
 from gencond_fast.planning.counts import Counts, count
 from gencond_fast.planning.isolated import keep_to
 from gencond_fast.planning.miniature import blank, choose_classes, shrink
 from gencond_fast.planning.noise import noise_source
 from gencond_fast.planning.watch import Timeline, Watch
+from gencond_fast.store import artifact
+from gencond_fast.store.store import StoredSet
+from gencond_fast.store.stores import build_store
+from gencond_fast.system.machine import own_memory
 
 RUN = "run"  # the directory of the miniature
 _FEW, _LONG = 256, 1.0  # images and seconds of a first and of a last measurement of reading

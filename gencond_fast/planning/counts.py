@@ -15,13 +15,13 @@ from gencond_fast.condensation.shards import owned_parameters
 from gencond_fast.condensation.sharing import classes_of_step
 from gencond_fast.condensation.task import Setting
 from gencond_fast.condensation.whole_split import BATCH
-from gencond_fast.data.batch import Form
-from gencond_fast.data.kept import Keeping
+from gencond_fast.data.readers.batch import Form
+from gencond_fast.data.readers.kept import Keeping
 from gencond_fast.data.sample import sample_rows
 from gencond_fast.discrepancy import required
 from gencond_fast.models.classifier import batch_norms
-from gencond_fast.models.spec import StoreSpec
-from gencond_fast.models.stores import build_store
+from gencond_fast.store.spec import StoreSpec
+from gencond_fast.store.stores import build_store
 
 _LABEL_BATCH = 128
 _POOLS = 2 * 256 * 1024**2  # bytes that shuffled stretches of a file are read into at most

@@ -10,17 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gencond_fast.artifact import load
 from gencond_fast.config import Config, EvaluateConfig, PlanConfig
-from gencond_fast.data.batch import Form
-from gencond_fast.data.kept import Keeping
 from gencond_fast.data.part import some_of
+from gencond_fast.data.readers.batch import Form
+from gencond_fast.data.readers.kept import Keeping
 from gencond_fast.data.source import Source
 from gencond_fast.evaluation.bench import Bench
-from gencond_fast.evaluation.epochs import Epochs, held
-from gencond_fast.evaluation.protocol import PROTOCOLS, Protocol
-from gencond_fast.evaluation.train import TEST_BATCH, accuracy
-from gencond_fast.evaluation.trainer import Trainer
 from gencond_fast.evaluation.training_sets import TrainingSet
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, choose_models
@@ -28,7 +23,12 @@ from gencond_fast.planning.condensing import RUN, open_planned
 from gencond_fast.planning.isolated import keep_to
 from gencond_fast.planning.miniature import budget_of
 from gencond_fast.planning.watch import Watch
-from gencond_fast.runtime import Runtime, choose_runtime
+from gencond_fast.store.artifact import load
+from gencond_fast.system.runtime import Runtime, choose_runtime
+from gencond_fast.training.epochs import Epochs, held
+from gencond_fast.training.protocol import PROTOCOLS, Protocol
+from gencond_fast.training.train import TEST_BATCH, accuracy
+from gencond_fast.training.trainer import Trainer
 
 _STEPS = 6  # of whole batches in a pass that is timed
 _LEAST_STEPS, _LONG = 24, 5.0  # steps and seconds after which timing ends

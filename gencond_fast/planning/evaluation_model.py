@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from gencond_fast.config import EvaluateConfig
-from gencond_fast.evaluation.protocol import PROTOCOLS
 from gencond_fast.evaluation.training_sets import holds_decoded
 from gencond_fast.planning.condensing import Condensing
 from gencond_fast.planning.counts import Counts
 from gencond_fast.planning.evaluating import Evaluating, Lesson
 from gencond_fast.planning.model import Cost, share
+from gencond_fast.training.protocol import PROTOCOLS
 
 
 class EvaluationModel:

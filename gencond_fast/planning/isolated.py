@@ -10,9 +10,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gencond_fast.distributed.failure import packed_error, unpacked_error
 from gencond_fast.errors import InputError, RunError
-from gencond_fast.failure import packed_error, unpacked_error
-from gencond_fast.interrupt import Terminated
+from gencond_fast.system.interrupt import Terminated
 
 T = TypeVar("T")
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from gencond_fast.budget import ipc_to_bytes
 from gencond_fast.condensation.run import sized_metadata
 from gencond_fast.condensation.task import Setting
 from gencond_fast.condensation.whole_split import BATCH
@@ -18,8 +17,9 @@ from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.part import part_of, some_of
 from gencond_fast.data.source import Source
 from gencond_fast.discrepancy import required
-from gencond_fast.models.spec import StoreSpec
 from gencond_fast.planning.counts import Counts, stage_steps
+from gencond_fast.store.budget import ipc_to_bytes
+from gencond_fast.store.spec import StoreSpec
 
 WARM_STEPS = 13  # the first one compiles
 MATCH_STEPS = 21  # the others are two rounds of weighing

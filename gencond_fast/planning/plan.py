@@ -8,16 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gencond_fast.budget import bits_per_class
 from gencond_fast.config import Config, EvaluateConfig, PlanConfig
-from gencond_fast.environment import describe
 from gencond_fast.errors import InputError
 from gencond_fast.planning.condensing import Condensing, calibrate_condensing
 from gencond_fast.planning.evaluating import Evaluating, calibrate_evaluation
 from gencond_fast.planning.evaluation_model import EvaluationModel
 from gencond_fast.planning.isolated import in_own_process
 from gencond_fast.planning.model import CondensingModel, Cost, condensing_memory
-from gencond_fast.progress import Reporter
+from gencond_fast.store.budget import bits_per_class
+from gencond_fast.system.environment import describe
+from gencond_fast.system.progress import Reporter
 
 _HOLES = 0.05  # that the heap of a process grows by while it runs for longer than a miniature
 

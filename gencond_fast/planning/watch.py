@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import torch
 
-from gencond_fast.memory import peak_memory
-from gencond_fast.progress import Reporter, Task
+from gencond_fast.system.memory import peak_memory
+from gencond_fast.system.progress import Reporter, Task
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from benchmarks import accuracy
 from benchmarks.accuracy import RowFailed, Runner
 from benchmarks.accuracy_rows import read_rows
 from benchmarks.accuracy_table import markdown
-from gencond_fast.artifact import load
 from gencond_fast.config import Config
+from gencond_fast.config.options import parse, to_plain
 from gencond_fast.errors import InputError
-from gencond_fast.interrupt import Terminated
-from gencond_fast.options import parse, to_plain
+from gencond_fast.store.artifact import load
+from gencond_fast.system.interrupt import Terminated
 
 SHIPPED = sorted((Path(accuracy.__file__).parent / "rows").glob("*.yaml"))
 ROOT = Path(accuracy.__file__).parents[1]

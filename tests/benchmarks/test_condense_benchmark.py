@@ -19,12 +19,12 @@ from benchmarks.peers.dm_loop import DmLoop, mean_distance
 from gencond_fast.condensation import match as match_module
 from gencond_fast.condensation.sharing import deal_classes
 from gencond_fast.condensation.stage import build_optimizer
+from gencond_fast.config.options import resolve
 from gencond_fast.data.augment import Augmentation
 from gencond_fast.discrepancy import Generated, Real, build_discrepancy
-from gencond_fast.distributed import Ranks
+from gencond_fast.distributed.ranks import Ranks
+from gencond_fast.functional.moments import class_moments
 from gencond_fast.models.registry import build_classifier
-from gencond_fast.moments import class_moments
-from gencond_fast.options import resolve
 
 NETWORKS = {"random": 1, "trained": 0, "images_per_class": 8, "width": 8}
 OPTIONS = {

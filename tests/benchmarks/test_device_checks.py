@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks import run as benchmark_runner
 from benchmarks.device import CHECKS, Check, main, read_checks, run_checks
-from gencond_fast.cli import cli
+from gencond_fast.cli.main import cli
 from gencond_fast.errors import InputError
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from benchmarks.peers import moments as peers
 from benchmarks.peers import moments_numpy as arrays
 from benchmarks.peers.moments import Moments
 from benchmarks.problem import Shape
-from gencond_fast import reference
+from gencond_fast.functional import reference
 
 TORCH = [
     peers.loop,

@@ -18,7 +18,7 @@ from benchmarks.peers.keops import keops
 from benchmarks.peers.loop import loop
 from benchmarks.peers.padded import padded
 from benchmarks.problem import Problem, Shape, class_sizes, make_problem
-from gencond_fast import reference
+from gencond_fast.functional import reference
 
 INTRA = [kind for kind in KINDS if not kind.startswith("inter-")]
 INTER = [kind for kind in KINDS if kind.startswith("inter-")]

@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks import published
-from gencond_fast.evaluation.epochs import held
-from gencond_fast.evaluation.protocol import DC
-from gencond_fast.evaluation.trainer import Trainer
 from gencond_fast.models.registry import build_classifier
-from gencond_fast.runtime import choose_runtime
+from gencond_fast.system.runtime import choose_runtime
+from gencond_fast.training.epochs import held
+from gencond_fast.training.protocol import DC
+from gencond_fast.training.trainer import Trainer
 
 SIDE = 32
 

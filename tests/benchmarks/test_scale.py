@@ -10,7 +10,7 @@ from benchmarks import readers, scale, trees
 from benchmarks.scale import SCAN, report
 from benchmarks.timing import Timing
 from benchmarks.trees import tree
-from gencond_fast.data.index import read_index
+from gencond_fast.data.formats.index import read_index
 
 BYTES_A_FILE = 200
 SPARE = 8 * 2**20  # by which the same process differs from run to run

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import run, students
-from gencond_fast.evaluation.train import train_students
+from gencond_fast.training.train import train_students
 
 ARGUMENTS = ["students", "--data", "digits", "--ipc", "2", "--students", "2", "--epochs", "1"]
 

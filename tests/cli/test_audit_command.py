@@ -11,15 +11,15 @@ from command_line import TINY, call, refused
 from PIL import Image
 from store_builders import write_set
 
-from gencond_fast import artifact
-from gencond_fast.artifact import load
-from gencond_fast.auditing import audit
-from gencond_fast.cache import cache_directory
 from gencond_fast.config import AuditConfig
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import open_source
-from gencond_fast.evaluation.audit import asked_images
+from gencond_fast.evaluation.audit_queries import asked_images
+from gencond_fast.evaluation.auditing import audit
 from gencond_fast.evaluation.inference import attack_rows
+from gencond_fast.store import artifact
+from gencond_fast.store.artifact import load
+from gencond_fast.system.cache import cache_directory
 
 FAST = ("--set", "precision=float32", "--set", "compile=off")
 DIGITS = {"num_classes": 10, "per_class": 20, "channels": 1, "image_size": 8, "code_size": 8}
@@ -86,7 +86,7 @@ def test_answers_are_those_of_an_evaluated_student(tiny_run, tmp_path, monkeypat
         taken.append(own)
         return attack_rows(own, *rest)
 
-    monkeypatch.setattr("gencond_fast.auditing.attack_rows", seen)
+    monkeypatch.setattr("gencond_fast.evaluation.auditing.attack_rows", seen)
     options = ("--data", "digits", "--epochs", 3, "--seeds", 1, *FAST)
     assert call("audit", tiny_run, *options).code == 0
     file = tmp_path / "result.json"

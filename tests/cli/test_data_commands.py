@@ -13,8 +13,8 @@ from odd_images import BROKEN, ODD, PLAIN
 from PIL import Image
 
 import gencond_fast as gf
-from gencond_fast.artifact import load
 from gencond_fast.data import open_source
+from gencond_fast.store.artifact import load
 
 SHORT = (*TINY, "--steps", "6")
 CLASSES = ("ant", "bee", "cow")

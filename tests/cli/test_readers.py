@@ -10,8 +10,8 @@ import pytest
 from command_line import TINY, call, options_of, refused
 from image_builders import pictures, write_tree
 
-from gencond_fast.artifact import load
-from gencond_fast.data.threads import read_in_threads
+from gencond_fast.data.readers.threads import read_in_threads
+from gencond_fast.store.artifact import load
 
 SHORT = (*TINY, "--steps", "4", "--set", "training.checkpoint_every=2")
 JUDGED = ("--seeds", 2, "--epochs", 1, "--control", "random")
@@ -31,7 +31,7 @@ def dali(monkeypatch):
     module = ModuleType("dali")
     module.dali_obstacle = lambda: None
     module.read_with_dali = read_in_threads
-    monkeypatch.setitem(sys.modules, "gencond_fast.data.dali", module)
+    monkeypatch.setitem(sys.modules, "gencond_fast.data.readers.dali", module)
     return module
 
 

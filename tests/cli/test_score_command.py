@@ -11,13 +11,13 @@ import torch
 from command_line import TINY, call, refused
 from store_builders import write_set
 
-from gencond_fast.artifact import load
-from gencond_fast.cache import cache_directory, load_tensors
 from gencond_fast.data.normalise import measure
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import open_source
 from gencond_fast.evaluation.manifold import manifold_scores
 from gencond_fast.models.registry import build_classifier
+from gencond_fast.store.artifact import load
+from gencond_fast.system.cache import cache_directory, load_tensors
 
 NETWORK = ("--width", 4, "--epochs", 3, "--set", "precision=float32", "--set", "compile=off")
 
@@ -79,7 +79,7 @@ def test_real_images_score_better_than_noise(tmp_path, cache):
     noise = write_set(tmp_path / "noise", "pixels", names, **sizes)
     sample = draw_sample(open_source("digits"), image_size=8, per_class=20, max_bytes=2**29, seed=0)
     noise.adopt(sample.images)
-    from gencond_fast import artifact
+    from gencond_fast.store import artifact
 
     artifact.save(tmp_path / "real", noise, load(tmp_path / "noise").metadata)
     real, random = (

@@ -12,7 +12,7 @@ import signal
 import sys
 from unittest import mock
 
-from gencond_fast import cli
+from gencond_fast.cli import main as cli
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.errors import InputError
 

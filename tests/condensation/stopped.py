@@ -14,8 +14,10 @@ import sys
 from contextlib import contextmanager
 from unittest import mock
 
-from gencond_fast import cli, cli_condense, files
-from gencond_fast.progress import Reporter
+from gencond_fast.cli import condense as cli_condense
+from gencond_fast.cli import main as cli
+from gencond_fast.system import files
+from gencond_fast.system.progress import Reporter
 
 
 class StoppingReporter(Reporter):

@@ -17,11 +17,11 @@ from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.state import load_state, save_state
+from gencond_fast.config.options import resolve
 from gencond_fast.errors import InputError
-from gencond_fast.models.spec import StoreSpec
-from gencond_fast.models.stores import build_store
-from gencond_fast.options import resolve
-from gencond_fast.progress import Reporter
+from gencond_fast.store.spec import StoreSpec
+from gencond_fast.store.stores import build_store
+from gencond_fast.system.progress import Reporter
 
 SPEC = StoreSpec("generator", 3, 4, 1, 8, 8, 2, 4)
 

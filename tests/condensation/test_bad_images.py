@@ -14,13 +14,13 @@ from test_statistics import open_task
 from gencond_fast.condensation import measure as measure_module
 from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.networks import build_networks
-from gencond_fast.data.badlist import bad_list_path, write_bad_list
-from gencond_fast.data.check import check
-from gencond_fast.data.describe import open_parts
+from gencond_fast.data.health.badlist import bad_list_path, write_bad_list
+from gencond_fast.data.health.check import check
+from gencond_fast.data.health.describe import open_parts
 from gencond_fast.data.labels import shuffled_rank
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.errors import InputError
-from gencond_fast.progress import Reporter
+from gencond_fast.system.progress import Reporter
 
 BAD = {1, 6, 7, 8, 14, 22}  # of 24, in reading order; 6 … 8 fill a batch
 

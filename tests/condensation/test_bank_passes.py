@@ -13,12 +13,12 @@ from command_line import TINY, call, command, refused
 from image_builders import pictures, write_tree
 from test_statistics import files, open_task
 
-from gencond_fast.cache import exclusive
 from gencond_fast.condensation import measure
 from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.networks import build_networks
-from gencond_fast.interrupt import Terminated
-from gencond_fast.progress import Reporter
+from gencond_fast.system.cache import exclusive
+from gencond_fast.system.interrupt import Terminated
+from gencond_fast.system.progress import Reporter
 
 pytestmark = pytest.mark.usefixtures("cache")
 

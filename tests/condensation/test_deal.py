@@ -17,10 +17,10 @@ from gencond_fast.condensation.checkpoint import (
 from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.shards import deal_out, save_whole
 from gencond_fast.condensation.state import fetched
-from gencond_fast.distributed import Ranks
-from gencond_fast.evaluation.average import WeightAverage
-from gencond_fast.models.spec import StoreSpec
-from gencond_fast.models.stores import build_store
+from gencond_fast.distributed.ranks import Ranks
+from gencond_fast.store.spec import StoreSpec
+from gencond_fast.store.stores import build_store
+from gencond_fast.training.average import WeightAverage
 
 
 def deals(spec, drawn, world, **options):

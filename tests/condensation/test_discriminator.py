@@ -16,7 +16,7 @@ from gencond_fast.condensation.checkpoint import load_checkpoint
 from gencond_fast.condensation.discriminator import Discriminator
 from gencond_fast.condensation.state import save_state
 from gencond_fast.discrepancy import RealImages
-from gencond_fast.distributed import Ranks
+from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.models.registry import build_classifier
 
 WITH = ("--set", "losses.adversarial=0.1")

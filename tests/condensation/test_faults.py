@@ -15,9 +15,9 @@ from command_line import refused
 from image_builders import pictures, write_tree
 from stopping import PRODUCT, condense, without_speed
 
-from gencond_fast.cache import load_json, load_tensors, save_json, save_tensors
-from gencond_fast.data.index import read_index
-from gencond_fast.data.scan import scan
+from gencond_fast.data.formats.index import read_index
+from gencond_fast.data.formats.scan import scan
+from gencond_fast.system.cache import load_json, load_tensors, save_json, save_tensors
 
 ROOT = Path(__file__).parents[2]
 

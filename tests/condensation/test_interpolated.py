@@ -10,8 +10,8 @@ from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.networks import build_networks, plan_networks
 from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.config import NetworkConfig
-from gencond_fast.options import resolve
-from gencond_fast.progress import Reporter
+from gencond_fast.config.options import resolve
+from gencond_fast.system.progress import Reporter
 
 pytestmark = pytest.mark.usefixtures("cache")
 

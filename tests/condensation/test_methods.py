@@ -8,9 +8,9 @@ from command_line import call, metrics, options_of, refused, tree
 
 import gencond_fast as gf
 from gencond_fast.config import DISCREPANCY_NAMES, METHODS, PRESETS
+from gencond_fast.config.options import resolve, share_networks
 from gencond_fast.discrepancy import DISCREPANCIES
 from gencond_fast.errors import InputError
-from gencond_fast.options import resolve, share_networks
 
 BASE = {"data": "digits", "out": "run"}
 EXAMPLE = ("--data", "digits")

@@ -11,9 +11,9 @@ from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.sharing import deal_classes
-from gencond_fast.distributed import Ranks
+from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.errors import InputError
-from gencond_fast.models.stores import build_store
+from gencond_fast.store.stores import build_store
 
 
 def made(micro_batch, format="generator", **options):

@@ -11,7 +11,7 @@ from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.networks import build_networks, plan_networks
 from gencond_fast.config import NetworkConfig
 from gencond_fast.models.registry import build_classifier
-from gencond_fast.rng import derive_seed
+from gencond_fast.system.rng import derive_seed
 
 pytestmark = pytest.mark.usefixtures("cache")
 

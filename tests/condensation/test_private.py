@@ -24,10 +24,10 @@ from gencond_fast.condensation.private.gaussian import secret_gaussian
 from gencond_fast.condensation.private.stand_in import draw_stand_in
 from gencond_fast.condensation.private.task import open_private_task
 from gencond_fast.condensation.task import open_config, set_up
+from gencond_fast.config.options import resolve
 from gencond_fast.data.augment import augment
 from gencond_fast.data.contract import Subset
-from gencond_fast.options import resolve
-from gencond_fast.progress import Reporter
+from gencond_fast.system.progress import Reporter
 
 OPTIONS = {
     "privacy": {"epsilon": 2.0, "delta": 1e-5, "clip": 0.7},

@@ -14,14 +14,14 @@ import torch
 from command_line import Outcome, call, refused, tree
 
 import gencond_fast as gf
-from gencond_fast.artifact import load
 from gencond_fast.condensation.private import guarantee
 from gencond_fast.condensation.private.task import Sealed
 from gencond_fast.condensation.state import load_state
 from gencond_fast.config import Config, NetworkConfig, PrivacyConfig
-from gencond_fast.data.arrays import ArraySplit
+from gencond_fast.data.formats.arrays import ArraySplit
 from gencond_fast.data.source import open_source
 from gencond_fast.errors import InputError
+from gencond_fast.store.artifact import load
 
 PRODUCT, RELEASED = "condensed.safetensors", "released.pt"
 SMALL = (

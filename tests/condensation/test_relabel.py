@@ -19,22 +19,22 @@ from image_builders import Picture, write_npz
 from store_builders import full_disk
 
 import gencond_fast as gf
-from gencond_fast import artifact
-from gencond_fast.artifact import load
-from gencond_fast.cache import cache_directory, load_tensors
 from gencond_fast.condensation import relabel as relabelled
 from gencond_fast.condensation.labels import pool_teachers, with_soft_labels
 from gencond_fast.condensation.networks import build_networks, network_key
 from gencond_fast.condensation.task import Task, open_config, open_task, set_up
+from gencond_fast.config.options import resolve
 from gencond_fast.data import open_source
 from gencond_fast.data.augment import Augmentation, augment, draw_augmentation
 from gencond_fast.models.registry import build_classifier
-from gencond_fast.models.soft_labels import SoftLabels
-from gencond_fast.models.spec import StoreSpec
-from gencond_fast.models.stores import build_store
-from gencond_fast.options import resolve
-from gencond_fast.progress import Reporter
-from gencond_fast.rng import named_rng
+from gencond_fast.store import artifact
+from gencond_fast.store.artifact import load
+from gencond_fast.store.soft_labels import SoftLabels
+from gencond_fast.store.spec import StoreSpec
+from gencond_fast.store.stores import build_store
+from gencond_fast.system.cache import cache_directory, load_tensors
+from gencond_fast.system.progress import Reporter
+from gencond_fast.system.rng import named_rng
 
 PRODUCT = "condensed.safetensors"
 SHORT = (*TINY, "--steps", "10")

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from test_interpolated import task_of
 from torch import nn
 
-from gencond_fast import artifact
 from gencond_fast.condensation.hardening import hardened
 from gencond_fast.condensation.networks import build_networks
+from gencond_fast.config.options import read_yaml, resolve
 from gencond_fast.evaluation.attacks import pgd
-from gencond_fast.options import read_yaml, resolve
+from gencond_fast.store import artifact
 
 
 @settings(max_examples=25, deadline=None)

@@ -14,8 +14,8 @@ from test_statistics import open_task
 import gencond_fast as gf
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.start_images import choose_targets, herd, preferred_rows
+from gencond_fast.config.options import resolve
 from gencond_fast.errors import InputError
-from gencond_fast.options import resolve
 
 pytestmark = pytest.mark.usefixtures("cache")
 

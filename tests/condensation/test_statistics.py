@@ -17,13 +17,13 @@ from gencond_fast.condensation import measure as measure_module
 from gencond_fast.condensation.bank import build_bank
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.task import Task
+from gencond_fast.config.options import parse_assignments, resolve
 from gencond_fast.data.augment import augment
 from gencond_fast.data.normalise import measure
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import open_source
-from gencond_fast.options import parse_assignments, resolve
-from gencond_fast.progress import Reporter
-from gencond_fast.runtime import choose_runtime
+from gencond_fast.system.progress import Reporter
+from gencond_fast.system.runtime import choose_runtime
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -194,7 +194,7 @@ def test_networks_are_trained_for_longer_and_longer():
 
 PEAK = """
 import resource, sys
-from gencond_fast import cli
+from gencond_fast.cli import main as cli
 try:
     cli.main(sys.argv[1:])
 finally:

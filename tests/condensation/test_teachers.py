@@ -10,16 +10,16 @@ import torch
 from command_line import TINY, call, refused
 from image_builders import Picture, write_npz
 
-from gencond_fast.artifact import load
-from gencond_fast.cache import load_tensors
 from gencond_fast.condensation import teachers as module
 from gencond_fast.condensation import train_teachers
+from gencond_fast.config.options import resolve
 from gencond_fast.data import open_source
 from gencond_fast.data.normalise import measure
 from gencond_fast.errors import RunError
-from gencond_fast.evaluation.trainer import Trainer
 from gencond_fast.models.registry import build_classifier
-from gencond_fast.options import resolve
+from gencond_fast.store.artifact import load
+from gencond_fast.system.cache import load_tensors
+from gencond_fast.training.trainer import Trainer
 
 SMALL = {"width": 8, "epochs": 3, "count": 1}
 

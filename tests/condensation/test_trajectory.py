@@ -16,11 +16,11 @@ from gencond_fast.condensation.deal import Deal
 from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.condensation.trajectory import Trajectory
 from gencond_fast.condensation.whole_split import weights_of
-from gencond_fast.evaluation.trainer import Trainer
-from gencond_fast.models.spec import StoreSpec
-from gencond_fast.models.stores import build_store
-from gencond_fast.options import resolve
-from gencond_fast.progress import Reporter
+from gencond_fast.config.options import resolve
+from gencond_fast.store.spec import StoreSpec
+from gencond_fast.store.stores import build_store
+from gencond_fast.system.progress import Reporter
+from gencond_fast.training.trainer import Trainer
 
 RATE = 0.05
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gencond_fast import reference
+from gencond_fast.functional import reference
 
 KERNEL = CSRC / "cuda" / "channel_kernel.cu"
 TYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]

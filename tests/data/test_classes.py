@@ -11,8 +11,8 @@ from image_builders import pictures, write_npz, write_tree
 from test_data_source import CONTAINERS, read_all
 
 from gencond_fast.data import open_source
-from gencond_fast.data.arrays import ArraySplit
 from gencond_fast.data.classes import parse_classes, select
+from gencond_fast.data.formats.arrays import ArraySplit
 from gencond_fast.errors import InputError
 
 

@@ -351,6 +351,6 @@ def test_unreadable_folder(tmp_path, monkeypatch):
     def forbidden(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("gencond_fast.data.folder.os.scandir", forbidden)
+    monkeypatch.setattr("gencond_fast.data.formats.folder.os.scandir", forbidden)
     with pytest.raises(InputError, match=r"d cannot be read \(Permission denied\); repair"):
         open_source(str(root))

@@ -109,7 +109,7 @@ def test_an_image_that_vanishes_or_may_not_be_read(tree, monkeypatch):
     def forbidden(path, mode):
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr("gencond_fast.data.folder.open", forbidden, raising=False)
+    monkeypatch.setattr("gencond_fast.data.formats.folder.open", forbidden, raising=False)
     with pytest.raises(InputError, match=r"ant/0000.png may not be read"):
         list(stream(split, channels=3, image_size=8, batch_size=4))
 

@@ -16,13 +16,13 @@ from odd_images import BROKEN
 from PIL import Image
 
 from gencond_fast.data import draw_sample, open_source, stream
-from gencond_fast.data.badlist import bad_list_path, write_bad_list
-from gencond_fast.data.check import check
-from gencond_fast.data.describe import open_parts
+from gencond_fast.data.health.badlist import bad_list_path, write_bad_list
+from gencond_fast.data.health.check import check
+from gencond_fast.data.health.describe import open_parts
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.data.stream import Batch
 from gencond_fast.errors import InputError
-from gencond_fast.progress import Reporter
+from gencond_fast.system.progress import Reporter
 
 CLASSES = ("ant", "bee", "cow")
 BAD = list(BROKEN.values())

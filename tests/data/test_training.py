@@ -28,8 +28,8 @@ from image_builders import (
 from PIL import Image
 
 from gencond_fast.data import RandomCrop, open_source, stream, training, training_batches
-from gencond_fast.data.arrays import ArraySplit
-from gencond_fast.data.opening import open_data
+from gencond_fast.data.formats.arrays import ArraySplit
+from gencond_fast.data.formats.opening import open_data
 from gencond_fast.errors import InputError
 
 KINDS = ("tree", "tar", "parquet", "npz", "npz compressed")

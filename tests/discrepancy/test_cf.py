@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import gencond_fast as gf
-from gencond_fast.characteristic import Characteristic, waves
 from gencond_fast.discrepancy import Generated, Real, build_discrepancy
 from gencond_fast.discrepancy.cf import CharacteristicFunction
+from gencond_fast.functional.characteristic import Characteristic, waves
 
 CLASSES, DIM, NUMBER = 3, 4, 5
 LABELS = torch.tensor([2, 0, 0, 2, 2, 0, 2, 1, 1])

@@ -14,21 +14,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gencond_fast.config import AttackConfig, EvaluateConfig
+from gencond_fast.config.options import parse
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import open_source
 from gencond_fast.data.stream import stream
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation import attacks as attacks_module
 from gencond_fast.evaluation.attacks import autoattack, fgsm, pgd, require_autoattack
-from gencond_fast.evaluation.epochs import held
-from gencond_fast.evaluation.protocol import DC
 from gencond_fast.evaluation.result import EvaluationResult, Row
 from gencond_fast.evaluation.robustness import attacked_rows, robust_accuracies
-from gencond_fast.evaluation.train import accuracy, train_student
 from gencond_fast.models.registry import build_classifier
-from gencond_fast.options import parse
-from gencond_fast.rng import named_rng
-from gencond_fast.runtime import choose_runtime
+from gencond_fast.system.rng import named_rng
+from gencond_fast.system.runtime import choose_runtime
+from gencond_fast.training.epochs import held
+from gencond_fast.training.protocol import DC
+from gencond_fast.training.train import accuracy, train_student
 
 RUNTIME = choose_runtime("cpu", "float32", "off", 8)
 NORMALISATION = Normalisation((0.3,), (0.4,))

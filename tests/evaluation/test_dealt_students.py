@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gencond_fast.config import EvaluateConfig
-from gencond_fast.distributed import Ranks
+from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.evaluation import bench as bench_module
 from gencond_fast.evaluation import evaluate
 

@@ -14,9 +14,8 @@ from command_line import TINY, call
 from image_builders import write_npz
 
 import gencond_fast as gf
-from gencond_fast.artifact import load, save
-from gencond_fast.budget import ipc_to_bytes
 from gencond_fast.config import EvaluateConfig
+from gencond_fast.config.options import parse
 from gencond_fast.data import open_source, stream
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.waiting import Waiting
@@ -24,15 +23,16 @@ from gencond_fast.errors import InputError
 from gencond_fast.evaluation import bench as bench_module
 from gencond_fast.evaluation import evaluate, training_sets
 from gencond_fast.evaluation import run as run_module
-from gencond_fast.evaluation import train as train_module
-from gencond_fast.evaluation.epochs import held, streamed
-from gencond_fast.evaluation.protocol import DC
-from gencond_fast.evaluation.train import accuracy
 from gencond_fast.models.registry import build_classifier
-from gencond_fast.models.stores import build_store
-from gencond_fast.options import parse
-from gencond_fast.progress import Reporter
-from gencond_fast.runtime import choose_runtime
+from gencond_fast.store.artifact import load, save
+from gencond_fast.store.budget import ipc_to_bytes
+from gencond_fast.store.stores import build_store
+from gencond_fast.system.progress import Reporter
+from gencond_fast.system.runtime import choose_runtime
+from gencond_fast.training import train as train_module
+from gencond_fast.training.epochs import held, streamed
+from gencond_fast.training.protocol import DC
+from gencond_fast.training.train import accuracy
 
 
 def judge(run, **options):

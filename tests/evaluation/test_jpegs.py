@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from image_builders import Picture, write_npz
 from PIL import Image
 
-from gencond_fast.artifact import load
 from gencond_fast.config import EvaluateConfig
+from gencond_fast.config.options import parse
 from gencond_fast.data import draw_sample, open_source
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation import evaluate, training_sets
-from gencond_fast.evaluation import train as train_module
 from gencond_fast.evaluation.jpegs import QUALITY, fit_jpegs
-from gencond_fast.options import parse
-from gencond_fast.rng import derive_seed
+from gencond_fast.store.artifact import load
+from gencond_fast.system.rng import derive_seed
+from gencond_fast.training import train as train_module
 
 MEMORY = 10**8
 

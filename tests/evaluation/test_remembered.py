@@ -9,8 +9,9 @@ import pytest
 from command_line import call
 
 from gencond_fast.config import EvaluateConfig
-from gencond_fast.evaluation import evaluate, train
-from gencond_fast.options import parse
+from gencond_fast.config.options import parse
+from gencond_fast.evaluation import evaluate
+from gencond_fast.training import train
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.result import EvaluationResult, Row
-from gencond_fast.evaluation.scores import (
+from gencond_fast.evaluation.accuracy_scores import (
     accuracy_per_bit,
     augmentation_robust_score,
     label_robust_score,
 )
+from gencond_fast.evaluation.result import EvaluationResult, Row
 
 SHARE = st.floats(0.0, 1.0)
 

@@ -13,17 +13,17 @@ from command_line import call
 from torch import Tensor
 
 from gencond_fast.config import EvaluateConfig
+from gencond_fast.config.options import parse
 from gencond_fast.evaluation import evaluate
-from gencond_fast.evaluation import trainer as trainer_module
-from gencond_fast.evaluation.epochs import held
-from gencond_fast.evaluation.mixed import mix
-from gencond_fast.evaluation.protocol import DC, MODERN, PROTOCOLS
 from gencond_fast.evaluation.result import EvaluationResult, Row
-from gencond_fast.evaluation.train import train_student
 from gencond_fast.models.registry import build_classifier
-from gencond_fast.options import parse
-from gencond_fast.rng import named_rng
-from gencond_fast.runtime import choose_runtime
+from gencond_fast.system.rng import named_rng
+from gencond_fast.system.runtime import choose_runtime
+from gencond_fast.training import trainer as trainer_module
+from gencond_fast.training.epochs import held
+from gencond_fast.training.mixed import mix
+from gencond_fast.training.protocol import DC, MODERN, PROTOCOLS
+from gencond_fast.training.train import train_student
 
 RUNTIME = choose_runtime("cpu", "float32", "off", 8)
 

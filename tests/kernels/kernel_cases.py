@@ -13,7 +13,7 @@ from gencond_fast.kernels.pair_loss import pair_loss
 from gencond_fast.kernels.tiles import tile_tables
 from torch import Tensor
 
-from gencond_fast import reference
+from gencond_fast.functional import reference
 
 KINDS = ("infonce", "rbf", "hinge", "nearest")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -32,7 +32,8 @@ print(cost)
 REFERENCE_ONLY = """
 import torch
 import gencond_fast as gf
-from gencond_fast import _ext, moments as public
+from gencond_fast import _ext
+from gencond_fast.functional import moments as public
 print(public.__file__)
 x, labels = torch.randn(30, 4, requires_grad=True), torch.arange(30) % 3
 moments = gf.class_moments(x, labels, 3)

@@ -8,11 +8,11 @@ from image_builders import pictures, write_tree
 
 from gencond_fast.condensation.run import sized_metadata
 from gencond_fast.condensation.task import Setting, choose_image_size, open_config, set_up
-from gencond_fast.options import resolve
+from gencond_fast.config.options import resolve
 from gencond_fast.planning.counts import count
 from gencond_fast.planning.miniature import blank, choose_classes, shrink
 from gencond_fast.planning.noise import noise_source
-from gencond_fast.progress import Reporter
+from gencond_fast.system.progress import Reporter
 
 
 @pytest.fixture(autouse=True)

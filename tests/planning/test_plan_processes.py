@@ -8,14 +8,14 @@ import time
 import pytest
 
 from gencond_fast.config import EvaluateConfig, PlanConfig
+from gencond_fast.config.options import resolve
 from gencond_fast.data.classes import MissingClass
 from gencond_fast.errors import InputError, RunError
-from gencond_fast.memory import peak_memory
-from gencond_fast.options import resolve
 from gencond_fast.planning.condensing import calibrate_condensing
 from gencond_fast.planning.evaluating import calibrate_evaluation
 from gencond_fast.planning.isolated import in_own_process
 from gencond_fast.planning.watch import Watch
+from gencond_fast.system.memory import peak_memory
 
 
 def _told(word: str, began: float) -> tuple[str, int, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gencond_fast.config import Config
 from gencond_fast.data.source import Source
-from gencond_fast.distributed import world_size
+from gencond_fast.distributed.ranks import world_size
 from gencond_fast.errors import InputError
 
 _PACKAGE = "dp-accounting"

@@ -27,7 +27,7 @@ from gencond_fast.condensation.state import load_state, save_state
 from gencond_fast.data.augment import augment
 from gencond_fast.data.stream import stream
 from gencond_fast.errors import InputError
-from gencond_fast.interrupt import Interrupts
+from gencond_fast.system.interrupt import Interrupts
 
 _BATCH = 256
 _GRID = 2.0**-26  # of the noise: what the whole numbers count

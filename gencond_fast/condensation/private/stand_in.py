@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gencond_fast.data.sample import Sample
-from gencond_fast.rng import named_rng
+from gencond_fast.system.rng import named_rng
 
 _SPREAD = 0.25  # of pixels in [0, 1]
 _COLOUR = 0.5  # share of the channels' own noise, the rest is common to them

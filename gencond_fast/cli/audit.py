@@ -1,0 +1,74 @@
+"""The command that asks which images a condensed file was made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gencond_fast.cli.shared import (
+    MODELS,
+    absolute,
+    bad_image_option,
+    check_json,
+    device_option,
+    explained,
+    json_option,
+    make_reporter,
+    quiet_option,
+    reader_option,
+    set_option,
+)
+from gencond_fast.config import AuditConfig
+from gencond_fast.config.options import parse, parse_assignments
+from gencond_fast.reporting.text import print_audit
+
+
+@click.command(
+    **explained(
+        "Attack a condensed file by membership inference: can an image that it was made from be "
+        "told from others, by networks trained on the file? An attack that finds nothing is no "
+        "proof of privacy.",
+        "  gencond_fast audit runs/c10 --data /data/cifar10\n"
+        "  gencond_fast audit runs/c10 --data /data/cifar10 --shadows 16 --json audit.json",
+    )
+)
+@click.argument("run")
+@click.option("--data", required=True, help="The data that the set was condensed from.")
+@click.option(
+    "--shadows",
+    type=int,
+    help="Also attack by LiRA, from so many condensations of random halves of the training images "
+    "(even, 6 or more); each takes as long as the run did. Default: none.",
+)
+@click.option("--model", help=f"Of the students (default convnet3). {MODELS}")
+@click.option(
+    "--protocol",
+    type=click.Choice(["dc", "modern", "soft"]),
+    help="How students are trained, as in evaluate (default dc).",
+)
+@click.option("--seeds", type=int, help="Students of the file (default 3); a shadow has one.")
+@click.option("--epochs", type=int, help="Passes over the condensed images (default 300).")
+@click.option("--images", type=int, help="Ask about at most so many of a kind (default 10000).")
+@bad_image_option
+@reader_option
+@device_option
+@json_option
+@set_option("precision, compile or in_memory.")
+@quiet_option
+def audit(
+    data: str, file: Path | None, assignments: tuple[str, ...], quiet: bool, **plain: Any
+) -> None:
+    """Parses the options of the audit and runs it."""
+    given = {name: value for name, value in plain.items() if value is not None}
+    given["data"] = absolute(data)
+    config = parse(AuditConfig, given | parse_assignments(assignments))
+    check_json(file)
+    from gencond_fast.evaluation.auditing import audit as run
+    from gencond_fast.system.files import write_json
+
+    result = run(config, make_reporter(quiet))
+    print_audit(result)  # first, so that a full disk costs the file alone
+    if file is not None:
+        write_json(file, result.to_plain())

@@ -1,0 +1,234 @@
+"""The commands that work on real data for a long time: `condense` and `stats`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gencond_fast.cli.shared import (
+    Bytes,
+    absolute,
+    bad_image_option,
+    classes_option,
+    device_option,
+    explained,
+    make_reporter,
+    quiet_option,
+    reader_option,
+    set_option,
+)
+from gencond_fast.config import DISCREPANCY_NAMES, METHODS, OBJECTIVES, OPERATIONS, PRESETS, Config
+from gencond_fast.config.options import (
+    parse_assignments,
+    parse_discrepancies,
+    read_yaml,
+    resolve,
+    share_networks,
+)
+from gencond_fast.distributed.ranks import torchrun
+from gencond_fast.reporting.text import print_artifact, print_plain
+from gencond_fast.system.bytes import format_bytes
+
+
+def condensing(command: Callable[..., None], data_required: bool = True) -> Callable[..., None]:
+    """Adds the options that decide on the data, the networks and the statistics."""
+    options = (
+        click.option(
+            "--data", required=data_required, help="Image folder, .tar, parquet, .npz or 'digits'."
+        ),
+        click.option(
+            "--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True
+        ),
+        click.option(
+            "--method",
+            type=click.Choice(list(METHODS)),
+            default="gencond",
+            show_default=True,
+            help="A published system; lies under all other options.",
+        ),
+        click.option(
+            "--objective",
+            type=click.Choice(list(OBJECTIVES)),
+            default="accuracy",
+            show_default=True,
+            help="robust: soft labels by networks trained on images changed against them.",
+        ),
+        click.option(
+            "--networks",
+            type=int,
+            help="Feature networks (default 6, a third random; quick 4; a method has its own).",
+        ),
+        click.option(
+            "--augmentation",
+            "operations",
+            multiple=True,
+            type=click.Choice(OPERATIONS),
+            help="Of the policy, may be repeated (default: all).",
+        ),
+        click.option(
+            "--discrepancy",
+            "discrepancies",
+            multiple=True,
+            metavar="NAME[:WEIGHT]",
+            help=f"What is minimised: {', '.join(DISCREPANCY_NAMES)}; may be repeated "
+            "(default: mean).",
+        ),
+        click.option(
+            "--image-size", type=int, help="Side in pixels (default: the data's, at most 64)."
+        ),
+        click.option(
+            "--val-fraction",
+            type=float,
+            help="Share of the training split held out, for evaluate to test on in place of the "
+            "data's own val or test split.",
+        ),
+        classes_option,
+        bad_image_option,
+        reader_option,
+        click.option("--seed", type=int, help="Of everything random (default 0)."),
+        device_option,
+        click.option("--config", "file", type=Path, help="YAML file of options."),
+        set_option("Any other option; the config.yaml of a run lists all of them."),
+        quiet_option,
+    )
+    return _with(options, command)
+
+
+def sizing(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that decide on the file and on the steps."""
+    options = (
+        click.option("--ipc", type=int, help="Budget in float32 images a class (default 10)."),
+        click.option("--bytes", type=Bytes(), help="Budget in bytes of the file: 40KB, 1.5MiB."),
+        click.option("--steps", type=int, help="Optimiser steps, warm start included."),
+        click.option(
+            "--soft-labels",
+            type=int,
+            help="Class probabilities kept a sample (default 0: hard labels).",
+        ),
+    )
+    return _with(options, command)
+
+
+def _with(
+    options: Sequence[Callable[..., Any]], command: Callable[..., None]
+) -> Callable[..., None]:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def sized(steps: int | None, soft_labels: int | None) -> dict[str, Any]:
+    """What those options that have no name of their own in the config stand for."""
+    training = {"training": {"steps": steps}} if steps is not None else {}
+    store = {"store": {"soft_labels": soft_labels}} if soft_labels is not None else {}
+    return training | store
+
+
+def resolved(
+    given: dict[str, Any],
+    *,
+    data: str,
+    preset: str,
+    method: str,
+    objective: str,
+    networks: int | None,
+    operations: tuple[str, ...],
+    discrepancies: tuple[str, ...],
+    file: Path | None,
+    assignments: tuple[str, ...],
+    **plain: Any,
+) -> Config:
+    """The config of the file, then the options, then the assignments."""
+    given |= {"data": absolute(data)}
+    given |= {name: value for name, value in plain.items() if value is not None}
+    given["networks"] = {}
+    if networks is not None:
+        private = "privacy" in given
+        given["networks"] = share_networks(networks, method, private)
+    if operations:
+        given["networks"]["operations"] = operations
+    if discrepancies:
+        given["losses"] = {"discrepancies": parse_discrepancies(discrepancies)}
+    layers = (read_yaml(file) if file else {}, given, parse_assignments(assignments))
+    return resolve(*layers, preset=preset, method=method, objective=objective)
+
+
+@click.command(
+    **explained(
+        "Condense a data set. Run the same command again to continue after an interruption.",
+        "  gencond_fast condense --data digits --out runs/digits --preset quick\n"
+        "  gencond_fast condense --data /data/cifar10 --out runs/c10 --ipc 1\n"
+        "  gencond_fast condense --data photos.tar --out runs/p --bytes 400KB --image-size 64\n"
+        "  gencond_fast condense --data /data/cifar10 --out runs/dm --method dm --preset quick\n"
+        "  gencond_fast condense --data set.npz --out runs/n --set losses.intra=0.05\n"
+        "  gencond_fast condense --data /data/cifar10 --out runs/p --dp-epsilon 4 --dp-delta 1e-6\n"
+        "  torchrun --nproc-per-node 8 -m gencond_fast condense --data /data/imagenet --out runs/i",
+    )
+)
+@click.option("--out", required=True, help="Run directory, made if missing.")
+@sizing
+@click.option(
+    "--dp-epsilon",
+    type=float,
+    help="Let the file learn of the images through one noised table alone, so that it is "
+    "(epsilon, delta)-differentially private; needs pip install dp-accounting.",
+)
+@click.option("--dp-delta", type=float, help="Goes with --dp-epsilon; far below 1 / images.")
+@condensing
+def condense(
+    data: str,
+    out: str,
+    steps: int | None,
+    soft_labels: int | None,
+    dp_epsilon: float | None,
+    dp_delta: float | None,
+    quiet: bool,
+    **plain: Any,
+) -> None:
+    """Parses the options of one condensation and runs it."""
+    # paths are made absolute so that the same run is recognised from any folder
+    given: dict[str, Any] = {"out": str(Path(out).expanduser().absolute())}
+    privacy = {"epsilon": dp_epsilon, "delta": dp_delta}
+    privacy = {name: value for name, value in privacy.items() if value is not None}
+    given |= sized(steps, soft_labels) | ({"privacy": privacy} if privacy else {})
+    with torchrun() as ranks:
+        config = resolved(given, data=data, **plain)
+        from gencond_fast.condensation import condense as run
+        from gencond_fast.store.artifact import load
+
+        path = run(config, make_reporter(quiet or not ranks.first), ranks)
+    if not ranks.first:
+        return
+    artifact = load(path)
+    print_artifact(artifact, path)
+    if config.privacy.on:
+        print_plain({"privacy": artifact.metadata.made["privacy"]})
+    print(f"next: gencond_fast evaluate {out} --data {data} --control random")
+
+
+@click.command(
+    **explained(
+        "Train feature networks and measure the real data ahead of the runs that share them.",
+        "  gencond_fast stats --data /data/cifar10\n"
+        "  gencond_fast stats --data /data/cifar10 --networks 12 --discrepancy cf\n"
+        "  torchrun --nproc-per-node 8 -m gencond_fast stats --data /data/imagenet",
+    )
+)
+@condensing
+def stats(quiet: bool, **plain: Any) -> None:
+    """Builds the statistics bank that condense finds in the cache."""
+    with torchrun() as ranks:
+        config = resolved({"out": ""}, **plain)
+        from gencond_fast.condensation import build_statistics
+
+        made = build_statistics(config, make_reporter(quiet or not ranks.first), ranks)
+    if ranks.first:
+        told = {
+            "features": ", ".join(map(str, made.features)),
+            "bytes": f"{made.bytes:,} ({format_bytes(made.bytes)})",
+            "seconds": f"{made.seconds:.1f}",
+        }
+        print_plain(vars(made) | told)

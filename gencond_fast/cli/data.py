@@ -1,0 +1,111 @@
+"""The commands that look at data: `data check` and `data info`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gencond_fast.cli.shared import (
+    absolute,
+    check_json,
+    classes_option,
+    explained,
+    make_reporter,
+    quiet_option,
+)
+from gencond_fast.reporting.text import print_plain
+from gencond_fast.system.machine import own_cores
+
+if TYPE_CHECKING:
+    from gencond_fast.data.health.check import CheckReport
+
+_EXAMPLES_SHOWN = 3
+_BAD_SHOWN = 20
+
+
+@click.group()
+def data() -> None:
+    """Look at a data set before condensing it."""
+
+
+@data.command(
+    **explained(
+        "Decode every image once and list those that cannot be, or that are unusual. The list is "
+        "kept for --on-bad-image skip. Exit code 1 if an image cannot be read, 0 if all can.",
+        "  gencond_fast data check /data/imagenet\n"
+        "  gencond_fast data check photos.tar --workers 4 --json check.json",
+    )
+)
+@click.argument("path")
+@classes_option
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes that decode (default: all cores)."
+)
+@click.option("--json", "file", type=Path, help="Write all findings to this file.")
+@quiet_option
+def check(
+    path: str,
+    classes: tuple[str, ...] | None,
+    workers: int | None,
+    file: Path | None,
+    quiet: bool,
+) -> int:
+    """Checks a data set, prints the findings and keeps the list of bad images."""
+    check_json(file)
+    from gencond_fast.data.health.badlist import bad_list_path, write_bad_list
+    from gencond_fast.data.health.check import check as run
+    from gencond_fast.data.health.describe import open_parts
+    from gencond_fast.system.files import write_json
+
+    opened, splits = open_parts(absolute(path), classes)
+    report = run(splits, workers=workers or own_cores(), reporter=make_reporter(quiet))
+    _print(report)  # first, so that a full disk costs the files alone
+    if file is not None:
+        write_json(file, {"data": absolute(path), **asdict(report)})
+    place = bad_list_path(opened.digest, None if classes is None else opened.class_names)
+    write_bad_list(place, report.bad_list)
+    print(f"list for --on-bad-image skip: {place}")
+    return 1 if report.bad else 0
+
+
+@data.command(
+    **explained(
+        "Count images and classes, and tell their sizes, without decoding them all.",
+        "  gencond_fast data info /data/imagenet\n"
+        "  gencond_fast data info photos.tar --classes cats,dogs --grid photos.png",
+    )
+)
+@click.argument("path")
+@classes_option
+@click.option("--grid", type=Path, help="Write a picture of some images of each class (PNG).")
+@click.option("--image-size", type=click.IntRange(4, 1024), help="Side of a picture in the grid.")
+def info(path: str, classes: tuple[str, ...] | None, grid: Path | None, image_size: int) -> None:
+    """Describes a data set."""
+    from gencond_fast.data.health.describe import describe
+
+    print_plain(describe(absolute(path), classes))
+    if grid is not None:
+        from gencond_fast.reporting.data import write_grid
+
+        write_grid(absolute(path), classes, grid, image_size)
+        print(f"grid: {grid}")
+
+
+def _print(report: CheckReport) -> None:
+    for name, count in report.images.items():
+        print(f"{name}: {count:,} images")
+    print(f"unreadable: {len(report.bad):,}")
+    for entry in report.bad[:_BAD_SHOWN]:
+        print(f"  {entry.where} {entry.reason}")
+    if len(report.bad) > _BAD_SHOWN:
+        print(f"  and {len(report.bad) - _BAD_SHOWN:,} more; --json FILE has them all")
+    kinds = Counter(each.kind for each in report.odd)
+    print(f"unusual: {len({each.where for each in report.odd}):,}")
+    for kind, count in kinds.most_common():
+        print(f"  {kind}: {count:,}")
+        for each in [each for each in report.odd if each.kind == kind][:_EXAMPLES_SHOWN]:
+            print(f"    {each.where}{f' ({each.seen})' if each.seen else ''}")

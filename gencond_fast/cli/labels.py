@@ -1,0 +1,121 @@
+"""The commands about soft labels: `relabel` and `teachers`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gencond_fast.cli.shared import (
+    MODELS,
+    Bytes,
+    absolute,
+    bad_image_option,
+    classes_option,
+    device_option,
+    explained,
+    make_reporter,
+    quiet_option,
+    reader_option,
+    set_option,
+)
+from gencond_fast.config.options import parse_assignments, read_yaml, resolve
+from gencond_fast.reporting.text import print_artifact, print_plain
+
+
+@click.command(
+    **explained(
+        "Give the samples of a condensed file soft labels: class probabilities by networks that "
+        "were trained on the real data.",
+        "  gencond_fast relabel runs/c10 --data /data/cifar10 --soft-labels 5 --bytes 130KB\n"
+        "  gencond_fast relabel runs/c10 --data /data/cifar10 --teachers teachers --out soft.st\n"
+        "  gencond_fast relabel runs/c10 --data /data/cifar10 --set labels.temperature=2",
+    )
+)
+@click.argument("run")
+@click.option("--data", required=True, help="The data that the set was condensed from.")
+@click.option(
+    "--soft-labels", type=int, help="Class probabilities kept a sample (default: as in the file)."
+)
+@click.option(
+    "--teachers",
+    type=click.Choice(["pool", "teachers"]),
+    help="pool: the trained feature networks of the file's options; teachers: networks trained on "
+    "all training images (default: as in the file, else pool).",
+)
+@click.option("--bytes", type=Bytes(), help="Another budget: 40KB, 1.5MiB (default: the file's).")
+@click.option("--out", help="File to write (default: over the one that is read).")
+@bad_image_option
+@reader_option
+@device_option
+@set_option("An option of labels, teachers or networks, in_memory, precision or compile.")
+@quiet_option
+def relabel(
+    run: str,
+    data: str,
+    soft_labels: int | None,
+    teachers: str | None,
+    out: str | None,
+    assignments: tuple[str, ...],
+    quiet: bool,
+    **plain: Any,
+) -> None:
+    """Parses the options of a relabelling and runs it."""
+    given = {name: value for name, value in plain.items() if value is not None}
+    given["store"] = {} if soft_labels is None else {"soft_labels": soft_labels}
+    given["labels"] = {} if teachers is None else {"teachers": teachers}
+    options = (given, parse_assignments(assignments))
+    from gencond_fast.condensation import relabel as relabelled
+    from gencond_fast.store.artifact import load
+
+    path = relabelled(run, absolute(data), *options, out=out, reporter=make_reporter(quiet))
+    print_artifact(load(path), path)
+    print(f"next: gencond_fast evaluate {out or run} --data {data} --protocol soft")
+
+
+@click.command(
+    **explained(
+        "Train networks on the whole training split ahead of the runs whose labels they give. Run "
+        "the same command again to continue after an interruption.",
+        "  gencond_fast teachers --data /data/cifar10 --epochs 40\n"
+        "  gencond_fast teachers --data set.npz --val-fraction 0.1 --count 3 --model resnet18",
+    )
+)
+@click.option("--data", required=True, help="Image folder, .tar, parquet, .npz or 'digits'.")
+@click.option("--model", help=f"{MODELS} Default: convnet3.")
+@click.option("--width", type=int, help="Channels of a ConvNet (default 128).")
+@click.option("--count", type=int, help="Networks (default 1).")
+@click.option("--epochs", type=int, help="Passes over the training images (default 20).")
+@click.option("--image-size", type=int, help="Side in pixels (default: the data's, at most 64).")
+@click.option("--val-fraction", type=float, help="Share held out; the accuracy on it is printed.")
+@classes_option
+@bad_image_option
+@reader_option
+@click.option("--seed", type=int, help="Of everything random (default 0).")
+@device_option
+@click.option("--config", "file", type=Path, help="YAML file of options.")
+@set_option("Any other option.")
+@quiet_option
+def teachers(
+    data: str, file: Path | None, assignments: tuple[str, ...], quiet: bool, **plain: Any
+) -> None:
+    """Parses the options of the teachers and trains them."""
+    given = {name: value for name, value in plain.items() if value is not None}
+    names = ("model", "width", "count", "epochs")
+    section = {name: given.pop(name) for name in names if name in given}
+    given |= {"data": absolute(data), "out": "", "teachers": section}
+    config = resolve(read_yaml(file) if file else {}, given, parse_assignments(assignments))
+    from gencond_fast.condensation import train_teachers
+
+    made = train_teachers(config, make_reporter(quiet))
+    shown = vars(made) | {
+        "seconds": f"{made.seconds:.1f}",
+        "files": "".join(map(_line, made.files)),
+    }
+    shown["accuracies"] = made.accuracies and ", ".join(f"{100 * a:.2f} %" for a in made.accuracies)
+    print_plain(shown)
+
+
+def _line(path: Path) -> str:
+    return f"\n  {path}"

@@ -1,0 +1,255 @@
+"""The command line: parses, calls the library, prints."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from gencond_fast._version import __version__
+from gencond_fast.cli.audit import audit
+from gencond_fast.cli.condense import condense, stats
+from gencond_fast.cli.data import data as data_commands
+from gencond_fast.cli.labels import relabel, teachers
+from gencond_fast.cli.plan import plan
+from gencond_fast.cli.report import report
+from gencond_fast.cli.score import score
+from gencond_fast.cli.shared import (
+    MODELS,
+    bad_image_option,
+    check_json,
+    classes_option,
+    device_option,
+    explained,
+    json_option,
+    make_reporter,
+    quiet_option,
+    reader_option,
+    set_option,
+)
+from gencond_fast.config import EvaluateConfig
+from gencond_fast.config.options import merge, parse, parse_assignments
+from gencond_fast.distributed.ranks import torchrun
+from gencond_fast.distributed.rendezvous import speaks, world_size
+from gencond_fast.errors import InputError, RunError
+from gencond_fast.reporting.text import print_artifact, print_plain, print_result
+from gencond_fast.system.interrupt import Terminated
+from gencond_fast.system.progress import printable
+
+_ON_RANKS = ("condense", "evaluate", "stats")
+_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gencond_fast")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Condense an image dataset into one small file that trains networks from scratch."""
+    world, command = world_size(), context.invoked_subcommand
+    if world > 1 and command not in _ON_RANKS:
+        raise InputError(
+            f"only {', '.join(_ON_RANKS)} run on several ranks, and WORLD_SIZE is {world}: "
+            f"start {command} without torchrun"
+        )
+
+
+@cli.command(
+    **explained(
+        "Train networks from scratch on a condensed set and test them on the real one.",
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control random\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control full --epochs 30\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control random \\\n"
+        "      --without-augmentation\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
+        "      --seeds 5 --epochs 300 --json result.json\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model all --model nets:mine\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --attack fgsm --attack pgd\n"
+        "  torchrun --nproc-per-node 4 -m gencond_fast evaluate runs/c10 --data /data/cifar10",
+    )
+)
+@click.argument("run")
+@click.option("--data", required=True, help="The data that the set was condensed from.")
+@click.option(
+    "--model", "models", multiple=True, help=f"{MODELS} `all`: one of each kind. Default: convnet3."
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["dc", "modern", "soft"]),
+    help="dc (default), as in the literature; modern: AdamW, cosine, CutMix, averaged weights; "
+    "soft: modern, on the file's soft labels.",
+)
+@click.option("--seeds", type=int, help="Students of each kind (default 3).")
+@click.option(
+    "--together",
+    type=int,
+    help="How many of these learn at once in one batched network (default 1; more suit GPUs).",
+)
+@click.option("--epochs", type=int, help="Passes over the training set (default 1000).")
+@click.option(
+    "--control",
+    "controls",
+    multiple=True,
+    type=click.Choice(["random", "jpeg", "full"]),
+    help="random: as many random real images a class as the budget is in IPC; jpeg: as many as fit "
+    "into the bytes of the file as JPEG of quality 20; full: all of them.",
+)
+@click.option(
+    "--without-augmentation",
+    is_flag=True,
+    default=None,
+    help="Also train students without any augmentation, on the file and on the controls but full; "
+    "with --control random this gives the augmentation-robust score.",
+)
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    type=click.Choice(["fgsm", "pgd", "autoattack"]),
+    help="Also test the students on images changed against them, within --epsilon of every pixel; "
+    "autoattack needs pip install pyautoattack.",
+)
+@click.option("--epsilon", type=float, help="Of the attacks, in 255ths of a pixel (default 8).")
+@click.option("--attack-images", type=int, help="Test images that are attacked (default 1000).")
+@classes_option
+@bad_image_option
+@reader_option
+@click.option("--split", type=click.Choice(["stored", "stream"]), help="Default: stored.")
+@device_option
+@json_option
+@set_option("precision, compile, in_memory, attack.steps or attack.step_size.")
+@quiet_option
+def evaluate(
+    file: Path | None,
+    assignments: tuple[str, ...],
+    quiet: bool,
+    attacks: tuple[str, ...],
+    epsilon: float | None,
+    attack_images: int | None,
+    **plain: Any,
+) -> None:
+    """Parses the options of one evaluation and runs it."""
+    attack = _given({"names": attacks, "epsilon": epsilon, "images": attack_images})
+    given = _given(plain) | {"attack": attack}
+    with torchrun() as ranks:
+        config = parse(EvaluateConfig, merge(given, parse_assignments(assignments)))
+        check_json(file)
+        from gencond_fast.evaluation import evaluate as run
+        from gencond_fast.system.files import write_json
+
+        result = run(config, make_reporter(quiet or not ranks.first), ranks)
+    if not ranks.first:
+        return
+    print_result(result)  # first, so that a full disk costs the file alone
+    if file is not None:
+        write_json(file, result.to_plain())
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value not in (None, ())}
+
+
+for _command in (plan, condense, stats, teachers, relabel, report, score, audit, data_commands):
+    cli.add_command(_command)
+
+
+@cli.command(
+    **explained(
+        "Write the stored samples as images.",
+        "  gencond_fast sample runs/c10 --out pictures --per-class 8\n"
+        "  gencond_fast sample runs/c10 --out exported --format npz\n"
+        "  gencond_fast sample runs/c10 --out exported --format pt",
+    )
+)
+@click.argument("run")
+@click.option("--out", required=True, help="Folder to write to, made if missing.")
+@click.option(
+    "--per-class", type=click.IntRange(min=1), help="Samples of each class (default all)."
+)
+@click.option(
+    "--format",
+    type=click.Choice(["imagefolder", "npz", "pt", "webdataset", "parquet", "grid"]),
+    default="imagefolder",
+    show_default=True,
+)
+def sample(run: str, out: str, per_class: int | None, format: str) -> None:
+    """Exports the stored samples."""
+    from gencond_fast.exporting import export
+
+    print(export(run, out, format=format, per_class=per_class))
+
+
+@cli.command(
+    **explained(
+        "Describe this installation, or a condensed file.",
+        "  gencond_fast info\n  gencond_fast info runs/c10",
+    )
+)
+@click.argument("run", required=False)
+def info(run: str | None) -> None:
+    """Prints what is installed, or what is in a file."""
+    if run is not None:
+        from gencond_fast.store.artifact import FILE_NAME, load
+
+        path = Path(run)
+        artifact = load(path)
+        print_artifact(artifact, path / FILE_NAME if path.is_dir() else path)
+        print_plain({"classes": ", ".join(artifact.metadata.class_names)})
+        print_plain(artifact.metadata.made)
+        return
+    from gencond_fast.system.environment import describe
+
+    print_plain(describe())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the program: exit code 2 for user errors, 1 for failures, 130 for Ctrl-C."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = cli.main(args=arguments, prog_name="gencond_fast", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except InputError as error:
+        return _complain(str(error), 2)
+    except RunError as error:
+        return _complain(str(error), 1)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted; run the same command again to continue", 130)
+    except Terminated:
+        return _complain("asked to stop; run the same command again to continue", 143)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        advice = (
+            "free some space and run the same command again"
+            if error.errno in _OUT_OF_SPACE
+            else "check the path and its permissions"
+        )
+        return _complain(f"cannot read or write{place} ({error.strerror or error}): {advice}", 2)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _complain(message: str, code: int) -> int:
+    if speaks():
+        print(f"error: {printable(message)}", file=sys.stderr, flush=True)
+    return code

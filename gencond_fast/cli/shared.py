@@ -1,0 +1,98 @@
+"""What several commands of the command line share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from gencond_fast.errors import InputError
+from gencond_fast.system.bytes import parse_bytes
+from gencond_fast.system.progress import PlainReporter, Reporter, RichReporter
+
+# spelled out, since the networks themselves take a second to be imported
+MODELS = (
+    "convnet3, convnet4, convnet5, convnet3bn (128 channels wide; convnet3@64 has 64), resnet18, "
+    "resnet18in, vgg11, vgg11bn, alexnet, vit, or module:function of your own."
+)
+
+
+class Classes(click.ParamType):
+    """Class names between commas, or a file that holds one a line."""
+
+    name = "NAMES|FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads the names."""
+        from gencond_fast.data.classes import parse_classes
+
+        return parse_classes(value) if isinstance(value, str) else value
+
+
+class Bytes(click.ParamType):
+    """An amount of bytes, with a unit or without."""
+
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Reads 40KB and the like."""
+        return parse_bytes(str(value))
+
+
+classes_option = click.option(
+    "--classes", type=Classes(), help="Only these: a,b,c or a file of one a line."
+)
+bad_image_option = click.option(
+    "--on-bad-image",
+    type=click.Choice(["error", "skip"]),
+    help="Stop at an image that cannot be decoded (default), or leave it out.",
+)
+
+reader_option = click.option(
+    "--reader",
+    type=click.Choice(["auto", "dali", "processes", "threads"]),
+    help="Who decodes images: DALI, or Pillow in processes or threads (default: the fastest).",
+)
+
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto."
+)
+json_option = click.option("--json", "file", type=Path, help="Write the result to this file.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print the result only.")
+
+
+def set_option(which: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`--set KEY=VALUE`, with a sentence on which keys there are."""
+    return click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help=which)
+
+
+def explained(text: str, example: str) -> dict[str, Any]:
+    """The help of a command, with examples."""
+    return {"help": text, "epilog": "\b\nExamples:\n" + example}
+
+
+def absolute(data: str) -> str:
+    """A path made absolute, so that a run is recognised from any folder; names stay."""
+    from gencond_fast.data.source import KNOWN_NAMES
+
+    path = Path(data).expanduser()
+    return str(path.absolute()) if data not in KNOWN_NAMES and path.exists() else data
+
+
+def check_json(file: Path | None) -> None:
+    """Refuses a --json that could not be written, before the work is done."""
+    if file is not None and not file.absolute().parent.is_dir():
+        raise InputError(f"--json {file}: the folder {file.parent} does not exist")
+    if file is not None and file.is_dir():
+        raise InputError(f"--json {file} is a folder: give the name of a file")
+
+
+def make_reporter(quiet: bool) -> Reporter:
+    """A progress bar on a terminal, lines elsewhere, nothing where that is asked for."""
+    if quiet:
+        return Reporter()
+    console = Console(stderr=True)
+    return RichReporter(console) if console.is_terminal else PlainReporter()

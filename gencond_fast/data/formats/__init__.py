@@ -1,0 +1,1 @@
+"""Where images lie: folders, tars, parquet, arrays, and their labels."""

@@ -1,0 +1,74 @@
+"""Class folders on disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from gencond_fast.data.contract import MAX_BYTES, Block, Opened, Split
+from gencond_fast.data.formats.index import read_index
+from gencond_fast.data.formats.tree import Listing, arrange, digest_of
+from gencond_fast.errors import InputError
+
+
+class FolderSplit(Split):
+    """Images in files of their own, found by folder number and name."""
+
+    def __init__(self, root: Path, listing: Listing, rows: np.ndarray, labels: np.ndarray) -> None:
+        self._root = os.fspath(root)
+        self._listing = listing
+        self._rows = rows
+        self.labels = labels
+
+    def read(self, indices: np.ndarray, block: int) -> Generator[Block, None, None]:
+        """See `Split.read`."""
+        for start in range(0, len(indices), block):
+            part = indices[start : start + block].tolist()
+            yield [partial(_contents, self.where(index)) for index in part]
+
+    def where(self, index: int) -> str:
+        """See `Split.where`."""
+        return f"{self._root}/{self._listing.path(self._rows[index])}"
+
+    def file_name(self, index: int) -> str:
+        """See `Split.file_name`."""
+        return os.fsdecode(self._listing.name(self._rows[index]))
+
+
+def open_folder(root: Path) -> Opened:
+    """Opens a tree of class folders, see `tree.arrange`; links to folders are followed.
+
+    Raises:
+        InputError: a folder cannot be read, links to one around it, or `arrange` finds fault.
+    """
+    index = read_index(root)
+    layout = arrange(index.listing, str(root), partial(_note, root))
+    train = FolderSplit(root, index.listing, *layout.train)
+    val = None if layout.val is None else FolderSplit(root, index.listing, *layout.val)
+    size = sum(int(index.sizes[rows].sum()) for rows, _ in (layout.train, layout.val or _NONE))
+    return Opened(
+        layout.class_names, train, val, digest_of(index.digest, layout), size, layout.titles
+    )
+
+
+_NONE = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+
+def _note(root: Path, path: str) -> str | None:
+    file = root / path
+    try:
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}); repair it.") from error
+
+
+def _contents(path: str) -> bytes:
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"more than {MAX_BYTES:,} bytes")
+        return file.read()

@@ -1,0 +1,143 @@
+"""The index of a tree of image files: found by a scan that opens none of them, and kept.
+
+A kept index serves as long as it is true. Opening it looks again at every folder and every file
+(name, size, time of modification), so it tells a changed tree as a scan would, and spares the
+listing, sorting and hashing. What neither can tell is a file whose content changed while its size
+and its time of modification, to the nanosecond, did not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gencond_fast.data.formats.scan import THREADS, Index, scan, stat_files
+from gencond_fast.data.formats.tree import Listing
+from gencond_fast.system.cache import cache_directory, cache_key, load_tensors, save_tensors
+
+_SETTLED = 2 * 10**9  # ns; a tree may change again within one tick of its clock
+
+
+def read_index(root: Path) -> Index:
+    """The index of a tree from the cache, or by a scan where there is none that is still true.
+
+    Raises:
+        InputError: a folder or file cannot be read, or a folder links to one around it.
+    """
+    path = _path(root)
+    kept = None if path is None else _load(path)
+    if kept is not None and _is_true(kept, root):
+        return kept
+    started = time.time_ns()
+    index = scan(root)
+    newest = max(int(index.stamps.max()), int(index.times.max(initial=0)))
+    if path is not None and newest < started - _SETTLED:
+        _keep(index, path)
+    return index
+
+
+def _is_true(index: Index, root: Path) -> bool:
+    """Whether every folder and every file is as it was."""
+    listing = index.listing
+    if index.stamps[-1] != _stamp(os.fspath(root)):
+        return False
+    # the files of a folder stand together, so that one edge a folder finds them
+    starts = np.flatnonzero(np.diff(listing.folder_of, prepend=-1))
+    stops = np.append(starts[1:], len(listing))
+    spans = dict(
+        zip(listing.folder_of[starts].tolist(), zip(starts, stops, strict=True), strict=True)
+    )
+
+    def unchanged(place: int) -> bool:
+        path = "/".join((os.fspath(root), *listing.folders[place]))
+        if index.stamps[place] != _stamp(path):
+            return False
+        start, stop = spans.get(place, (0, 0))
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                sizes, times = stat_files((listing.name(row) for row in range(start, stop)), handle)
+            finally:
+                os.close(handle)
+        except OSError:
+            return False
+        return np.array_equal(index.sizes[start:stop], sizes) and np.array_equal(
+            index.times[start:stop], times
+        )
+
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="gencond-index") as pool:
+        answers = pool.map(unchanged, range(len(listing.folders)))
+        try:
+            return all(answers)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _stamp(folder: str) -> int | None:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _path(root: Path) -> Path | None:
+    """Where the index of a tree is kept, None where nothing can be."""
+    try:
+        directory = cache_directory("index")
+    except OSError:
+        return None
+    return directory / f"{cache_key(kind='index', root=os.path.abspath(root))}.safetensors"
+
+
+def _keep(index: Index, path: Path) -> None:
+    about = bytearray(json.dumps([index.listing.folders, index.digest]), "ascii")
+    arrays = {
+        "about": np.frombuffer(about, dtype=np.uint8),
+        "text": index.listing.text,
+        "ends": index.listing.ends,
+        "folder_of": index.listing.folder_of,
+        "sizes": index.sizes,
+        "times": index.times,
+        "stamps": index.stamps,
+    }
+    with suppress(OSError):  # it would only have saved time
+        save_tensors(path, {name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
+def _load(path: Path) -> Index | None:
+    tensors = load_tensors(path)
+    if tensors is None:
+        return None
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    try:
+        folders, digest = json.loads(arrays["about"].tobytes())
+        listing = Listing(
+            [tuple(parts) for parts in folders], arrays["folder_of"], arrays["text"], arrays["ends"]
+        )
+        index = Index(listing, arrays["sizes"], arrays["times"], arrays["stamps"], digest)
+        return index if _goes_together(index) else None
+    except (KeyError, ValueError, TypeError, RecursionError):
+        return None
+
+
+def _goes_together(index: Index) -> bool:
+    """Whether places and lengths are within what they point into."""
+    listing = index.listing
+    starts = np.concatenate([[0], listing.ends[:-1]])
+    return bool(
+        len(listing.folder_of) == len(listing) == len(index.sizes) == len(index.times) > 0
+        and len(index.stamps) == len(listing.folders) + 1
+        and (starts < listing.ends).all()
+        and listing.ends[-1] == len(listing.text)
+        and (np.diff(listing.folder_of, prepend=0) >= 0).all()
+        and listing.folder_of[-1] < len(listing.folders)
+        and all(isinstance(part, str) for parts in listing.folders for part in parts)
+        and isinstance(index.digest, str)
+    )

@@ -1,0 +1,171 @@
+"""The scan of a tree of image files, which opens none of them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gencond_fast.data.formats.tree import Lister, Listing, is_hidden, is_image
+from gencond_fast.errors import InputError
+
+THREADS = 8  # hide the latency of a network; on a local disk one does as well
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Every image file of a tree.
+
+    Attributes:
+        listing: where each is.
+        sizes: int64 [N], bytes.
+        times: int64 [N], of modification, in nanoseconds.
+        stamps: int64 [folders + 1], times of modification of the folders, the root's last.
+        digest: sha256 hex of the paths below the root, sizes and times of all images.
+    """
+
+    listing: Listing
+    sizes: np.ndarray
+    times: np.ndarray
+    stamps: np.ndarray
+    digest: str
+
+
+def scan(root: Path) -> Index:
+    """Finds every image below a folder; links to folders are followed, hidden names left out.
+
+    Raises:
+        InputError: as `read_index`.
+    """
+    made = _Making()
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="gencond-scan") as pool:
+        try:
+            made.walk(pool, pool.submit(_look, os.fspath(root), ()), frozenset())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return made.index()
+
+
+@dataclass(frozen=True, eq=False)
+class _Folder:
+    """What one folder holds, names sorted; `lines` is what of it goes into the digest."""
+
+    path: str
+    parts: tuple[str, ...]
+    status: os.stat_result
+    files: list[str]
+    sizes: array[int]
+    times: array[int]
+    lines: bytes
+    folders: list[str]
+
+
+def _look(path: str, parts: tuple[str, ...]) -> _Folder:
+    handle = None
+    try:
+        status = os.stat(path)
+        with os.scandir(path) as found:
+            shown = [(entry.name, entry.is_dir()) for entry in found if not is_hidden(entry.name)]
+        files = sorted(name for name, is_folder in shown if not is_folder and is_image(name))
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        sizes, times = stat_files(files, handle)
+    except OSError as error:
+        # a file is looked up from within its folder, which its name then lacks
+        lost = isinstance(error.filename, str) and not error.filename.startswith("/")
+        blamed = f"{path}/{error.filename}" if handle is not None and lost else path
+        reason = error.strerror or error
+        raise InputError(f"{blamed} cannot be read ({reason}); repair or remove it.") from error
+    finally:
+        if handle is not None:
+            os.close(handle)
+    above = "/".join(parts)
+    lines = "".join(
+        f"{above}/{name}\0{size}\0{changed}\n"
+        for name, size, changed in zip(files, sizes, times, strict=True)
+    )
+    folders = sorted(name for name, is_folder in shown if is_folder)
+    return _Folder(path, parts, status, files, sizes, times, os.fsencode(lines), folders)
+
+
+def stat_files(files: Iterable[str | bytes], folder: int) -> tuple[array[int], array[int]]:
+    """Sizes in bytes and times of modification in nanoseconds of files in an open folder.
+
+    Raises:
+        OSError: a file is not there, or is a pipe or a device.
+    """
+    sizes, times = array("q"), array("q")
+    for file in files:
+        status = os.stat(file, dir_fd=folder)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+            raise OSError(errno.EINVAL, "no plain file", os.fsdecode(file))
+        sizes.append(status.st_size)
+        times.append(status.st_mtime_ns)
+    return sizes, times
+
+
+class _Making:
+    """Puts together what the folders hold, in the order of their names."""
+
+    def __init__(self) -> None:
+        self._lister = Lister()
+        self._sizes, self._times = array("q"), array("q")
+        self._stamps: dict[int, int] = {}
+        self._root = 0
+        self._digest = hashlib.sha256()
+
+    def walk(
+        self, pool: ThreadPoolExecutor, looked: Future[_Folder], around: frozenset[tuple[int, int]]
+    ) -> None:
+        folder = looked.result()
+        identity = (folder.status.st_dev, folder.status.st_ino)
+        if identity in around:
+            raise InputError(f"{folder.path} links to a folder around it; remove the link.")
+        self._add(folder)
+        inside = [(f"{folder.path}/{name}", (*folder.parts, name)) for name in folder.folders]
+        del folder, looked  # the names of its files are noted
+        for child in _ahead(pool, inside):
+            self.walk(pool, child, around | {identity})
+
+    def _add(self, folder: _Folder) -> None:
+        if not folder.parts:
+            self._root = folder.status.st_mtime_ns
+        if folder.parts or folder.files:
+            place = self._lister.add_folder(folder.parts)
+            self._stamps[place] = folder.status.st_mtime_ns
+            for name in folder.files:
+                self._lister.add_image(place, name)
+        self._sizes += folder.sizes
+        self._times += folder.times
+        self._digest.update(folder.lines)
+
+    def index(self) -> Index:
+        stamps = [self._stamps[place] for place in range(len(self._stamps))]
+        return Index(
+            self._lister.listing(),
+            np.frombuffer(self._sizes, dtype=np.int64),
+            np.frombuffer(self._times, dtype=np.int64),
+            np.array([*stamps, self._root], dtype=np.int64),
+            self._digest.hexdigest(),
+        )
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, folders: Iterable[tuple[str, tuple[str, ...]]]
+) -> Iterator[Future[_Folder]]:
+    """Looks into folders a few ahead of the one that is wanted: more would fill the memory."""
+    pending: deque[Future[_Folder]] = deque()
+    for path, parts in folders:
+        pending.append(pool.submit(_look, path, parts))
+        if len(pending) > THREADS:
+            yield pending.popleft()
+    while pending:
+        yield pending.popleft()

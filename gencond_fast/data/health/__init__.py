@@ -1,0 +1,1 @@
+"""Which images cannot be decoded, and a description of a data set."""

@@ -1,0 +1,68 @@
+"""The list of undecodable images that a check leaves for later runs.
+
+It is kept in the cache under the digest of the data and the version of the decoder, so that a
+changed file or another decoder asks for a new check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from gencond_fast.system.cache import cache_directory, cache_key, load_json, save_json
+
+
+@dataclass(frozen=True)
+class BadEntry:
+    """An image that could not be read: split `train` or `val`, row in it, its name, the reason."""
+
+    split: str
+    row: int
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BadList:
+    """What a check found: the number of images it read, and those it could not."""
+
+    checked: int
+    bad: tuple[BadEntry, ...]
+
+    def rows(self, split: str) -> np.ndarray:
+        """Ascending int64 rows of the bad images of a split, as its container has it."""
+        return np.array(sorted(e.row for e in self.bad if e.split == split), dtype=np.int64)
+
+
+def bad_list_path(digest: str, classes: tuple[str, ...] | None) -> Path:
+    """Where the list of a data set, or of some of its classes, is kept.
+
+    Raises:
+        OSError: the cache cannot be made.
+    """
+    key = cache_key(kind="check", data=digest, classes=classes, decoder=PIL.__version__)
+    return cache_directory("checks") / f"{key}.json"
+
+
+def write_bad_list(path: Path, found: BadList) -> None:
+    """Writes the list atomically.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    save_json(path, asdict(found))
+
+
+def read_bad_list(digest: str, classes: tuple[str, ...] | None) -> BadList | None:
+    """The list of a check of all classes, else of exactly these; None where there is none."""
+    for checked in dict.fromkeys((None, classes)):
+        try:
+            plain = load_json(bad_list_path(digest, checked))
+            bad = tuple(BadEntry(**entry) for entry in plain["bad"])
+            return BadList(plain["checked"], bad)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a damaged list is as good as none
+    return None

@@ -1,0 +1,135 @@
+"""Every image of a data set decoded once, on all cores: which cannot be, and which are unusual."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from gencond_fast.data.contract import Load, Split
+from gencond_fast.data.health.badlist import BadEntry, BadList
+from gencond_fast.data.health.examine import examine
+from gencond_fast.data.readers.forked import forked, held, result, stopping
+from gencond_fast.system.interrupt import Interrupts
+from gencond_fast.system.progress import Reporter
+
+_AHEAD = 4  # pieces a worker, so that none waits for work
+_BLOCK = 16
+
+Splits = dict[str, Split]
+
+
+@dataclass(frozen=True)
+class OddImage:
+    """An image that can be decoded but is unusual: its name, in what, and what was seen."""
+
+    where: str
+    kind: str
+    seen: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        images: how many of each split were read.
+        bad: the images that cannot be read.
+        odd: the images that can, and are unusual; one may stand here for several reasons.
+    """
+
+    images: dict[str, int]
+    bad: tuple[BadEntry, ...]
+    odd: tuple[OddImage, ...]
+
+    @property
+    def bad_list(self) -> BadList:
+        """What later runs need of it."""
+        return BadList(sum(self.images.values()), self.bad)
+
+
+def check(splits: Splits, *, workers: int, reporter: Reporter) -> CheckReport:
+    """Reads and decodes all images in full, in processes of their own.
+
+    What counts as readable is what `decode` accepts: a JPEG that is cut short does not. Damage
+    that a decoder conceals, such as flipped bits within its data, cannot be seen. Containers of
+    pixels are read through, and their damage is an error as for any reader.
+
+    Args:
+        splits: by `train` and `val`; images that they would skip are read all the same.
+        workers: processes.
+        reporter: told of progress.
+
+    Raises:
+        InputError: a container is damaged.
+        RunError: a worker died, as it does when memory runs out.
+        KeyboardInterrupt, Terminated: the check was interrupted.
+    """
+    images = {name: len(split) for name, split in splits.items()}
+    bad: list[BadEntry] = []
+    odd: list[OddImage] = []
+    # a signal that arrives while a process is being made would be lost
+    with reporter.task("check", sum(images.values())) as progress, Interrupts() as interrupts:
+        for count, found in _results(splits, workers):
+            interrupts.raise_pending()
+            for each in found:
+                bad.append(each) if isinstance(each, BadEntry) else odd.append(each)
+            progress.advance(count, {"unreadable": len(bad)})
+    return CheckReport(images, tuple(bad), tuple(odd))
+
+
+_Found = tuple[int, list[BadEntry | OddImage]]
+
+
+def _results(splits: Splits, workers: int) -> Iterator[_Found]:
+    """What each piece holds, in order; few pieces are under way at any time."""
+    pending: deque[tuple[Future[_Found], str]] = deque()
+    # forked workers share the labels and the file names, which would be long to send
+    with forked(workers, splits) as pool:
+        for name, first, last in _pieces(splits):
+            place = f"images {first} to {last - 1} of {name}"
+            pending.append((pool.submit(_piece, name, first, last), place))
+            if len(pending) > _AHEAD * workers:
+                yield _first(pending)
+        while pending:
+            yield _first(pending)
+
+
+def _first(pending: deque[tuple[Future[_Found], str]]) -> _Found:
+    future, place = pending.popleft()
+    return result(future, place, "try fewer --workers")
+
+
+def _pieces(splits: Splits) -> Iterator[tuple[str, int, int]]:
+    for name, split in splits.items():
+        edges = split.pieces().tolist()
+        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+            yield name, start, stop
+
+
+def _piece(name: str, first: int, last: int) -> _Found:
+    split = held()[name]
+    found: list[BadEntry | OddImage] = []
+    index = first
+    with closing(split.read(np.arange(first, last), _BLOCK)) as blocks:
+        for block in blocks:
+            if stopping():
+                break
+            for item in block:
+                if not isinstance(item, np.ndarray):
+                    found += _examined(split, name, index, item)
+                index += 1
+    return last - first, found
+
+
+def _examined(split: Split, name: str, index: int, item: Load) -> list[BadEntry | OddImage]:
+    where = split.where(index)
+    seen = examine(item, where, split.file_name(index))
+    if seen.reason is not None:
+        row = int(split.origin(np.array([index]))[0])
+        return [BadEntry(name, row, where, seen.reason)]
+    return [OddImage(where, kind, value) for kind, value in seen.oddities]

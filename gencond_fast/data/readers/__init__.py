@@ -1,0 +1,1 @@
+"""Who decodes images, and in what batches."""

@@ -1,0 +1,1 @@
+"""The ranks of a `torchrun` job and what they exchange."""

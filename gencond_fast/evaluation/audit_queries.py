@@ -1,0 +1,215 @@
+"""What students of a condensed file say of images that it may have been made from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gencond_fast.config import EvaluateConfig
+from gencond_fast.data.contract import Split
+from gencond_fast.data.labels import shuffled_rank
+from gencond_fast.data.normalise import Normalisation
+from gencond_fast.data.readers.batch import Form
+from gencond_fast.data.readers.kept import Keeping
+from gencond_fast.data.source import Source
+from gencond_fast.data.stream import stream
+from gencond_fast.errors import RunError
+from gencond_fast.evaluation.bench import Bench
+from gencond_fast.evaluation.lira import confidences
+from gencond_fast.models.classifier import Classifier
+from gencond_fast.models.registry import build_classifier, model_identity
+from gencond_fast.store.artifact import FILE_NAME, load
+from gencond_fast.system.cache import cache_directory, cache_key, load_tensors, save_tensors
+from gencond_fast.system.progress import Reporter, Task
+from gencond_fast.system.rng import derive_seed
+from gencond_fast.system.runtime import Runtime
+from gencond_fast.training.protocol import Protocol
+
+_BATCH = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The images that are asked about, classes in the same shares, to rounding, of both kinds.
+
+    Attributes:
+        members: ascending int64 rows of the training split.
+        others: ascending int64 rows of the validation split.
+    """
+
+    members: np.ndarray
+    others: np.ndarray
+
+
+def asked_images(source: Source, images: int) -> Asked:
+    """Chooses at most so many of either kind, random ones.
+
+    Of the validation split as many of each class as can be; of the training split as many as the
+    rarest class, measured by those, allows. Were the shares of classes others, to know the class
+    of an image would be to know something about its membership.
+
+    Args:
+        source: with a validation split.
+        images: the most of either kind.
+    """
+    assert source.val is not None
+    classes = len(source.class_names)
+    rank = _rank(source.val, "asked others")
+    others = np.lexsort((source.val.labels, rank))[: min(images, int((rank < np.inf).sum()))]
+    wanted = np.bincount(source.val.labels[others], minlength=classes)
+    rank = _rank(source.train, "asked members")
+    there = np.bincount(source.train.labels[rank < np.inf], minlength=classes)
+    share = min(images / len(others), float((there[wanted > 0] / wanted[wanted > 0]).min()))
+    most = np.where(wanted > 0, np.maximum(1, np.floor(wanted * share + 1e-9)), 0)
+    return Asked(np.flatnonzero(rank < most[source.train.labels]), np.sort(others))
+
+
+def _rank(split: Split, purpose: str) -> np.ndarray:
+    """The place of each image in a random order of its class; infinite for those left out."""
+    labels, good = split.labels, np.ones(len(split), dtype=bool)
+    if split.skipping is not None:
+        good = ~split.skipping(np.arange(len(split)))
+    rank = np.full(len(split), np.inf)
+    rank[good] = shuffled_rank(labels[good], derive_seed(0, purpose) % 2**32)
+    return rank
+
+
+class Questioning:
+    """Trains students on condensed files and asks them about the same real images.
+
+    Answers are kept in the cache, so what was interrupted goes on after the last student.
+
+    Args:
+        config: how students are trained; the first of its models is taken.
+        source: the data set.
+        asked: the images.
+        runtime: device, precision, compilation.
+        protocol: how students are trained.
+        image_size: S, that of the file.
+        reporter: told what is held in memory.
+
+    Raises:
+        InputError: there is no such network for these images.
+    """
+
+    def __init__(
+        self,
+        config: EvaluateConfig,
+        source: Source,
+        asked: Asked,
+        runtime: Runtime,
+        protocol: Protocol,
+        image_size: int,
+        reporter: Reporter,
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._asked = asked
+        self._runtime = runtime
+        self._protocol = protocol
+        self._form = Form(source.channels, image_size)
+        self._reporter = reporter
+        # refused at once, not after the first condensation
+        build_classifier(
+            config.models[0], source.channels, len(source.class_names), image_size, seed=0
+        )
+
+    def keep_images(self) -> None:
+        """Lets the images be decoded once, if they fit into memory.
+
+        Raises:
+            InputError: they are to be kept and there is too little memory.
+        """
+        assert self._source.val is not None
+        keeping = Keeping(self._config.in_memory, self._reporter.message)
+        keeping.keep(
+            self._source.train, self._form, self._asked.members, "training images asked about"
+        )
+        keeping.keep(self._source.val, self._form, self._asked.others, "test images asked about")
+
+    def answers(self, run: str | Path, seed: int, progress: Task) -> np.ndarray:
+        """Confidences of a student of a file in all images, members first, as they are asked.
+
+        Args:
+            run: run directory or condensed file.
+            seed: of the student.
+            progress: advanced by an epoch at a time.
+
+        Returns:
+            float64 [n + m]; NaN stands for images that were left out as undecodable.
+
+        Raises:
+            InputError: the file or an image cannot be read.
+            RunError: the student diverged.
+            OSError: the cache cannot be written.
+        """
+        path = cache_directory("answers") / f"{self._key(Path(run), seed)}.safetensors"
+        found = load_tensors(path)
+        if found is not None:
+            progress.advance(self._config.epochs)
+            return found["confidence"].numpy()
+        values = self._ask(run, seed, progress)
+        save_tensors(path, {"confidence": torch.from_numpy(values)})
+        return values
+
+    def _ask(self, run: str | Path, seed: int, progress: Task) -> np.ndarray:
+        artifact = load(run)
+        bench = Bench(self._config, artifact, self._source, self._runtime, self._protocol)
+        model = self._config.models[0]
+        (student,), _ = bench.students(bench.sets.condensed(), model, [seed], progress)
+        assert self._source.val is not None
+        splits = ((self._source.train, self._asked.members), (self._source.val, self._asked.others))
+        normalisation = bench.sets.normalisation
+        parts = [
+            _confidences(student, split, rows, self._form, normalisation, self._runtime)
+            for split, rows in splits
+        ]
+        return np.concatenate(parts)
+
+    def _key(self, run: Path, seed: int) -> str:
+        """Everything that the answers of a student depend on."""
+        file = run / FILE_NAME if run.is_dir() else run
+        asked = (self._asked.members.tobytes(), self._asked.others.tobytes())
+        return cache_key(
+            kind="answers",
+            file=hashlib.sha256(file.read_bytes()).hexdigest(),
+            asked=[hashlib.sha256(each).hexdigest() for each in asked],
+            data=self._source.fingerprint,
+            left_out=self._source.left_out,
+            decoder=self._source.decoder,
+            protocol=asdict(self._protocol),
+            epochs=self._config.epochs,
+            model=model_identity(self._config.models[0]),
+            seed=seed,
+            runtime=self._runtime.describe(),
+        )
+
+
+@torch.no_grad()
+def _confidences(
+    student: Classifier,
+    split: Split,
+    rows: np.ndarray,
+    form: Form,
+    normalisation: Normalisation,
+    runtime: Runtime,
+) -> np.ndarray:
+    """Of a split's images at `rows`, one query each, without augmentation: float64 [n].
+
+    In float32 whatever the precision of the runtime: rounding would make ties.
+    """
+    student.eval()
+    found = np.full(len(rows), np.nan)
+    for batch in stream(
+        split, channels=form.channels, image_size=form.size, batch_size=_BATCH, indices=rows
+    ):
+        images = normalisation(batch.images.to(runtime.device))
+        values = confidences(student(runtime.arrange(images)), batch.labels.to(runtime.device))
+        if not values.isfinite().all():
+            raise RunError("a student gave a logit that is not finite: lower the rate of learning")
+        found[np.searchsorted(rows, batch.indices.numpy())] = values.cpu().numpy()
+    return found

@@ -1,0 +1,1 @@
+"""Losses and statistics of labelled features, as functions."""

@@ -1,0 +1,235 @@
+"""What students reached: rows of a table, and a chart of accuracy against bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+from markupsafe import Markup
+
+from gencond_fast.evaluation.result import CONDENSED, Row
+from gencond_fast.reporting.feature_map import short, spread
+from gencond_fast.reporting.published import Method, Published
+from gencond_fast.reporting.record import Record
+from gencond_fast.reporting.svg import Scale, axes, element, markup, path, picture
+from gencond_fast.system.bytes import format_bytes
+
+_WIDTH, _HEIGHT = 540, 350
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 76, 14, 42
+_LEAST_RANGE = 30  # of bytes, largest over smallest
+_LABEL = 15  # pixels between two names, at least
+TRAINING_SETS = {
+    "stored": "the condensed file",
+    "stream": "the condensed file, fresh samples every epoch",
+    "random": "random real images, as many as the budget in IPC",
+    "jpeg": "random real images as JPEG, in the bytes of the file",
+    "full": "all real images",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of an evaluation.
+
+    Attributes:
+        run: name of the run.
+        file: the result that it stands in.
+        trained_on: the training set in words.
+        control: whether that is no condensed one.
+        full: whether it is all real images.
+        images: a class.
+        model: the student.
+        protocol: how it was trained.
+        epochs: passes over the training set.
+        steps: of the optimiser.
+        seeds: students.
+        mean: accuracy in per cent.
+        std: likewise.
+        tested_on: what the accuracy is measured on, in words.
+        held_out: whether that is a part of the training images.
+        file_bytes: of the condensed file, as it was when it was evaluated.
+        outdated: whether the file has other bytes now.
+        augmented: whether the students saw images augmented, as the protocol says.
+    """
+
+    run: str
+    file: str
+    trained_on: str
+    control: bool
+    full: bool
+    images: int
+    model: str
+    protocol: str
+    epochs: int
+    steps: int
+    seeds: int
+    mean: float
+    std: float
+    tested_on: str
+    held_out: bool
+    file_bytes: int
+    outdated: bool
+    augmented: bool
+
+    @property
+    def spread(self) -> str:
+        """The standard deviation as it is told, of one seed nothing."""
+        return f" ± {self.std:.2f}" if self.seeds > 1 else ""
+
+    @property
+    def bytes(self) -> int | None:
+        """That the training set is counted as; None for all real images."""
+        return None if self.full else self.file_bytes
+
+
+def scores_of(record: Record) -> list[Score]:
+    """All rows of all results of a run, condensed sets first."""
+    rows = [
+        Score(
+            run=record.name,
+            file=file,
+            trained_on=trained_on(row),
+            control=row.training_set not in CONDENSED,
+            full=row.training_set == "full",
+            images=row.images_per_class,
+            model=row.model,
+            protocol=str(result.protocol.get("name", "?")),
+            epochs=result.epochs,
+            steps=row.steps,
+            seeds=len(row.accuracies),
+            mean=100 * row.mean,
+            std=100 * row.std,
+            tested_on=f"{result.test_images:,} "
+            + ("test images" if result.held_out is None else "held-out training images"),
+            held_out=result.held_out is not None,
+            file_bytes=result.bytes,
+            outdated=result.bytes != record.artifact.size,
+            augmented=row.augmented,
+        )
+        for file, result in record.evaluations.items()
+        for row in result.rows
+    ]
+    return sorted(rows, key=lambda score: score.control)
+
+
+def trained_on(row: Row) -> str:
+    """What students learned from, in words."""
+    name = TRAINING_SETS.get(row.training_set, row.training_set)
+    return name if row.augmented else f"{name}, not augmented"
+
+
+def comparable(scores: Sequence[Score]) -> list[Score]:
+    """Those measured on the test split, of students that saw all that the protocol says."""
+    return [score for score in scores if score.augmented and not score.held_out]
+
+
+def draw_accuracy(scores: Sequence[Score], published: Published | None, key: str) -> Markup | None:
+    """Accuracy against bytes on a logarithmic axis; None where there is no score with bytes.
+
+    Args:
+        scores: of one data set.
+        published: what papers state for it.
+        key: prefix of ids, of its own on the page.
+    """
+    own = [score for score in scores if score.bytes is not None]
+    full = [score for score in scores if score.bytes is None]
+    if not own:
+        return None
+    methods = published.methods if published else ()
+    x, y = _scales(own, full, methods)
+    root = picture(_WIDTH, _HEIGHT, key, "Accuracy against bytes", _describe(own, full, methods))
+    axes(
+        root,
+        x,
+        y,
+        show_x=lambda v: format_bytes(round(v)),
+        show_y="{:g} %".format,
+        most_x=6,
+        most_y=6,
+    )
+    label = {"x": (x.start + x.end) / 2, "y": _HEIGHT - 6, "text_anchor": "middle"}
+    element(root, "text", "bytes on disk", class_="label", **label)
+    for score in full:
+        place = y(score.mean)
+        line = element(root, "line", x1=x.start, x2=x.end, y1=place, y2=place, class_="full")
+        element(line, "title", _title(score))
+    _draw_methods(root, methods, x, y)
+    condensed = [score for score in own if not score.control]
+    for score in (each for each in own if each.control):
+        _draw_score(root, score, x, y)
+    several = len({score.run for score in condensed}) > 1
+    heights = spread([y(score.mean) for score in condensed], _LABEL, y.end, y.start)
+    for score, height in zip(condensed, heights, strict=True):
+        group = _draw_score(root, score, x, y)
+        if several:
+            _name_run(group, score.run, x(score.bytes or 1), height, x)
+    return markup(root)
+
+
+def _scales(
+    own: Sequence[Score], full: Sequence[Score], methods: Sequence[Method]
+) -> tuple[Scale, Scale]:
+    points = [point for method in methods for point in method.points]
+    sizes = [size for size, _ in points] + [score.bytes for score in own if score.bytes]
+    values = [value for _, value in points]
+    values += [score.mean + sign * score.std for score in (*own, *full) for sign in (-1, 1)]
+    low, high = max(0.0, min(values) - 4), min(100.0, max(values) + 4)
+    room = max(1.6, (_LEAST_RANGE * min(sizes) / max(sizes)) ** 0.5)
+    right = _RIGHT if methods else _LEFT / 2
+    x = Scale(min(sizes) / room, max(sizes) * room, _LEFT, _WIDTH - right, log=True)
+    return x, Scale(low, high, _HEIGHT - _BOTTOM, _TOP)
+
+
+def _draw_methods(root: Element, methods: Sequence[Method], x: Scale, y: Scale) -> None:
+    """Published points with a line through those of a method, and its name at the right."""
+    ends = [y(method.points[-1][1]) for method in methods]
+    heights = spread(ends, _LABEL, _TOP, _HEIGHT - _BOTTOM)
+    for method, end, height in zip(methods, ends, heights, strict=True):
+        group = element(root, "g", class_="published")
+        element(group, "title", f"{method.name}, arXiv {method.paper}")
+        places = [(x(size), y(value)) for size, value in method.points]
+        path(group, places, "line")
+        for place in places:
+            element(group, "circle", cx=place[0], cy=place[1], r=2.6)
+        path(group, [(places[-1][0] + 4, end), (x.end + 6, height)], "leader")
+        element(group, "text", method.name, x=x.end + 9, y=height + 4)
+
+
+def _name_run(group: Element, name: str, left: float, height: float, x: Scale) -> None:
+    """Beside the dot, on the side where there is more room."""
+    after = left < (x.start + x.end) / 2
+    place = left + 11 if after else left - 11
+    anchor = "start" if after else "end"
+    element(group, "text", short(name), x=place, y=height + 4, text_anchor=anchor)
+
+
+def _draw_score(root: Element, score: Score, x: Scale, y: Scale) -> Element:
+    """A dot with the standard deviation as a bar; a square for a control."""
+    assert score.bytes is not None
+    left, top = x(score.bytes), y(score.mean)
+    group = element(root, "g", class_="control" if score.control else "own")
+    element(group, "title", _title(score))
+    low, high = y(score.mean - score.std), y(score.mean + score.std)
+    element(group, "line", x1=left, x2=left, y1=low, y2=high)
+    if score.control:
+        element(group, "rect", x=left - 4.5, y=top - 4.5, width=9, height=9)
+    else:
+        element(group, "circle", cx=left, cy=top, r=5.5)
+    return group
+
+
+def _title(score: Score) -> str:
+    size = "" if score.bytes is None else f", {score.bytes:,} bytes"
+    return (
+        f"{score.run}: {score.mean:.2f}{score.spread} %, trained on {score.trained_on}{size} "
+        f"({score.protocol}, {score.model}, {score.epochs} epochs, {score.tested_on})"
+    )
+
+
+def _describe(own: Sequence[Score], full: Sequence[Score], methods: Sequence[Method]) -> str:
+    lines = [_title(score) for score in (*own, *full)]
+    for method in methods:
+        points = ", ".join(f"{value} % at {size:,} bytes" for size, value in method.points)
+        lines.append(f"{method.name} as published: {points}")
+    return "; ".join(lines) + "."

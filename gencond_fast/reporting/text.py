@@ -1,0 +1,173 @@
+"""Results as text for a terminal."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gencond_fast.store.budget import bits_per_class, bytes_to_ipc
+from gencond_fast.system.bytes import format_bytes
+from gencond_fast.system.progress import printable
+
+if TYPE_CHECKING:
+    from gencond_fast.evaluation import EvaluationResult
+    from gencond_fast.evaluation.auditing import AuditResult
+    from gencond_fast.evaluation.inference import AuditRow
+    from gencond_fast.evaluation.result import Row
+    from gencond_fast.evaluation.score import Scores
+    from gencond_fast.store.artifact import Artifact
+
+
+def print_artifact(artifact: Artifact, path: Path) -> None:
+    """What a condensed file holds, and what it costs a class."""
+    spec, size = artifact.metadata.store, artifact.size
+    ipc = bytes_to_ipc(size, spec.num_classes, spec.channels, spec.image_size)
+    print(f"{path}: {size:,} bytes ({format_bytes(size)}), format {spec.format}")
+    print(
+        f"  {spec.num_classes} classes x {spec.per_class} samples of "
+        f"{spec.channels}x{spec.image_size}x{spec.image_size}"
+        + (f", {spec.soft_labels} class probabilities each" if spec.soft_labels else "")
+    )
+    print(
+        f"  {bits_per_class(size, spec.num_classes):,.0f} bits per class = "
+        f"IPC {ipc:.3g} in float32 pixels, {4 * ipc:.3g} in uint8"
+    )
+
+
+def print_plain(values: Mapping[str, Any], indent: str = "") -> None:
+    """Names and values, nested ones indented; a dash for None."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            print(f"{indent}{name}:")
+            print_plain(value, indent + "  ")
+        else:
+            print(printable(f"{indent}{name}: {'-' if value is None else value}"))
+
+
+def print_result(result: EvaluationResult) -> None:
+    """The table of an evaluation, and what the file costs."""
+    table = Table()
+    for name in ("trained on", "images a class", "model", "accuracy %", "seeds", "seconds"):
+        table.add_column(name, justify="left" if name in ("trained on", "model") else "right")
+    for row in result.rows:
+        accuracy = f"{100 * row.mean:.2f} ± {100 * row.std:.2f}"
+        seeds = str(len(row.accuracies))
+        cells = (_trained_on(row), str(row.images_per_class), row.model, accuracy, seeds)
+        table.add_row(*cells, f"{row.seconds:.0f}")
+    Console().print(table)
+    if result.attack is not None:
+        _print_attacked(result, result.attack)
+    tested = "test" if result.held_out is None else "held-out training"
+    print(
+        f"{result.epochs} epochs, last epoch, "
+        f"{result.test_images:,} {tested} images; file {result.bytes:,} bytes = "
+        f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
+        f"{result.ipc_uint8:.3g} uint8"
+    )
+    for model, score in result.label_robust_scores.items():
+        print(f"label-robust score of {model} (2505.13300, w = 0.5): {score:.4f}")
+    for model, score in result.augmentation_robust_scores.items():
+        print(f"augmentation-robust score of {model} (2505.13300, gamma = 0.5): {score:.4f}")
+    steps = {row.training_set: f"{row.steps:,} on {row.training_set}" for row in result.rows}
+    print(f"optimiser steps of a student: {', '.join(steps.values())}")
+    print(f"protocol {_numbers(result.protocol)}")
+    if not all(row.augmented for row in result.rows):
+        print("plain: the same protocol without its augmentation and CutMix")
+
+
+def _trained_on(row: Row) -> str:
+    return row.training_set if row.augmented else f"{row.training_set}, plain"
+
+
+def _print_attacked(result: EvaluationResult, attack: Mapping[str, Any]) -> None:
+    """The table of the accuracies under attack, and how strong the attacks are."""
+    names = list(result.rows[0].attacked)
+    table = Table()
+    for name in ("trained on", "model", *(f"{name} %" for name in names)):
+        table.add_column(name, justify="right" if name.endswith("%") else "left")
+    for row in result.rows:
+        mean, std = row.attacked_mean, row.attacked_std
+        cells = (f"{100 * mean[name]:.2f} ± {100 * std[name]:.2f}" for name in names)
+        table.add_row(_trained_on(row), row.model, *cells)
+    Console().print(table)
+    pgd = f", pgd {attack['steps']} steps of {attack['step_size']:g}/255" if "pgd" in names else ""
+    print(
+        f"attacks within {attack['epsilon']:g}/255 of every pixel (L-infinity){pgd}; clean and "
+        f"attacked on the same {attack['images']:,} images"
+    )
+
+
+def print_scores(scores: Scores) -> None:
+    """How generated images lie among real ones, and what they were seen by."""
+    print_plain(
+        {
+            "coverage": f"{scores.coverage:.4f}",
+            "density": f"{scores.density:.4f}",
+            "precision": f"{scores.precision:.4f}",
+            "recall": f"{scores.recall:.4f}",
+            "frechet distance": f"{scores.frechet_distance:.4f}",
+        }
+    )
+    print(
+        f"{scores.generated:,} stored images among {scores.real:,} test images, nearest neighbour "
+        f"{scores.nearest}, in {scores.features:,} features of {scores.model} trained for "
+        f"{scores.epochs} epochs on all training images ({100 * scores.accuracy:.2f} % of the test "
+        "images right); comparable under the same network and numbers of images alone"
+    )
+
+
+def print_audit(result: AuditResult) -> None:
+    """The table of the attacks, and what their numbers can and cannot say."""
+    table = Table()
+    rates = [f"TPR@{100 * float(rate):g} %" for rate in result.rows[0].tpr]
+    for name in ("attack", "on", "AUC %", "accuracy %", *rates):
+        table.add_column(name, justify="left" if name in ("attack", "on") else "right")
+    for row in result.rows:
+        tpr = (_percent(each, 2) for each in row.tpr.values())
+        cells = (_percent(row.auc, 1), _percent(row.balanced_accuracy, 1), *tpr)
+        table.add_row(row.attack, row.target, *cells)
+    Console().print(table)
+    for row in result.rows:
+        if row.attack == "loss":  # one for each target
+            _print_audited(row)
+    print(
+        "TPR@r: members found, in %, where r of the non-members are taken for members; accuracy is "
+        "balanced, at the best threshold, chosen with hindsight"
+    )
+    print("an attack that finds nothing is no proof of privacy: another one may find something")
+    print(f"students: {result.model}, {result.epochs} epochs; protocol {_numbers(result.protocol)}")
+
+
+def _print_audited(row: AuditRow) -> None:
+    """How many were asked about, what chance alone gives, and which rates they are too few for."""
+    students = "student(s) of the file" if row.target == "file" else "shadows, one student each"
+    print(
+        f"on {row.target}: mean ± std of {len(row.auc)} {students}; {row.members:,} members and "
+        f"{row.non_members:,} non-members; an attack that knows nothing has AUC 50 ± "
+        f"{100 * row.chance:.1f} % for each student"
+    )
+    for rate, found in row.tpr.items():
+        if found is None:
+            print(
+                f"on {row.target}: {row.non_members:,} non-members are too few for a false "
+                f"positive rate of {100 * float(rate):g} %, which needs {round(1 / float(rate)):,}"
+            )
+
+
+def _percent(values: Sequence[float] | None, digits: int) -> str:
+    if values is None:
+        return "too few"
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{100 * statistics.fmean(values):.{digits}f} ± {100 * std:.{digits}f}"
+
+
+def _numbers(protocol: Mapping[str, Any]) -> str:
+    """`dc: batch_size 256, optimizer sgd, ...`."""
+    numbers = {name: value for name, value in protocol.items() if name != "name"}
+    shown = (f"{k} {'+'.join(v) if isinstance(v, tuple) else v}" for k, v in numbers.items())
+    return f"{protocol['name']}: {', '.join(shown)}"

@@ -1,0 +1,1 @@
+"""The condensed file: what it holds, how it is coded, read and written."""

@@ -1,0 +1,258 @@
+"""Bytes, bits per class and images per class; and how a stored set is sized to fill a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+from gencond_fast.config import StoreConfig
+from gencond_fast.errors import InputError
+from gencond_fast.store.label_coder import MOST_CODED
+from gencond_fast.store.spec import MOST_LEVELS, StoreSpec
+
+_DECODER_SHARE = 0.5  # of the budget; codes take the rest
+_USED_SHARE = 0.8  # of the budget, the least that a chosen size uses
+_WIDTHS = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
+_CODE_CHANNELS = (4, 3, 5, 2, 6, 1, 7, 8)  # in the order in which they are tried
+# bytes of a coded sample at IPC 1, over its side to a power, and how they grow with the budget;
+# found by measurement, docs/experiments.md
+_SAMPLE_BYTES, _SIDE_POWER, _BUDGET_POWER = 0.44, 1.5, 1 / 3
+_COEFFICIENTS = 11  # kept for each byte of a sample; three in four of them turn out zero
+_LONGER_NUMBERS = 64  # bytes that they take in the header at most
+_MOST_SAMPLES = 1_000_000  # of a class, the bound of StoreSpec
+
+
+def ipc_to_bytes(ipc: int, num_classes: int, channels: int, image_size: int) -> int:
+    """Bytes of `ipc` float32 images of each class, the field's meaning of IPC."""
+    return ipc * num_classes * channels * image_size**2 * 4
+
+
+def bytes_to_ipc(size: int, num_classes: int, channels: int, image_size: int) -> float:
+    """Images per class that `size` bytes are worth as float32 pixels."""
+    return size / (num_classes * channels * image_size**2 * 4)
+
+
+def bits_per_class(size: int, num_classes: int) -> float:
+    """8 * bytes / C."""
+    return 8.0 * size / num_classes
+
+
+def size_store(
+    budget: int,
+    options: StoreConfig,
+    *,
+    num_classes: int,
+    channels: int,
+    image_size: int,
+    weigh: Callable[[StoreSpec], int],
+    real: int = _MOST_SAMPLES,
+) -> StoreSpec:
+    """Chooses the sizes that the options leave open so that the file fills the budget.
+
+    A decoder takes up to half of the budget and as many codes as fit take the rest; pixels keep
+    the full side. Where whole samples would leave more than a fifth unused, the nearest decoder
+    width, then number of code channels, or image side that does not is taken. From twice the
+    least possible budget on, sizes left open use four fifths of it (up to 256 pixels and 1000
+    classes; beyond, codes are coarser steps than any decoder fills).
+
+    Args:
+        budget: bytes of the whole file.
+        options: sizes that are fixed by the user; None where they are to be chosen.
+        num_classes: C.
+        channels: 1 or 3.
+        image_size: side in pixels.
+        weigh: exact bytes of the written file for a description.
+        real: training images of the smallest class; frequencies of no more of them are kept.
+
+    Raises:
+        InputError: the budget is too small for one sample of each class, or there are too many
+            labels to be coded.
+    """
+
+    def coded(spec: StoreSpec) -> StoreSpec:
+        return with_label_bytes(spec, options)
+
+    data = (num_classes, channels, image_size)
+    spec = coded(_size_images(budget, options, data, lambda spec: weigh(coded(spec)), real))
+    check_codable(spec)
+    return spec
+
+
+def with_label_bytes(spec: StoreSpec, options: StoreConfig) -> StoreSpec:
+    """The description with the room that the options want for soft labels; 0 if they want none."""
+    spec = replace(spec, label_bytes=0)
+    if options.label_bytes is None:
+        return spec
+    wanted = 4 * math.ceil(spec.samples * options.label_bytes / 4)
+    return replace(spec, label_bytes=max(wanted, spec.least_label_bytes))
+
+
+def check_codable(spec: StoreSpec) -> None:
+    """Raises InputError where soft labels are to be coded and are too many for it."""
+    if spec.label_bytes and spec.samples * spec.num_classes > MOST_CODED:
+        raise InputError(
+            f"store.label_bytes codes soft labels, up to {MOST_CODED:,} probabilities before the "
+            f"largest are chosen, and {spec.samples:,} samples of {spec.num_classes:,} classes "
+            "have more: leave it out"
+        )
+
+
+def _size_images(
+    budget: int,
+    options: StoreConfig,
+    data: tuple[int, int, int],
+    weigh: Callable[[StoreSpec], int],
+    real: int,
+) -> StoreSpec:
+    num_classes, channels, image_size = data
+    if options.code_size and options.code_size > image_size:
+        raise InputError(
+            f"option 'store.code_size' is {options.code_size}, larger than the image side "
+            f"{image_size}: make it smaller"
+        )
+    if options.format == "dct":
+        return _size_frequencies(budget, options, data, weigh, real)
+    pixels = options.format == "pixels"
+    if options.factor is not None:
+        side = math.ceil(image_size / options.factor)
+        options = replace(options, code_size=side, factor=None)
+    base = StoreSpec(
+        format=options.format,
+        num_classes=num_classes,
+        per_class=options.per_class or 1,
+        channels=channels,  # type: ignore[arg-type]
+        image_size=image_size,
+        width=options.width or _WIDTHS[0],
+        code_channels=channels if pixels else options.code_channels or _CODE_CHANNELS[0],
+        code_size=options.code_size or (image_size if pixels else _code_size(image_size)),
+        soft_labels=min(options.soft_labels, num_classes),
+    )
+    weigh = cache(weigh)
+    groups = [_pixel_shapes(base, options)] if pixels else _decoder_shapes(base, options)
+    candidates: list[StoreSpec] = []
+    for shapes in groups:
+        fitting = [shape for shape in shapes if weigh(shape) <= budget]
+        if fitting and not pixels:
+            preferred = [s for s in fitting if weigh(s) <= _DECODER_SHARE * budget] or fitting[:1]
+            width = preferred[-1].width
+            fitting.sort(key=lambda s: abs(s.width - width))
+        filled = fitting if options.per_class else [_fill(s, budget, weigh) for s in fitting]
+        for shape in filled:
+            if weigh(shape) >= _USED_SHARE * budget:
+                return shape
+        candidates += filled
+    if not candidates:
+        least = min(weigh(shape) for shapes in groups for shape in shapes)
+        raise _too_small(budget, base.per_class, num_classes, least)
+    return max(candidates, key=weigh)
+
+
+def _size_frequencies(
+    budget: int,
+    options: StoreConfig,
+    data: tuple[int, int, int],
+    weigh: Callable[[StoreSpec], int],
+    real: int,
+) -> StoreSpec:
+    """As many samples as come to their usual bytes, and all bytes that are left for them.
+
+    A file is smaller than its budget where there are no more real images, and a byte for each of
+    their coefficients.
+    """
+    num_classes, channels, image_size = data
+    values = channels * image_size**2
+    if options.coefficients and options.coefficients > values:
+        raise InputError(
+            f"option 'store.coefficients' is {options.coefficients}, more than the {values} of an "
+            f"image of {channels} x {image_size} x {image_size}: make it smaller"
+        )
+    empty = StoreSpec(
+        format="dct",
+        num_classes=num_classes,
+        per_class=1,
+        channels=channels,  # type: ignore[arg-type]
+        image_size=image_size,
+        width=1,
+        code_channels=channels,
+        code_size=image_size,
+        coefficients=1,
+        stream_bytes=4 * num_classes,
+        soft_labels=min(options.soft_labels, num_classes),
+    )
+    labels = (weigh(replace(empty, per_class=201)) - weigh(empty)) / 200  # of a sample a class
+    room = max(budget - weigh(empty) - _LONGER_NUMBERS, 0)
+    spec = _share_out(room, options, empty, labels, real)
+    if weigh(spec) > budget and not options.coefficients:
+        spec = _with_least_stream(empty, spec.per_class, 1)
+    if weigh(spec) > budget:
+        raise _too_small(budget, spec.per_class, num_classes, weigh(spec))
+    most = max(spec.stream_bytes, 4 * math.ceil(spec.samples * spec.coefficients / 4))
+    stream = min(spec.stream_bytes + (budget - weigh(spec)) // 4 * 4, most)
+    while weigh(filled := replace(spec, stream_bytes=stream)) > budget:
+        stream -= 4  # a longer number takes room itself
+    return filled
+
+
+def _share_out(
+    room: int, options: StoreConfig, empty: StoreSpec, labels: float, real: int
+) -> StoreSpec:
+    """Samples and coefficients for so many bytes beyond the empty ones, with the least stream."""
+    values = empty.channels * empty.image_size**2
+    fixed = options.coefficients or 1
+    usual = options.sample_bytes or _usual_sample_bytes(room, empty)
+    each = empty.num_classes * max(usual, fixed / MOST_LEVELS) + labels
+    fitting = int((room - 2 * (fixed - 1)) / each)
+    per_class = options.per_class or max(1, min(fitting, real, _MOST_SAMPLES))
+    samples = empty.num_classes * per_class
+    left = max(room - labels * per_class, 0.0)
+    # each byte of the samples brings coefficients, and each coefficient takes two bytes itself
+    wanted = round(_COEFFICIENTS * left / (samples + 2 * _COEFFICIENTS))
+    kept = options.coefficients or min(max(wanted, 1), values)
+    return _with_least_stream(empty, per_class, kept)
+
+
+def _usual_sample_bytes(room: int, spec: StoreSpec) -> float:
+    ipc = bytes_to_ipc(room, spec.num_classes, spec.channels, spec.image_size)
+    return _SAMPLE_BYTES * spec.image_size**_SIDE_POWER * ipc**_BUDGET_POWER
+
+
+def _with_least_stream(empty: StoreSpec, per_class: int, kept: int) -> StoreSpec:
+    samples = empty.num_classes * per_class
+    words = max(empty.num_classes, math.ceil(samples * kept / (4 * MOST_LEVELS)))
+    return replace(empty, per_class=per_class, coefficients=kept, stream_bytes=4 * words)
+
+
+def _too_small(budget: int, per_class: int, num_classes: int, least: int) -> InputError:
+    return InputError(
+        f"a budget of {budget} bytes is too small for {per_class} sample(s) of each of "
+        f"{num_classes} classes, which need {least} bytes: raise --bytes or --ipc"
+    )
+
+
+def _decoder_shapes(base: StoreSpec, options: StoreConfig) -> list[list[StoreSpec]]:
+    """For each number of code channels, the widths in ascending order."""
+    widths = (options.width,) if options.width else _WIDTHS
+    channels = (options.code_channels,) if options.code_channels else _CODE_CHANNELS
+    return [[replace(base, code_channels=k, width=width) for width in widths] for k in channels]
+
+
+def _pixel_shapes(base: StoreSpec, options: StoreConfig) -> list[StoreSpec]:
+    least = base.code_size if options.code_size else (base.image_size + 1) // 2
+    return [replace(base, code_size=side) for side in range(base.code_size, least - 1, -1)]
+
+
+def _fill(spec: StoreSpec, budget: int, weigh: Callable[[StoreSpec], int]) -> StoreSpec:
+    """As many samples a class as the budget holds."""
+    each = (weigh(replace(spec, per_class=1001)) - weigh(replace(spec, per_class=1))) / 1000
+    per_class = int((budget - weigh(replace(spec, per_class=1))) / each) + 2
+    per_class = min(per_class, _MOST_SAMPLES)
+    while weigh(replace(spec, per_class=per_class)) > budget:
+        per_class -= 1
+    return replace(spec, per_class=per_class)
+
+
+def _code_size(image_size: int) -> int:
+    """An eighth of the side: a code then weighs about 1/48 of an RGB image."""
+    return max(2, math.ceil(image_size / 8))

@@ -1,0 +1,88 @@
+"""The description of a stored set that goes into the file, and what it weighs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from gencond_fast.config.types import Small
+
+# bounds on what a small file can unfold to
+MOST_LEVELS = 64  # in a byte of coded frequencies, and probabilities in one of coded labels
+MOST_ASKED = 256  # classes in a byte of coded labels, kept or not
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class StoreSpec:
+    """Everything that fixes the shapes of a stored set.
+
+    The bounds are there for files from strangers: no accepted description can make the reader
+    allocate more than the file itself carries or, of what is coded, MOST_LEVELS numbers for each
+    byte and, in passing, MOST_ASKED.
+
+    Attributes:
+        format: `dct` (entropy-coded frequencies), `generator` (codes and a decoder) or `pixels` (a
+            plain tensor of images).
+        num_classes: C.
+        per_class: stored samples of each class.
+        channels: 1 or 3.
+        image_size: side of the square images in pixels.
+        width: most channels inside the decoder (generator).
+        code_channels: channels of one code (generator).
+        code_size: side of one code (generator), or of one stored image (pixels).
+        coefficients: frequencies kept of each sample, K (dct).
+        stream_bytes: of the coded frequencies of all samples, in words of four (dct).
+        soft_labels: class probabilities kept for each sample, at most C; 0 where labels are hard.
+        label_bytes: of coded soft labels of all samples, in words of four; 0 where they are plain.
+    """
+
+    format: Literal["dct", "generator", "pixels"]
+    num_classes: Annotated[int, Field(ge=1, le=1_000_000)]
+    per_class: Annotated[int, Field(ge=1, le=1_000_000)]
+    channels: Literal[1, 3]
+    image_size: Annotated[int, Field(ge=4, le=1024)]
+    width: Small
+    code_channels: Small
+    code_size: Small
+    coefficients: Annotated[int, Field(ge=0, le=3 * 2**20)] = 0
+    stream_bytes: Annotated[int, Field(ge=0, le=2**40)] = 0
+    soft_labels: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    label_bytes: Annotated[int, Field(ge=0, le=2**40)] = 0
+
+    def __post_init__(self) -> None:
+        if self.code_size > self.image_size:
+            raise ValueError("code_size is larger than image_size")
+        if self.soft_labels > self.num_classes:
+            raise ValueError("soft_labels is larger than num_classes")
+        if self.format == "dct":
+            self._check_frequencies()
+        if self.label_bytes:
+            self._check_labels()
+
+    def _check_frequencies(self) -> None:
+        if not 1 <= self.coefficients <= self.channels * self.image_size**2:
+            raise ValueError("coefficients are none or more than an image has")
+        if self.stream_bytes % 4:
+            raise ValueError("stream_bytes is no whole number of words")
+        if self.samples * self.coefficients > MOST_LEVELS * self.stream_bytes:
+            raise ValueError(f"there are more than {MOST_LEVELS} coefficients in a byte")
+
+    def _check_labels(self) -> None:
+        if not self.soft_labels or self.label_bytes % 4:
+            raise ValueError("label_bytes is no whole number of words of soft labels")
+        if self.label_bytes < self.least_label_bytes:
+            raise ValueError("there are too many soft labels in a byte")
+
+    @property
+    def least_label_bytes(self) -> int:
+        """The fewest that coded soft labels may take, in words of four."""
+        kept = -(-self.samples * self.soft_labels // MOST_LEVELS)
+        asked = -(-self.samples * self.num_classes // MOST_ASKED)
+        return 4 * -(-max(kept, asked) // 4)
+
+    @property
+    def samples(self) -> int:
+        """Stored samples of all classes together."""
+        return self.num_classes * self.per_class

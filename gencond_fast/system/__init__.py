@@ -1,0 +1,1 @@
+"""Files, memory, devices, progress: what the program needs of the machine."""

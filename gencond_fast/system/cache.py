@@ -1,0 +1,157 @@
+"""Where results that later runs reuse are kept, and how they are named."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from gencond_fast._version import __version__
+from gencond_fast.system.files import write_atomic, write_json
+
+_CHECK = "crc32"  # of the content: a flipped bit is damage that neither format notices
+
+
+def cache_directory(kind: str) -> Path:
+    """`$GENCOND_FAST_CACHE/kind`, else `$XDG_CACHE_HOME` or `~/.cache`; made if missing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    chosen = os.environ.get("GENCOND_FAST_CACHE")
+    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gencond_fast"
+    directory = (Path(chosen) if chosen else fallback) / kind
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def cache_key(**parts: Any) -> str:
+    """24 hex digits that change when any part, or the program's version, does."""
+    text = json.dumps({"version": __version__, **parts}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def load_tensors(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a cache file, None where there is none or it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            stated = (file.metadata() or {}).get(_CHECK)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+    # files from before there were checks have none
+    return tensors if stated in (None, _check_of(tensors)) else None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there is a cache file and it is undamaged."""
+    return bool(load_tensors(path))
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Writes a cache file atomically, so that runs side by side never see half of one.
+
+    Raises:
+        OSError: the cache cannot be written or the disk is full.
+    """
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    # save_file would not raise OSError when the disk is full
+    content = save(plain, {_CHECK: _check_of(plain)})
+    write_atomic(path, lambda temporary: temporary.write_bytes(content))
+
+
+def load_json(path: Path) -> Any:
+    """The values of a cache file, None where there is none or it is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or _CHECK not in found:
+        return found  # from before there were checks
+    values = found.get("values")
+    return values if found[_CHECK] == _check_of_json(values) else None
+
+
+def save_json(path: Path, values: Any) -> None:
+    """Writes a cache file of plain values atomically.
+
+    Raises:
+        OSError: the cache cannot be written or the disk is full.
+    """
+    write_json(path, {_CHECK: _check_of_json(values), "values": values})
+
+
+def _check_of(tensors: dict[str, Tensor]) -> str:
+    """Of names, types, shapes and bytes."""
+    check = 0
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        check = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), check)
+        check = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, check)
+    return f"{check:08x}"
+
+
+def _check_of_json(values: Any) -> str:
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
+
+
+@contextmanager
+def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Keeps processes that make the same cache file from doing so at the same time.
+
+    It saves work, correctness does not hang on it: files are written atomically, so where the file
+    system knows no locks the work is done twice. The lock ends with the process.
+
+    Args:
+        path: what is to be made; the lock is a file beside it.
+        waiting: called once if another process has to be waited for.
+    """
+    lock = path.with_suffix(".lock")
+    handle = _locked(lock, waiting)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(lock: Path, waiting: Callable[[], None]) -> int:
+    """An open handle on the lock file, locked where the file system knows locks."""
+    told = False
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            try:
+                if not told:
+                    waiting()
+                    told = True
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except BaseException:
+                os.close(handle)
+                raise
+        except OSError:
+            return handle
+        if _is_at(handle, lock):
+            return handle
+        # whoever was waited for has removed this file, so a lock on it keeps nobody out
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False

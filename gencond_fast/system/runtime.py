@@ -1,0 +1,99 @@
+"""The machine a run is on: device, precision, compilation, memory allocator."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from gencond_fast.config import Device, Precision, Switch
+from gencond_fast.errors import InputError
+from gencond_fast.system.memory import keep_freed_memory
+
+M = TypeVar("M", bound=torch.nn.Module)
+F = TypeVar("F", bound=Callable[..., object])
+
+_LIGHT_SIDE = 16  # below this side a step is too short to repay compiling it
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Choices made for one run.
+
+    Attributes:
+        device: where tensors live.
+        low_precision: whether networks run in bfloat16.
+        compiled: whether functions go through `torch.compile`.
+    """
+
+    device: torch.device
+    low_precision: bool
+    compiled: bool
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Runs the networks inside in bfloat16 if that was chosen."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.low_precision)
+
+    def compile(self, function: F) -> F:
+        """`torch.compile` if that was chosen, else the function itself."""
+        # few shapes occur (a batch and its remainder), and each is faster with a graph of its own
+        if not self.compiled:
+            return function
+        return torch.compile(function, dynamic=False)  # type: ignore[return-value]
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """Channels last where it is fast: eager group norm on a CPU is slower with it."""
+        fast = self.compiled or self.device.type != "cpu"
+        return torch.channels_last if fast else torch.contiguous_format
+
+    def place(self, network: M) -> M:
+        """Moves a network to the device and its weights to the layout."""
+        return network.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
+
+    def arrange(self, images: Tensor) -> Tensor:
+        """Brings images [B, channels, H, W] to the layout."""
+        return images.contiguous(memory_format=self.layout)
+
+    def describe(self) -> str:
+        """`cpu, bfloat16, compiled`."""
+        precision = "bfloat16" if self.low_precision else "float32"
+        return f"{self.device.type}, {precision}, {'compiled' if self.compiled else 'eager'}"
+
+
+def choose_runtime(
+    device: Device, precision: Precision, compile_switch: Switch, image_size: int
+) -> Runtime:
+    """Resolves the `auto` options for this machine and image size.
+
+    Raises:
+        InputError: a GPU or a compiler is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("option 'device' is cuda, but PyTorch sees no GPU here: use --device cpu")
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    heavy = on_gpu or image_size >= _LIGHT_SIDE
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compile_switch == "on" and compiler is None:
+        raise InputError("option 'compile' is on, but there is no C++ compiler: set compile=off")
+    low = precision == "bfloat16" or (precision == "auto" and _native_bfloat16(on_gpu))
+    compiled = compile_switch == "on" or (
+        compile_switch == "auto" and heavy and compiler is not None
+    )
+    if not on_gpu:
+        keep_freed_memory()
+    return Runtime(torch.device("cuda" if on_gpu else "cpu"), low, compiled)
+
+
+def _native_bfloat16(on_gpu: bool) -> bool:
+    if on_gpu:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # PyTorch 2.11 cannot be asked yet
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,1 @@
+"""Training of a classifier, whatever it is trained on."""

@@ -1,0 +1,183 @@
+"""CondensedDataset where it is used: in a plain DataLoader."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from store_builders import write_set
+from torch.utils.data import DataLoader, Dataset
+
+import gencond_fast as gf
+from gencond_fast.errors import InputError
+from gencond_fast.store.artifact import FILE_NAME, load
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    write_set(folder / FILE_NAME, names=("a", "b", "c"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    write_set(folder / FILE_NAME, "pixels", channels=1, image_size=12, code_size=6)
+    return folder
+
+
+def stored_images(run) -> torch.Tensor:
+    with torch.no_grad():
+        return load(run).store(torch.arange(15))
+
+
+def test_one_sample(run):
+    data = gf.CondensedDataset(run)
+    assert isinstance(data, Dataset)
+    assert len(data) == 15
+    image, label = data[7]
+    assert (image.dtype, image.shape, label) == (torch.float32, (3, 12, 12), 1)
+    assert type(label) is int
+    assert 0 <= image.min() < image.max() <= 1
+    assert not image.requires_grad
+
+
+def test_attributes(run):
+    data = gf.CondensedDataset(run)
+    metadata = load(run).metadata
+    assert data.class_names == ("a", "b", "c")
+    assert (data.mean, data.std) == (metadata.mean, metadata.std)
+    assert data.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert data.labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("format", ["generator", "dct"])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("split", ["stored", "stream"])
+def test_in_a_data_loader(tmp_path, format, workers, split):
+    run = tmp_path / "made"
+    write_set(run, format)
+    data = gf.CondensedDataset(run, split=split)
+    batches = list(DataLoader(data, batch_size=4, num_workers=workers))
+    assert [len(labels) for _, labels in batches] == [4, 4, 4, 3]
+    assert all(images.shape[1:] == (3, 12, 12) for images, _ in batches)
+    assert torch.cat([labels for _, labels in batches]).tolist() == data.labels.tolist()
+    images = torch.cat([images for images, _ in batches])
+    assert images.dtype == torch.float32
+    difference = (images - stored_images(run)).abs().amax((1, 2, 3))
+    if split == "stored":
+        assert difference.max() < 1e-6
+    else:
+        assert (difference > 1e-4).sum() >= 8
+
+
+@pytest.mark.parametrize("format", ["generator", "dct", "pixels"])
+def test_workers_that_are_not_forked_get_it_whole(tmp_path, format):
+    write_set(tmp_path / "made", format)
+    data = gf.CondensedDataset(tmp_path / "made")
+    twin = pickle.loads(pickle.dumps(data))
+    assert torch.equal(twin.images(list(range(15))), data.images(list(range(15))))
+    assert (twin.class_names, twin.mean) == (data.class_names, data.mean)
+    assert twin[14][1] == 2
+
+
+def test_in_a_shuffled_data_loader_every_sample_comes_once(run):
+    data = gf.CondensedDataset(run)
+    images, labels = map(torch.cat, zip(*DataLoader(data, 4, shuffle=True), strict=True))
+    want = stored_images(run)
+    distance = (images[:, None] - want[None]).abs().amax((2, 3, 4))
+    place = distance.argmin(1)
+    assert distance.amin(1).max() < 1e-6
+    assert sorted(place.tolist()) == list(range(15))
+    assert torch.equal(labels, data.labels[place])
+
+
+def test_batches_and_single_samples_agree(run):
+    data = gf.CondensedDataset(run)
+    want = stored_images(run)
+    assert torch.allclose(data.images([3, 14, 0]), want[[3, 14, 0]], atol=1e-6)
+    assert torch.allclose(torch.stack([data[i][0] for i in range(15)]), want, atol=1e-6)
+    assert torch.allclose(data.images(torch.tensor([1])), want[1:2], atol=1e-6)
+    assert data.images([]).shape == (0, 3, 12, 12)
+
+
+def test_indices_from_the_end_and_beyond(run):
+    data = gf.CondensedDataset(run)
+    assert data[-1][1] == 2
+    assert torch.equal(data[-1][0], data[14][0])
+    for index in (15, -16):
+        with pytest.raises(IndexError, match=f"index {index} is outside a set of 15"):
+            data[index]
+    assert len(list(data)) == 15  # iteration ends by IndexError
+
+
+def test_stream_draws_anew(run):
+    data = gf.CondensedDataset(run, split="stream")
+    draws = torch.stack([data[6][0] for _ in range(8)])
+    assert len(draws.flatten(1).unique(dim=0)) == 8
+    assert {data[6][1] for _ in range(3)} == {1}
+
+
+def test_stream_is_reproducible(run):
+    data = gf.CondensedDataset(run, split="stream")
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(torch.cat([images for images, _ in DataLoader(data, 4, num_workers=0)]))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_workers_and_epochs_draw_different_streams(tmp_path):
+    write_set(tmp_path / "made", num_classes=1)
+    data = gf.CondensedDataset(tmp_path / "made", split="stream")
+    loader = DataLoader(data, 2, sampler=[0] * 8, num_workers=2)
+    draws = torch.cat([images for _ in range(2) for images, _ in loader]).flatten(1)
+    # one draw in five mixes a sample with itself; equal workers or epochs would halve the rest
+    assert len(draws.unique(dim=0)) > 8
+
+
+def test_stream_of_one_sample_a_class_is_the_sample(tmp_path):
+    write_set(tmp_path / "made", per_class=1)
+    stored = gf.CondensedDataset(tmp_path / "made").images([0, 1, 2])
+    stream = gf.CondensedDataset(tmp_path / "made", split="stream").images([0, 1, 2])
+    assert torch.allclose(stored, stream, atol=1e-6)
+
+
+def test_stream_mixes_samples_of_the_class_only(tmp_path):
+    store = write_set(tmp_path / "made", num_classes=2, per_class=3)
+    twin = write_set(tmp_path / "twin", num_classes=2, per_class=3)
+    with torch.no_grad():  # as before, but the other class holds quite other codes
+        twin.codes[3:] = -store.codes[3:]
+    twin_spec = load(tmp_path / "twin").metadata
+    gf.save(tmp_path / "twin", twin, twin_spec)
+    drawn = []
+    for name in ("made", "twin"):
+        torch.manual_seed(5)
+        data = gf.CondensedDataset(tmp_path / name, split="stream")
+        drawn.append(data.images([0, 1, 2] * 20 + [3, 4, 5]))
+    assert torch.equal(drawn[0][:60], drawn[1][:60])
+    assert not torch.allclose(drawn[0][60:], drawn[1][60:], atol=1e-3)
+
+
+def test_pixels(pixels):
+    data = gf.CondensedDataset(pixels)
+    image, label = data[14]
+    assert (image.shape, label) == ((1, 12, 12), 2)
+    assert 0 <= image.min() < image.max() <= 1
+    with pytest.raises(InputError, match="format 'pixels' has no codes to draw a stream from"):
+        gf.CondensedDataset(pixels, split="stream")
+
+
+def test_paths(run, tmp_path):
+    for path in (run, str(run), run / FILE_NAME, str(run / FILE_NAME)):
+        assert len(gf.CondensedDataset(path)) == 15
+    with pytest.raises(InputError, match="does not exist"):
+        gf.CondensedDataset(tmp_path)
+
+
+def test_unknown_split(run):
+    with pytest.raises(InputError, match="unknown split 'train': choose stored or stream"):
+        gf.CondensedDataset(run, split="train")
