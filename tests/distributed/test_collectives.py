@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from gencond_fast.distributed.collectives import RankLost
-from gencond_fast.distributed.ranks import collectives
+from gencond_fast.distributed import collectives
 
 TIMED_OUT = "Operation timed out!"
 GONE = "Connection closed by peer [127.0.0.1]"

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from torch.distributed import TCPStore
 
 from gencond_fast.distributed.collectives import RankLost
-from gencond_fast.distributed.ranks import Ranks, rendezvous, torchrun
-from gencond_fast.distributed.ranks import ranks as distributed
+from gencond_fast.distributed import rendezvous
+from gencond_fast.distributed.ranks import Ranks, torchrun
+from gencond_fast.distributed import ranks as distributed
 from gencond_fast.distributed.rendezvous import own_gpu, speaks, world_size
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.system.interrupt import Terminated
