@@ -23,7 +23,7 @@ $(STAMP): $(SOURCES)
 
 demo: setup
 	$(BIN)/gencond_fast condense --data digits --out runs/demo --ipc 10 --preset quick
-	$(BIN)/gencond_fast evaluate runs/demo --data digits --control random --epochs 150 \
+	$(BIN)/gencond_fast evaluate runs/demo --data digits --baseline random --epochs 150 \
 		--json runs/demo/evaluation.json
 	@echo "pictures: runs/demo/samples.png (generated), runs/demo/real.png (real)"
 

@@ -9,7 +9,7 @@ _COLUMNS = (
     *("name", "data", "trained on", "model", "format", "samples a class", "bytes", "bits a class"),
     *("accuracy %", "seeds", "epochs", "protocol", "tested on", "condense min", "evaluate min"),
 )
-_CONDENSED = ("stored", "stream")
+_CONDENSED = ("stored", "fresh")
 
 
 def markdown(results: Iterable[Mapping[str, Any]]) -> str:

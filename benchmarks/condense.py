@@ -45,7 +45,7 @@ from gencond_fast.system.rng import derive_seed
 
 REAL_BATCH = 256  # images a class, as DM and its successors take
 # one random network: what is measured does not depend on which or how many
-_NETWORKS: dict[str, Any] = {"random": 1, "trained": 0, "images_per_class": REAL_BATCH}
+_NETWORKS: dict[str, Any] = {"random": 1, "trained": 0, "real_per_class": REAL_BATCH}
 _TABLE, _DM = "gencond_fast (table)", "DM, loop over classes"
 _LIVE = f"real batches of {REAL_BATCH} a class"
 _CHECKED = 32  # real images of a class, all of which are in every step
@@ -124,8 +124,8 @@ class _Parts:
         """One optimiser step, ready to be called again and again."""
         store, clip = self.store, self.config.training.clip
         task, networks, bank = watched(self.task, self.networks, self.bank, watch)
-        deal = deal_classes(task, store.spec, networks, Ranks())
-        match = Match(task, store, networks, bank, steps=1000, deal=deal)
+        partition = deal_classes(task, store.spec, networks, Ranks())
+        match = Match(task, store, networks, bank, steps=1000, partition=partition)
         optimizer = build_optimizer(store, match.rate)
         count = 0
 
@@ -173,8 +173,8 @@ def check_agreement(data: str, device: Literal["cpu", "cuda"] = "cpu") -> None:
         "store": {"format": "pixels", "per_class": 4},
         "networks": {
             **_NETWORKS,
-            "augmentations": 1,
-            "images_per_class": _CHECKED,
+            "num_augmentations": 1,
+            "real_per_class": _CHECKED,
             "train_images": _CHECKED,
             "real_batch": _CHECKED,
         },
@@ -183,8 +183,8 @@ def check_agreement(data: str, device: Literal["cpu", "cuda"] = "cpu") -> None:
     }
     parts = _Parts(resolve(options))
     task, store, networks = parts.task, parts.store, parts.networks
-    deal = deal_classes(task, store.spec, networks, Ranks())
-    match = Match(task, store, networks, parts.bank, steps=1, deal=deal)
+    partition = deal_classes(task, store.spec, networks, Ranks())
+    match = Match(task, store, networks, parts.bank, steps=1, partition=partition)
     # ours is the mean over classes, of features in units of their spread
     ours = match.terms(0)["mean"] * task.num_classes * parts.bank[0].scale.square()
     counts = torch.bincount(task.sample.labels).tolist()

@@ -45,9 +45,16 @@ OPTIONS = (
 )
 # a stage more, and networks trained on the whole split, which have states and caches of their own
 LONG = (
-    *("--set", "trajectory.steps=6", "--set", "trajectory.epochs=2", "--set", "trajectory.start=1"),
+    *(
+        "--set",
+        "trajectory.steps=6",
+        "--set",
+        "trajectory.epochs=2",
+        "--set",
+        "trajectory.max_start_epoch=1",
+    ),
     *("--set", "trajectory.experts=1"),
-    *("--soft-labels", "3", "--set", "labels.teachers=teachers", "--set", "teachers.epochs=2"),
+    *("--soft-labels", "3", "--set", "labels.source=full_data", "--set", "teachers.epochs=2"),
     *("--set", "teachers.width=8", "--set", "teachers.count=1"),
 )
 _IMPORTED = ("gencond_fast.cli.condense", "gencond_fast.condensation.run")

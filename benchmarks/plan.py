@@ -52,10 +52,10 @@ class Setting:
         return config, EvaluateConfig(run="", data=data, **self.evaluation)
 
 
-_TWO = {"seeds": 2, "controls": ("random",)}
+_TWO = {"seeds": 2, "baselines": ("random",)}
 
 SETTINGS = {
-    "digits": Setting("digits", "quick", {"ipc": 10}, {"epochs": 60, "controls": ("random",)}),
+    "digits": Setting("digits", "quick", {"ipc": 10}, {"epochs": 60, "baselines": ("random",)}),
     "digits-generator": Setting(
         "digits",
         "quick",
@@ -75,7 +75,7 @@ SETTINGS = {
             "ipc": 10,
             "training": {"steps": 200},
             "store": {"soft_labels": 3},
-            "labels": {"teachers": "teachers"},
+            "labels": {"source": "full_data"},
         },
         {"epochs": 30, "protocol": "soft", "seeds": 2},
     ),

@@ -2,7 +2,7 @@
 
     python -m benchmarks.published cifar10 --ipc 10 --seeds 10
 
-Nothing but the choice of the images is the program's own: those of `evaluate --control random`.
+Nothing but the choice of the images is the program's own: those of `evaluate --baseline random`.
 The network, its start, the loop and the test are plain eager PyTorch in float32, so that what
 `evaluate` says of the same images can be held against it. As published, there is one epoch more
 than is asked for, and the optimiser starts anew, without momentum, when the rate falls.

@@ -12,15 +12,15 @@ import numpy as np
 
 from benchmarks.reading import Epoch, Job, Read
 from gencond_fast.data import open_source, stream
-from gencond_fast.data.readers.ahead import ahead
 from gencond_fast.data.readers.batch import Batch, Form, Reader, in_order
+from gencond_fast.data.readers.prefetch import ahead
 
 IN_MEMORY = "in memory"
 MODULES = {
     "threads": "gencond_fast.data.readers.threads",
     "processes": "gencond_fast.data.readers.processes",
     "dali": "gencond_fast.data.readers.dali",
-    IN_MEMORY: "gencond_fast.data.readers.kept",
+    IN_MEMORY: "gencond_fast.data.readers.image_cache",
 }
 _FUNCTIONS = {
     "threads": "read_in_threads",
@@ -74,7 +74,7 @@ def reading_kept(job: Job) -> Epoch:
     kept = importlib.import_module(MODULES[IN_MEMORY])
     split = open_source(job.root).train
     rows = np.arange(len(split))
-    split.kept = kept.Kept(Form(channels=3, size=job.size), rows)
+    split.kept = kept.ImageCache(Form(channels=3, size=job.size), rows)
     again = partial(
         stream,
         split,

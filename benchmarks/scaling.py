@@ -35,7 +35,7 @@ OPTIONS = (
     *("--image-size", "32", "--ipc", "1", "--steps", "20", "--set", "compile=off"),
     *("--set", "store.per_class=4", "--set", "training.batch_per_class=4"),
     *("--set", "networks.width=32", "--set", "networks.random=1", "--set", "networks.trained=0"),
-    *("--set", "networks.augmentations=1", "--set", "losses.cross_entropy=0"),
+    *("--set", "networks.num_augmentations=1", "--set", "losses.cross_entropy=0"),
 )
 STUDENTS = ("--seeds", "1", "--epochs", "2")
 

@@ -31,7 +31,7 @@ KILLS = (("real statistics", 0.5), ("condense", 1 / 3), ("condense", 2 / 3))
 OPTIONS = (
     *("--image-size", "64", "--ipc", "1", "--preset", "quick"),
     *("--set", "networks.model=convnet4", "--set", "networks.random=1"),
-    *("--set", "networks.trained=2", "--set", "networks.augmentations=1"),
+    *("--set", "networks.trained=2", "--set", "networks.num_augmentations=1"),
     *("--set", "store.per_class=32", "--set", "store.coefficients=2304"),
     *("--set", "training.steps=300", "--set", "training.class_batch=100"),
     *("--set", "training.batch_per_class=4", "--set", "training.checkpoint_every=20"),

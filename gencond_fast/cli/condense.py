@@ -199,14 +199,14 @@ def condense(
         from gencond_fast.condensation import condense as run
         from gencond_fast.store.artifact import load
 
-        path = run(config, make_reporter(quiet or not ranks.first), ranks)
-    if not ranks.first:
+        path = run(config, make_reporter(quiet or not ranks.is_main), ranks)
+    if not ranks.is_main:
         return
     artifact = load(path)
     print_artifact(artifact, path)
     if config.privacy.on:
         print_plain({"privacy": artifact.metadata.made["privacy"]})
-    print(f"next: gencond_fast evaluate {out} --data {data} --control random")
+    print(f"next: gencond_fast evaluate {out} --data {data} --baseline random")
 
 
 @click.command(
@@ -224,8 +224,8 @@ def stats(quiet: bool, **plain: Any) -> None:
         config = resolved({"out": ""}, **plain)
         from gencond_fast.condensation import build_statistics
 
-        made = build_statistics(config, make_reporter(quiet or not ranks.first), ranks)
-    if ranks.first:
+        made = build_statistics(config, make_reporter(quiet or not ranks.is_main), ranks)
+    if ranks.is_main:
         told = {
             "features": ", ".join(map(str, made.features)),
             "bytes": f"{made.bytes:,} ({format_bytes(made.bytes)})",

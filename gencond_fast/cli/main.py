@@ -64,10 +64,10 @@ def cli(context: click.Context) -> None:
 @cli.command(
     **explained(
         "Train networks from scratch on a condensed set and test them on the real one.",
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control random\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control full --epochs 30\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --baseline random\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --baseline full --epochs 30\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --control random \\\n"
+        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --baseline random \\\n"
         "      --without-augmentation\n"
         "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
         "      --seeds 5 --epochs 300 --json result.json\n"
@@ -89,14 +89,14 @@ def cli(context: click.Context) -> None:
 )
 @click.option("--seeds", type=int, help="Students of each kind (default 3).")
 @click.option(
-    "--together",
+    "--parallel-students",
     type=int,
     help="How many of these learn at once in one batched network (default 1; more suit GPUs).",
 )
 @click.option("--epochs", type=int, help="Passes over the training set (default 1000).")
 @click.option(
-    "--control",
-    "controls",
+    "--baseline",
+    "baselines",
     multiple=True,
     type=click.Choice(["random", "jpeg", "full"]),
     help="random: as many random real images a class as the budget is in IPC; jpeg: as many as fit "
@@ -106,8 +106,8 @@ def cli(context: click.Context) -> None:
     "--without-augmentation",
     is_flag=True,
     default=None,
-    help="Also train students without any augmentation, on the file and on the controls but full; "
-    "with --control random this gives the augmentation-robust score.",
+    help="Also train students without any augmentation, on the file and on the baselines but full; "
+    "with --baseline random this gives the augmentation-robust score.",
 )
 @click.option(
     "--attack",
@@ -122,7 +122,11 @@ def cli(context: click.Context) -> None:
 @classes_option
 @bad_image_option
 @reader_option
-@click.option("--split", type=click.Choice(["stored", "stream"]), help="Default: stored.")
+@click.option(
+    "--sampling",
+    type=click.Choice(["fixed", "fresh"]),
+    help="The stored samples (default), or new ones drawn around them every epoch.",
+)
 @device_option
 @json_option
 @set_option("precision, compile, in_memory, attack.steps or attack.step_size.")
@@ -145,8 +149,8 @@ def evaluate(
         from gencond_fast.evaluation import evaluate as run
         from gencond_fast.system.files import write_json
 
-        result = run(config, make_reporter(quiet or not ranks.first), ranks)
-    if not ranks.first:
+        result = run(config, make_reporter(quiet or not ranks.is_main), ranks)
+    if not ranks.is_main:
         return
     print_result(result)  # first, so that a full disk costs the file alone
     if file is not None:

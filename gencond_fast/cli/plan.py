@@ -15,7 +15,7 @@ from gencond_fast.config.options import parse
 from gencond_fast.errors import InputError
 from gencond_fast.reporting.plan import print_plan
 
-_EVALUATED = ("models", "protocol", "seeds", "epochs", "controls")
+_EVALUATED = ("models", "protocol", "seeds", "epochs", "baselines")
 _PLANNED = ("devices", "link", "images", "num_classes")
 _SHARED = ("on_bad_image", "reader", "in_memory", "device", "precision", "compile")
 
@@ -44,7 +44,7 @@ class Devices(click.ParamType):
         "for it; options are those of condense and evaluate.",
         "  gencond_fast plan --data /data/cifar10 --ipc 1\n"
         "  gencond_fast plan --data /data/cifar10 --ipc 10 --preset accurate --devices 1,4 \\\n"
-        "      --protocol modern --epochs 300 --control random --json plan.json\n"
+        "      --protocol modern --epochs 300 --baseline random --json plan.json\n"
         "  gencond_fast plan --images 1281167 --num-classes 1000 --image-size 64 --ipc 1",
     )
 )
@@ -59,8 +59,8 @@ class Devices(click.ParamType):
 @click.option("--seeds", type=int, help="Students of each kind (default 3).")
 @click.option("--epochs", type=int, help="Passes over the training set (default 1000).")
 @click.option(
-    "--control",
-    "controls",
+    "--baseline",
+    "baselines",
     multiple=True,
     type=click.Choice(["random", "full"]),
     help="As in evaluate.",

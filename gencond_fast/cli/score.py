@@ -43,7 +43,7 @@ from gencond_fast.reporting.text import print_scores
 @click.option("--width", type=int, help="Channels of a ConvNet (default 128).")
 @click.option("--epochs", type=int, help="Of its training on the real data (default 20).")
 @click.option("--images", type=int, help="At most so many of either kind (default 10000).")
-@click.option("--nearest", type=int, help="Neighbour that the balls reach to (default 5).")
+@click.option("--k", type=int, help="Neighbour that the balls reach to (default 5).")
 @bad_image_option
 @reader_option
 @device_option

@@ -28,7 +28,7 @@ from gencond_fast.condensation.networks import (
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.data.augment import Augmentation, draw_augmentation
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.kept import Keeping
+from gencond_fast.data.readers.image_cache import CachePolicy
 from gencond_fast.data.sample import sample_rows
 from gencond_fast.discrepancy import Real, required
 from gencond_fast.distributed.ranks import Ranks
@@ -124,7 +124,7 @@ def keep_images(setting: Setting, ranks: Ranks | None = None) -> None:
     source, options = setting.source, setting.config
     measured = (ranks or Ranks()).share(chosen_images(setting))
     rows = np.intersect1d(sample_rows(source, **setting.sample_options), measured)
-    keeping = Keeping(options.in_memory, setting.reporter.message)
+    keeping = CachePolicy(options.in_memory, setting.reporter.message)
     keeping.keep(source.train, Form(source.channels, setting.image_size), rows, "training images")
 
 
@@ -171,11 +171,11 @@ def fill_bank(task: Task, networks: FeatureNetworks, ranks: Ranks | None = None)
     ranks = ranks or Ranks()
     bank = _files(task, networks.plans)
     measured = 0
-    if not ranks.tell(all(is_whole(path) for path in bank.paths)):
+    if not ranks.broadcast_object(all(is_whole(path) for path in bank.paths)):
         key = cache_key(kind="pass", tables=[path.stem for path in bank.paths])
         together = bank.paths[0].with_name(key)
         locked = exclusive(together, lambda: task.reporter.message(_WAITING))
-        with locked if ranks.first else nullcontext():
+        with locked if ranks.is_main else nullcontext():
             measured = _measure_missing(task, networks, bank, together, ranks)
     task.source.train.kept = None  # nobody reads them again
     return Bank(bank.moments, bank.waves, measured)
@@ -194,7 +194,7 @@ def _files(task: Setting, plans: list[NetworkPlan]) -> Bank:
             augmentations=[
                 (t.operation, t.draws.tolist()) for t in draw_augmentations(task, plan.index)
             ],
-            images_per_class=options.images_per_class,
+            images_per_class=options.real_per_class,
             **kind,
         )
         return directory / f"{key}.safetensors"
@@ -211,10 +211,10 @@ def _measure_missing(
     task: Task, networks: FeatureNetworks, bank: Bank, together: Path, ranks: Ranks
 ) -> int:
     """Measures what the first rank does not find, and returns how many tables that was."""
-    missing = set(ranks.tell([path.name for path in bank.paths if not is_whole(path)]))
+    missing = set(ranks.broadcast_object([path.name for path in bank.paths if not is_whole(path)]))
     # one rank estimates, so that all of them measure at the very same frequencies
-    places = range(len(bank.waves)) if missing and ranks.first else ()
-    spreads = ranks.tell([estimate_spread(task, networks, place) for place in places])
+    places = range(len(bank.waves)) if missing and ranks.is_main else ()
+    spreads = ranks.broadcast_object([estimate_spread(task, networks, place) for place in places])
     wanted: list[Wanted] = []
     for place, plan in enumerate(networks.plans):
         transforms = draw_augmentations(task, plan.index)
@@ -224,12 +224,12 @@ def _measure_missing(
             frequencies = draw_frequencies(task, networks, place, spreads[place])
             wanted.append(Wanted(bank.waves[place], place, transforms, frequencies))
     if wanted:
-        share = (ranks.rank, ranks.world)
+        share = (ranks.rank, ranks.world_size)
         key = cache_key(tables=together.name, spreads=spreads, share=share)
         partial = together.with_name(f"{together.name}.{key}.partial")
         measure_tables(task, networks, wanted, partial, ranks)
-    ranks.meet()
-    if ranks.first:  # also what another number of ranks has left
+    ranks.barrier()
+    if ranks.is_main:  # also what another number of ranks has left
         for left in together.parent.glob(f"{together.name}.*.partial"):
             left.unlink(missing_ok=True)
     return len(wanted)
@@ -238,7 +238,7 @@ def _measure_missing(
 def draw_augmentations(task: Setting, network: int) -> list[Augmentation]:
     """The identity, then the operations in turn, each with parameters shared by the batch."""
     options = task.config.networks
-    names = ("identity", *options.operations)
+    names = ("identity", *options.augmentation)
     device = str(task.runtime.device)
     return [
         draw_augmentation(
@@ -246,7 +246,7 @@ def draw_augmentations(task: Setting, network: int) -> list[Augmentation]:
             named_rng(task.config.seed, "augmentation", network, place),
             device=device,
         )
-        for place in range(options.augmentations)
+        for place in range(options.num_augmentations)
     ]
 
 

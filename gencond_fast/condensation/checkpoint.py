@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gencond_fast.condensation.state import fetched, open_state, save_state
+from gencond_fast.condensation.state import materialise, open_state, save_state
 
 CHECKPOINTS = "checkpoint"  # the folder in a run directory
 _KEPT = 2
@@ -59,7 +59,7 @@ def load_checkpoint(
 ) -> Checkpoint | None:
     """As `open_checkpoint`, its tensors in memory, on the CPU."""
     found = open_checkpoint(directory, tell)
-    return found and Checkpoint(**fetched(vars(found)))
+    return found and Checkpoint(**materialise(vars(found)))
 
 
 def open_checkpoint(
@@ -67,7 +67,7 @@ def open_checkpoint(
 ) -> Checkpoint | None:
     """The newest checkpoint that can be read as it was written, None where there is none.
 
-    Its tensors are still to be fetched (`state.Later`), while it is among the last two.
+    Its tensors are still to be fetched (`state.LazyTensor`), while it is among the last two.
 
     Args:
         directory: of checkpoints.

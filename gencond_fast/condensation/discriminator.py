@@ -46,7 +46,7 @@ class Discriminator:
         self._ranks = ranks
         self._optimizer = torch.optim.Adam(
             self._network.parameters(),
-            lr=task.config.losses.adversarial_rate,
+            lr=task.config.losses.adversarial_lr,
             betas=_BETAS,
             eps=_EPS,
             fused=True,
@@ -70,7 +70,9 @@ class Discriminator:
         loss = share * (means.mean() + made.mean())
         self._optimizer.zero_grad()
         loss.backward()
-        self._ranks.add([each.grad for each in self._network.parameters() if each.grad is not None])
+        self._ranks.all_reduce(
+            [each.grad for each in self._network.parameters() if each.grad is not None]
+        )
         self._optimizer.step()
         self._network.requires_grad_(False)
 

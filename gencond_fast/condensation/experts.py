@@ -25,7 +25,7 @@ def build_experts(task: Task, ranks: Ranks | None = None) -> list[Tensor]:
     """The trajectories of a run, trained or taken from the cache.
 
     An interrupted training goes on after its last whole epoch. Several ranks, all of which call
-    this, deal the experts out.
+    this, partition the experts out.
 
     Returns:
         For each expert float32 [1 + epochs * parts, P] on the device: all its P parameters in one
@@ -38,9 +38,9 @@ def build_experts(task: Task, ranks: Ranks | None = None) -> list[Tensor]:
     """
     device, count = task.runtime.device, task.config.trajectory.experts
     ranks = ranks or Ranks()
-    for index in range(ranks.rank, count, ranks.world):
+    for index in range(ranks.rank, count, ranks.world_size):
         _cached(task, index)
-    ranks.meet()
+    ranks.barrier()
     return [_cached(task, index).to(device) for index in range(count)]
 
 
@@ -54,10 +54,10 @@ def _protocol(config: Config) -> Protocol:
     return Protocol(
         name="expert",
         batch_size=BATCH,
-        rate=config.trajectory.inner_rate,
+        rate=config.trajectory.inner_lr,
         momentum=0.0,
         schedule="constant",
-        augmentation=config.networks.operations,
+        augmentation=config.networks.augmentation,
     )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from gencond_fast.errors import RunError
 
 
-class Guard:
+class NonFiniteGuard:
     """Remembers, on the device, the first step and term that was not a finite number."""
 
     def __init__(self, device: torch.device) -> None:
@@ -33,5 +33,5 @@ class Guard:
         names = ", ".join(name for name, step in steps.items() if step == first)
         raise RunError(
             f"step {first}: the term(s) {names} are not finite; the last checkpoint is kept, "
-            "lower training.match_rate or training.warm_rate and start in a new directory"
+            "lower training.match_lr or training.warm_lr and start in a new directory"
         )

@@ -41,8 +41,8 @@ def with_soft_labels(
 ) -> StoredSet:
     """The images of a stored set, as its file has them, with the labels that teachers give them.
 
-    The label of a sample is (1 - h) * soft + h * one-hot, with h = `labels.hard` and `soft` the
-    mean of softmax(logits / `labels.temperature`) over teachers and over `labels.augmentations`
+    The label of a sample is (1 - h) * soft + h * one-hot, with h = `labels.hard_label_weight` and
+    `soft` the mean of softmax(logits / `labels.temperature`) over teachers and over `labels.num_augmentations`
     augmentations that are the same for all samples, the first one the identity (relabelling of
     SRe2L, 2306.13092, its random crops replaced by DSA's operations).
 
@@ -69,7 +69,7 @@ def with_soft_labels(
             images = task.normalisation(made(index))
             soft = _mean_probabilities(images, teachers, transforms, options.temperature)
             hard = F.one_hot(made.labels(index), spec.num_classes).float()
-            made.soft_labels.keep(index, torch.lerp(soft, hard, options.hard))
+            made.soft_labels.keep(index, torch.lerp(soft, hard, options.hard_label_weight))
             progress.advance(1)
     made.compress_labels()
     task.reporter.message(made.soft_labels.describe())
@@ -89,9 +89,9 @@ def _mean_probabilities(
 
 def _draw_augmentations(task: Task) -> list[Augmentation]:
     """The identity, then the operations of the policy in turn."""
-    operations = task.config.networks.operations
+    operations = task.config.networks.augmentation
     draws = [Augmentation("identity", torch.zeros(1, 3, device=task.runtime.device))]
-    for place in range(task.config.labels.augmentations - 1):
+    for place in range(task.config.labels.num_augmentations - 1):
         rng = named_rng(task.config.seed, "soft labels", place)
         operation = operations[place % len(operations)]
         draws.append(draw_augmentation(operation, rng, device=task.runtime.device))

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint
-from gencond_fast.condensation.deal import Deal
-from gencond_fast.condensation.guard import Guard
+from gencond_fast.condensation.class_partition import ClassPartition
+from gencond_fast.condensation.guard import NonFiniteGuard
 from gencond_fast.condensation.shards import owned_parameters, save_whole
 from gencond_fast.condensation.stage import Stage, build_optimizer
-from gencond_fast.condensation.state import fetched
+from gencond_fast.condensation.state import materialise
 from gencond_fast.condensation.task import Task
 from gencond_fast.errors import InputError
 from gencond_fast.store.store import StoredSet
@@ -37,7 +37,7 @@ class Loop:
         directory: of the run; holds `checkpoint/` and `metrics.jsonl`.
         saved: where an earlier start left off, of what this rank keeps; its tensors may be still
             to be fetched, which is done in the same order on all ranks.
-        deal: who keeps what, and has which part of the steps; the first rank writes.
+        partition: who keeps what, and has which part of the steps; the first rank writes.
     """
 
     def __init__(
@@ -47,27 +47,27 @@ class Loop:
         stages: list[Stage],
         directory: Path,
         saved: Checkpoint | None,
-        deal: Deal,
+        partition: ClassPartition,
     ) -> None:
         self._task = task
         self._store = store
         self._stages = [stage for stage in stages if stage.steps > 0]
         self._directory = directory
         self._saved = saved
-        self._deal = deal
-        self._ranks = deal.ranks
-        own = {id(each) for each in owned_parameters(store)} if deal.divided else set()
+        self._partition = partition
+        self._ranks = partition.ranks
+        own = {id(each) for each in owned_parameters(store)} if partition.divided else set()
         self._owned = [each for each in store.parameters() if id(each) in own]
         self._summed = [each for each in store.parameters() if id(each) not in own]
         self._metrics = directory / "metrics.jsonl"
         self._options = task.config.training
-        self._guard = Guard(task.runtime.device)
+        self._guard = NonFiniteGuard(task.runtime.device)
         self._average: WeightAverage | None = None
 
     def run(self) -> None:
         """Runs all steps that are still to be done.
 
-        With `training.ema` the stored set has averaged parameters afterwards.
+        With `training.ema_decay` the stored set has averaged parameters afterwards.
 
         Raises:
             InputError: the checkpoint holds no state of this run.
@@ -81,7 +81,7 @@ class Loop:
             _restore(self._store, saved.store, saved)
             self._task.reporter.message(f"resuming at step {saved.step}")
         self._average = self._start_average()
-        if self._ranks.first:
+        if self._ranks.is_main:
             self._cut_metrics(done)
         total = sum(stage.steps for stage in self._stages)
         start = 0
@@ -105,10 +105,10 @@ class Loop:
 
     def _start_average(self) -> WeightAverage | None:
         """Of the parameters as they are now, or as an earlier start left it."""
-        if not self._options.ema:
+        if not self._options.ema_decay:
             return None
         live = [parameter.detach() for parameter in self._store.parameters()]
-        average = WeightAverage(live, self._options.ema)
+        average = WeightAverage(live, self._options.ema_decay)
         if self._saved:
             _restore(average, self._saved.average, self._saved)
         return average
@@ -120,16 +120,16 @@ class Loop:
             last = done == run.steps.stop
             log = last or done % self._options.log_every == 0
             # the same on all ranks; a signal that comes later waits for the next step
-            signal = self._ranks.largest(run.interrupts.number)
+            signal = self._ranks.max(run.interrupts.number)
             save = last or done % self._options.checkpoint_every == 0 or signal > 0
             if log or save:
                 self._guard.check()
-            if log and self._ranks.first:
+            if log and self._ranks.is_main:
                 self._log(run, done, terms)
             if save:
                 self._save(done, run)
             if signal:
-                self._ranks.meet()  # torchrun ends all of them when one has ended
+                self._ranks.barrier()  # torchrun ends all of them when one has ended
                 obey(signal)
 
     def _step(self, run: _StageRun, number: int) -> dict[str, Tensor]:
@@ -157,15 +157,15 @@ class Loop:
             values.sum().backward()
         total = values.detach()
         for each in self._store.parameters():  # of which this rank's part of the loss has none
-            if each.grad is None and self._ranks.world > 1:
+            if each.grad is None and self._ranks.world_size > 1:
                 each.grad = torch.zeros_like(each)
-        self._ranks.add([total, *_gradients(self._summed)])
+        self._ranks.all_reduce([total, *_gradients(self._summed)])
         return dict(zip(terms, total.unbind(), strict=True))
 
     def _clip(self) -> Tensor:
         """Bounds the norm of the whole gradient, and returns what it was."""
         square = get_total_norm(_gradients(self._owned)).square()
-        self._deal.add([square])
+        self._partition.add([square])
         norm = (square + get_total_norm(_gradients(self._summed)).square()).sqrt()
         clip_grads_with_norm_(self._store.parameters(), self._options.clip, norm)
         return norm
@@ -174,13 +174,13 @@ class Loop:
         checkpoint = Checkpoint(
             done,
             self._task.source.fingerprint,
-            asdict(self._deal.spec),
+            asdict(self._partition.spec),
             self._store.state_dict(),
             run.optimizer.state_dict(),
             self._average.state_dict() if self._average else {},
             run.stage.state_dict(),
         )
-        save_whole(self._directory / CHECKPOINTS, checkpoint, self._store, self._deal)
+        save_whole(self._directory / CHECKPOINTS, checkpoint, self._store, self._partition)
 
     def _log(self, run: _StageRun, done: int, terms: dict[str, Tensor]) -> None:
         values = {name: float(value) for name, value in terms.items()}
@@ -205,7 +205,7 @@ def _restore(
     state: dict[str, Any],
     saved: Checkpoint,
 ) -> None:
-    state = fetched(state)
+    state = materialise(state)
     try:
         what.load_state_dict(state)
     except Exception as error:  # of another version, or made by hand

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gencond_fast.condensation.bank import BankEntry
-from gencond_fast.condensation.deal import Deal
+from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.discriminator import Discriminator
-from gencond_fast.condensation.live import RealBatches, statistics_of
 from gencond_fast.condensation.networks import FeatureNetworks
+from gencond_fast.condensation.real_batches import RealBatches, statistics_of
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment
@@ -55,29 +55,29 @@ class Match(Stage):
         networks: FeatureNetworks,
         bank: list[BankEntry],
         steps: int,
-        deal: Deal,
+        partition: ClassPartition,
     ) -> None:
         options = task.config.training
-        super().__init__(steps, options.match_rate)
+        super().__init__(steps, options.match_lr)
         self._task = task
         self._networks = networks
         self._bank = bank
         self._store = store
-        self._per_class = deal.spec.per_class
-        self._classes = deal.drawn
+        self._per_class = partition.spec.per_class
+        self._classes = partition.drawn
         self._decode = task.runtime.compile(store)
         self._each = min(options.batch_per_class or self._per_class, self._per_class)
         self._at_once = options.micro_batch or self.images_per_step
         self._needed = required(task.config.losses.discrepancies)
-        self._deal = deal
+        self._partition = partition
         whole = any(each.needs_batchnorm for each in self._needed)
-        self._own = slice(0, self._classes) if whole else self._deal.part
+        self._own = slice(0, self._classes) if whole else self._partition.part
         own = self._own.stop - self._own.start
         self._share = own / self._classes
-        self._repeated = self._deal.ranks.world if whole else 1
+        self._repeated = self._partition.ranks.world_size if whole else 1
         self._layout = ClassLayout.from_counts([self._each] * own, device=task.runtime.device)
         self._adversary = (
-            Discriminator(task, deal.ranks) if task.config.losses.adversarial else None
+            Discriminator(task, partition.ranks) if task.config.losses.adversarial else None
         )
         self._batches = self._real_batches()
         self._discrepancies = [
@@ -103,14 +103,14 @@ class Match(Stage):
     def terms(self, step: int) -> dict[str, Tensor]:
         """See `Stage`."""
         if step % _WEIGH_EVERY == 0:
-            self._store.weigh(self._deal.add)
+            self._store.update_price(self._partition.add)
         device = self._task.runtime.device
         rng = named_rng(self._task.config.seed, "match", step)
         network = int(torch.randint(len(self._bank), (), generator=rng))
         entry = self._bank[network]
         transform = int(torch.randint(len(entry.augmentations), (), generator=rng))
         classes, samples = self._draw(rng)
-        index = self._deal.rows(samples[self._own].flatten()).to(device)
+        index = self._partition.rows(samples[self._own].flatten()).to(device)
         outputs = classes[self._own].to(device)
         features, normed, images = self._observe(network, index, entry.augmentations[transform])
         labels = torch.arange(len(outputs), device=device).repeat_interleave(self._each)
@@ -130,8 +130,8 @@ class Match(Stage):
         if weight != 0.0 and trained:
             logits = self._networks.logits(features)
             terms["cross_entropy"] = weight * F.cross_entropy(logits, outputs[labels])
-        if (cost := self._store.cost(index)) is not None:
-            terms["rate"] = cost / self.images_per_step
+        if (rate := self._store.rate(index)) is not None:
+            terms["rate"] = rate / self.images_per_step
         return {name: term / self._repeated for name, term in terms.items()}
 
     def _observe(
@@ -197,7 +197,7 @@ class Match(Stage):
 
     def _draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Classes [C'] and the indices [C', n] of their samples."""
-        classes = self._deal.draw(rng)
+        classes = self._partition.draw(rng)
         order = torch.rand(self._classes, self._per_class, generator=rng).argsort(1)
         return classes, classes[:, None] * self._per_class + order[:, : self._each]
 
@@ -237,14 +237,14 @@ class Match(Stage):
     def _part_of_losses(self, features: Tensor) -> ClassLosses:
         """What the own classes add to the losses of all; every rank has all centres."""
         options = self._task.config.losses
-        heat, margin = options.temperature, options.margin
+        temperature, margin = options.temperature, options.margin
         intra = intra_class_loss(
-            features, self._layout, kind=options.intra_kind, temperature=heat, margin=margin
+            features, self._layout, kind=options.intra_kind, temperature=temperature, margin=margin
         )
         centres = self._all_centres(features.view(-1, self._each, features.shape[1]).mean(1))
         alone = torch.arange(self._classes, device=features.device)
         inter = inter_class_loss(
-            centres, alone, kind=options.inter_kind, temperature=heat, margin=margin
+            centres, alone, kind=options.inter_kind, temperature=temperature, margin=margin
         )
         # the whole loss, hence its whole gradient in the own centres, and a share of its value
         inter = inter - (1.0 - self._share) * inter.detach()
@@ -254,5 +254,5 @@ class Match(Stage):
         """Centres [C', D] of all classes of the step, of which the own ones have a gradient."""
         table = own.new_zeros(self._classes, own.shape[1])
         table[self._own] = own.detach()
-        self._deal.ranks.add([table])
+        self._partition.ranks.all_reduce([table])
         return torch.cat((table[: self._own.start], own, table[self._own.stop :]))

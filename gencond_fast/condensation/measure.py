@@ -18,11 +18,11 @@ from torch import Tensor
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.data.augment import Augmentation, augment
+from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.labels import shuffled_rank
 from gencond_fast.data.readers.batch import Batch
 from gencond_fast.data.source import refuse_empty_class
 from gencond_fast.data.stream import stream
-from gencond_fast.data.waiting import Waiting
 from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.functional.characteristic import waves
 from gencond_fast.functional.moments import ClassMoments
@@ -31,7 +31,7 @@ from gencond_fast.system.cache import load_tensors, save_tensors
 from gencond_fast.system.interrupt import Interrupts
 
 _BATCH = 256
-_SAVE_EVERY = 60.0  # seconds of work that being killed may cost
+_SAVE_EVERY = 60.0  # seconds of work that being killed may rate
 _SAVE_SHARE = 0.05  # of the time of a pass that goes into saving, where tables are large
 
 
@@ -96,7 +96,7 @@ def measure_tables(
     _fill(task, networks, wanted, tables, _Partial(partial, wanted, tables), ranks)
     for each, table in zip(wanted, tables, strict=True):
         merged = [_merged(part, ranks) for part in _parts(table, task.num_classes)]
-        if ranks.first:
+        if ranks.is_main:
             count = merged[0].count.cpu().numpy()  # fewer than chosen where some are left out
             refuse_empty_class(count, task.source.class_names, task.source.location)
             save_tensors(each.path, each.content(merged))
@@ -105,7 +105,7 @@ def measure_tables(
 def chosen_images(task: Setting) -> np.ndarray:
     """Rows of the training split behind the tables: all, or the same number of each class."""
     labels = task.source.train.labels
-    limit = task.config.networks.images_per_class
+    limit = task.config.networks.real_per_class
     if limit is None:
         return np.arange(len(labels))
     return np.flatnonzero(shuffled_rank(labels, task.config.seed) < limit)
@@ -120,7 +120,7 @@ def _empty(task: Task, networks: FeatureNetworks, wanted: Wanted) -> ClassMoment
 
 def _tell_size(task: Task, wanted: list[Wanted], tables: list[ClassMoments], ranks: Ranks) -> None:
     size = sum(value.nbytes for table in tables for value in vars(table).values())
-    shared = f", on {ranks.world} ranks" if ranks.world > 1 else ""
+    shared = f", on {ranks.world_size} ranks" if ranks.world_size > 1 else ""
     task.reporter.message(
         f"measuring {len(chosen_images(task)):,} images under "
         f"{len({each.network for each in wanted})} networks x {len(wanted[0].transforms)} "
@@ -146,7 +146,7 @@ def _fill(
         batch_size=_BATCH,
         indices=rows[start:],
     )
-    waiting = Waiting()
+    waiting = DataTimer()
     with (
         Interrupts() as interrupts,
         task.reporter.task("real statistics", len(rows), start) as progress,
@@ -159,10 +159,10 @@ def _fill(
             if interrupts.pending or partial.due():
                 partial.save(done)
             interrupts.raise_pending()
-            ranks.look()
+            ranks.check_failures()
             progress.advance(step)
     waiting.tell(task.reporter.message)
-    if ranks.world > 1:  # the others may need long, and any of them may be killed
+    if ranks.world_size > 1:  # the others may need long, and any of them may be killed
         partial.save(done)
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencond_fast.condensation.hardening import hardened
+from gencond_fast.condensation.adversarial_training import fgsm_example
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.config import NetworkConfig
 from gencond_fast.data.augment import augment, draw_from_policy
@@ -156,7 +156,7 @@ def network_key(task: Setting, plan: NetworkPlan) -> str:
         width=options.width,
         index=plan.index,
         steps=plan.steps,
-        operations=options.operations,
+        operations=options.augmentation,
         recipe=(_BATCH, _RATE, _DECAY),
         **({"epsilon": options.epsilon} if options.epsilon and plan.steps else {}),
         layout=[tuple(p.shape) for p in _build(task, plan).parameters()],
@@ -273,7 +273,7 @@ def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dic
     for step in range(plan.steps):
         rng = named_rng(task.config.seed, "train", plan.index, step)
         index = torch.randint(len(labels), (_BATCH,), generator=rng)
-        transform = draw_from_policy(options.operations, rng, batch_size=_BATCH, device=device)
+        transform = draw_from_policy(options.augmentation, rng, batch_size=_BATCH, device=device)
         batch = task.normalisation(images[index].to(device))
         batch, targets = augment(batch, transform), labels[index].to(device)
 
@@ -283,7 +283,7 @@ def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dic
             return F.cross_entropy(logits.float(), targets)
 
         if options.epsilon:
-            batch = hardened(loss_of, batch, radius, rng)
+            batch = fgsm_example(loss_of, batch, radius, rng)
         optimizer.zero_grad()
         loss_of(batch).backward()
         for group in optimizer.param_groups:

@@ -14,7 +14,7 @@ from gencond_fast.config import Config
 from gencond_fast.config.options import changed_options, resolve
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
-from gencond_fast.models.own import is_own
+from gencond_fast.models.custom import is_own
 from gencond_fast.store import artifact
 from gencond_fast.store.artifact import Artifact, Metadata
 from gencond_fast.store.budget import check_codable, with_label_bytes

@@ -15,8 +15,7 @@ from torch import Tensor
 from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import build_bank, keep_images
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_checkpoint
-from gencond_fast.condensation.choices import check_choices
-from gencond_fast.condensation.deal import Deal
+from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.experts import build_experts
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
@@ -25,10 +24,10 @@ from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.private.bank import build_private_bank
 from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
 from gencond_fast.condensation.private.task import PrivateTask, open_private_task
+from gencond_fast.condensation.selection import choose_targets, preferred_rows
 from gencond_fast.condensation.shards import deal_out, whole_state
 from gencond_fast.condensation.sharing import check_enough, deal_classes, shared_networks
 from gencond_fast.condensation.stage import Stage
-from gencond_fast.condensation.start_images import choose_targets, preferred_rows
 from gencond_fast.condensation.task import (
     Setting,
     Task,
@@ -39,6 +38,7 @@ from gencond_fast.condensation.task import (
 )
 from gencond_fast.condensation.teachers import check_teachers, choose_teachers
 from gencond_fast.condensation.trajectory import Trajectory
+from gencond_fast.condensation.validate import check_choices
 from gencond_fast.condensation.warm_start import WarmStart
 from gencond_fast.config import Config
 from gencond_fast.config.options import changed_options
@@ -97,20 +97,20 @@ def condense(
         check_guarantee(config, source)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     sized_metadata(config, source, image_size, blank)
-    directory = run_directory.find(config) if ranks.first else Path(config.out)
+    directory = run_directory.find(config) if ranks.is_main else Path(config.out)
     path = directory / artifact.FILE_NAME
-    if ranks.tell(ranks.first and run_directory.finished(directory)):
+    if ranks.broadcast_object(ranks.is_main and run_directory.finished(directory)):
         reporter.message(f"{path} is finished: nothing to do")
         return path
-    if ranks.first:
+    if ranks.is_main:
         _refuse_changed_data(source, directory)
     setting = set_up(config, source, image_size, reporter)
     task = _open(setting, ranks)
     ranks.check_same_runtime(task.runtime.describe())
     ranks.connect(task.runtime.device)
-    with run_directory.claimed(config, directory) if ranks.first else nullcontext():
+    with run_directory.claimed(config, directory) if ranks.is_main else nullcontext():
         _run(task, directory, ranks)
-        ranks.meet()  # the first one may still write
+        ranks.barrier()  # the first one may still write
     source.tell_left_out(reporter.message)
     return path
 
@@ -125,7 +125,7 @@ def _open(setting: Setting, ranks: Ranks) -> Task:
 def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     config, source, reporter = task.config, task.source, task.reporter
     metadata = sized_metadata(config, source, task.image_size, task.normalisation)
-    shared = f", {ranks.world} ranks" if ranks.world > 1 else ""
+    shared = f", {ranks.world_size} ranks" if ranks.world_size > 1 else ""
     reporter.message(
         f"{len(source.train):,} images of {task.num_classes} classes at {task.image_size} px; "
         f"{metadata.store.per_class} samples a class in {format_bytes(metadata.budget)}; "
@@ -133,16 +133,16 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     )
     if task.runtime.compiled:
         reporter.message("the first step of each part compiles, which takes up to a minute")
-    saved = _load(metadata.store, directory, reporter.message) if ranks.first else None
-    spec = StoreSpec(**ranks.tell(asdict(metadata.store)))
+    saved = _load(metadata.store, directory, reporter.message) if ranks.is_main else None
+    spec = StoreSpec(**ranks.broadcast_object(asdict(metadata.store)))
     networks = shared_networks(task, ranks)
-    deal = deal_classes(task, spec, networks, ranks)
+    partition = deal_classes(task, spec, networks, ranks)
     rows = preferred_rows(task, networks, spec.per_class, ranks)
-    store, saved = _start(task, rows, saved, deal)
-    stages = _stages(task, store, rows, networks, directory, deal)
-    Loop(task, store, stages, directory, saved, deal).run()
-    store = _whole(store, deal)
-    if not ranks.first:
+    store, saved = _start(task, rows, saved, partition)
+    stages = _stages(task, store, rows, networks, directory, partition)
+    Loop(task, store, stages, directory, saved, partition).run()
+    store = _whole(store, partition)
+    if not ranks.is_main:
         return
     if metadata.store.soft_labels:
         store = with_soft_labels(task, store, metadata.store, choose_teachers(task, networks))
@@ -166,40 +166,44 @@ def _load(spec: StoreSpec, directory: Path, tell: Callable[[str], None]) -> Chec
 
 
 def _start(
-    task: Task, rows: Tensor, saved: Checkpoint | None, deal: Deal
+    task: Task, rows: Tensor, saved: Checkpoint | None, partition: ClassPartition
 ) -> tuple[StoredSet, Checkpoint | None]:
     """What this rank keeps of the stored set before the first step, and of the checkpoint."""
-    if deal.ranks.world == 1:
-        return _new_store(task, rows, deal.spec, task.runtime.device, adopt=not saved), saved
+    if partition.ranks.world_size == 1:
+        return _new_store(
+            task, rows, partition.spec, task.runtime.device, from_images=not saved
+        ), saved
     state: dict[str, torch.Tensor] = {}
-    if deal.ranks.first and not saved:
-        state = _new_store(task, rows, deal.spec, torch.device("cpu"), adopt=True).state_dict()
-    store = build_store(deal.kept_spec)
-    saved = deal_out(state, saved, store, deal)
+    if partition.ranks.is_main and not saved:
+        state = _new_store(
+            task, rows, partition.spec, torch.device("cpu"), from_images=True
+        ).state_dict()
+    store = build_store(partition.kept_spec)
+    saved = deal_out(state, saved, store, partition)
     return store.to(task.runtime.device), saved
 
 
 def _new_store(
-    task: Task, rows: Tensor, spec: StoreSpec, device: torch.device, *, adopt: bool
+    task: Task, rows: Tensor, spec: StoreSpec, device: torch.device, *, from_images: bool
 ) -> StoredSet:
     """The whole stored set as a run begins with it; what it adopts is real images."""
     store = build_store(spec, seed=derive_seed(task.config.seed, "store")).to(device)
-    if task.config.starts_real and adopt:
+    if task.config.starts_real and from_images:
         sample = task.sample
         images = choose_targets(sample.images, sample.labels, spec.per_class, rows)
-        store.adopt(images.to(device))
+        store.init_from_images(images.to(device))
     return store
 
 
-def _whole(store: StoredSet, deal: Deal) -> StoredSet:
+def _whole(store: StoredSet, partition: ClassPartition) -> StoredSet:
     """The stored set of all classes, on the first rank, of what each rank keeps."""
-    if not deal.divided:
+    if not partition.divided:
         return store
-    state = whole_state(store, deal)
-    if not deal.ranks.first:
+    state = whole_state(store, partition)
+    if not partition.ranks.is_main:
         return store
     device = next(store.parameters()).device
-    whole = build_store(deal.spec)
+    whole = build_store(partition.spec)
     whole.load_state_dict(state)
     return whole.to(device)
 
@@ -221,8 +225,8 @@ def sized_metadata(
     budget = config.bytes or ipc_to_bytes(config.ipc or 1, *shape)
     # where things lie on the maker's machine is nobody else's business, nor how they were read;
     # classes stand beside
-    untold = ("data", "out", "classes", "reader", "in_memory")
-    options = {k: v for k, v in changed_options(config).items() if k not in untold}
+    omitted = ("data", "out", "classes", "reader", "in_memory")
+    options = {k: v for k, v in changed_options(config).items() if k not in omitted}
     made: dict[str, Any] = {"options": options, "versions": versions()}
     if config.privacy.on:  # without the fingerprint, which would confirm a guess of all images
         made["privacy"] = describe_guarantee(config)
@@ -247,7 +251,7 @@ def sized_metadata(
         num_classes=shape[0],
         channels=source.channels,
         image_size=image_size,
-        weigh=lambda spec: artifact.file_size(describe(spec)),
+        file_size=lambda spec: artifact.file_size(describe(spec)),
         real=int(np.bincount(source.train.labels, minlength=shape[0]).min()),
     )
     return describe(spec)
@@ -259,19 +263,19 @@ def _stages(
     rows: Tensor,
     networks: FeatureNetworks,
     directory: Path,
-    deal: Deal,
+    partition: ClassPartition,
 ) -> list[Stage]:
     steps = task.config.training.steps
     before = round(steps * task.config.warm_share)
     stages: list[Stage] = []
     if before and not task.config.starts_real:
-        stages.append(WarmStart(task, store, rows, before, deal))
+        stages.append(WarmStart(task, store, rows, before, partition))
     if steps > before:
         if isinstance(task, PrivateTask):
             bank = build_private_bank(task, networks, directory)
         else:
-            bank = build_bank(task, networks, deal.ranks)
-        stages.append(Match(task, store, networks, bank, steps - before, deal))
+            bank = build_bank(task, networks, partition.ranks)
+        stages.append(Match(task, store, networks, bank, steps - before, partition))
     if task.config.trajectory.steps:
-        stages.append(Trajectory(task, store, build_experts(task, deal.ranks), deal))
+        stages.append(Trajectory(task, store, build_experts(task, partition.ranks), partition))
     return stages

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from gencond_fast.condensation.checkpoint import Checkpoint, save_checkpoint
-from gencond_fast.condensation.deal import Deal
-from gencond_fast.condensation.state import Later, fetched, mapped, outline
+from gencond_fast.condensation.class_partition import ClassPartition
+from gencond_fast.condensation.state import LazyTensor, mapped, materialise, meta_like
 from gencond_fast.store.store import StoredSet
 
 _Change = Callable[[Any], Any]  # of a tensor, there or to be fetched
 
 
 def deal_out(
-    state: dict[str, Tensor], saved: Checkpoint | None, store: StoredSet, deal: Deal
+    state: dict[str, Tensor], saved: Checkpoint | None, store: StoredSet, partition: ClassPartition
 ) -> Checkpoint | None:
     """Gives every rank what it needs of what the first one has, a tensor at a time.
 
@@ -29,7 +29,7 @@ def deal_out(
         saved: a checkpoint of the whole, on the first rank, in place of that state; its tensors
             may be still to be fetched.
         store: of what this rank keeps.
-        deal: who keeps what.
+        partition: who keeps what.
 
     Returns:
         What this rank needs of the checkpoint; None where there is none. Its tensors are still to
@@ -39,24 +39,28 @@ def deal_out(
         InputError, OSError, RunError: another rank has failed; so do tensors when they are fetched,
             if the checkpoint cannot be read.
     """
-    ranks = deal.ranks
+    ranks = partition.ranks
     held = {"saved": vars(saved)} if saved else {"new": state}
-    shapes = ranks.spread(outline(held))
-    found = held if ranks.first else shapes
+    shapes = ranks.broadcast_state(meta_like(held))
+    found = held if ranks.is_main else shapes
 
-    def shared(tensor: Tensor | Later) -> Later:
-        return Later(outline(tensor), lambda: ranks.copy(fetched(tensor)))
+    def shared(tensor: Tensor | LazyTensor) -> LazyTensor:
+        return LazyTensor(meta_like(tensor), lambda: ranks.broadcast(materialise(tensor)))
 
-    def owned(tensor: Tensor | Later) -> Later:
-        return Later(deal.cut(outline(tensor)), lambda: deal.cut(shared(tensor).fetch()))
+    def owned(tensor: Tensor | LazyTensor) -> LazyTensor:
+        return LazyTensor(
+            partition.cut(meta_like(tensor)), lambda: partition.cut(shared(tensor).fetch())
+        )
 
     if "new" in found:
-        store.load_state_dict(fetched(_store_state(found["new"], store, owned, shared)))
+        store.load_state_dict(materialise(_store_state(found["new"], store, owned, shared)))
         return None
     return _changed(Checkpoint(**found["saved"]), store, owned, shared)
 
 
-def save_whole(directory: Path, saved: Checkpoint, store: StoredSet, deal: Deal) -> None:
+def save_whole(
+    directory: Path, saved: Checkpoint, store: StoredSet, partition: ClassPartition
+) -> None:
     """Writes the checkpoint of the whole, on the first rank, of those of what each rank keeps.
 
     A tensor is put together when it is written, so that no rank ever holds more of the whole.
@@ -64,22 +68,22 @@ def save_whole(directory: Path, saved: Checkpoint, store: StoredSet, deal: Deal)
     Raises:
         InputError, OSError, RunError: it cannot be written, or another rank has failed.
     """
-    if deal.divided:
-        saved = _changed(saved, store, partial(_together, deal), _same)
-    if deal.ranks.first:
+    if partition.divided:
+        saved = _changed(saved, store, partial(_together, partition), _same)
+    if partition.ranks.is_main:
         save_checkpoint(directory, saved)
     else:  # has its part in each of them
-        mapped(vars(saved), fetched)
+        mapped(vars(saved), materialise)
 
 
-def _together(deal: Deal, kept: Tensor) -> Later:
-    shape = (deal.spec.num_classes * len(kept) // len(deal.kept), *kept.shape[1:])
-    return Later(kept.new_empty(shape, device="meta"), partial(deal.whole, kept))
+def _together(partition: ClassPartition, kept: Tensor) -> LazyTensor:
+    shape = (partition.spec.num_classes * len(kept) // len(partition.kept), *kept.shape[1:])
+    return LazyTensor(kept.new_empty(shape, device="meta"), partial(partition.whole, kept))
 
 
-def whole_state(store: StoredSet, deal: Deal) -> dict[str, Tensor]:
+def whole_state(store: StoredSet, partition: ClassPartition) -> dict[str, Tensor]:
     """The state of the whole stored set, on the first rank; errors as `deal_out`."""
-    return _store_state(store.state_dict(), store, deal.whole, _same)
+    return _store_state(store.state_dict(), store, partition.whole, _same)
 
 
 def owned_parameters(store: StoredSet) -> list[torch.nn.Parameter]:
@@ -119,7 +123,7 @@ def _optimizer_state(
     moments = {
         number: {
             name: owned(value)
-            if id(ordered[number]) in kept and outline(value).ndim
+            if id(ordered[number]) in kept and meta_like(value).ndim
             else shared(value)
             for name, value in values.items()
         }

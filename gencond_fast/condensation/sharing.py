@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gencond_fast.condensation.deal import Deal
+from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.networks import FeatureNetworks, build_networks, find_networks
 from gencond_fast.condensation.task import Task
 from gencond_fast.config import Config
@@ -17,9 +17,9 @@ from gencond_fast.store.spec import StoreSpec
 def check_enough(config: Config, source: Source, ranks: Ranks) -> None:
     """Raise InputError unless every rank has something to do in every step of `condense`."""
     drawn = classes_of_step(config, len(source.class_names))
-    if drawn < ranks.world:
+    if drawn < ranks.world_size:
         raise InputError(
-            f"a step has {drawn} classes, too few for {ranks.world} ranks: give torchrun "
+            f"a step has {drawn} classes, too few for {ranks.world_size} ranks: give torchrun "
             f"--nproc-per-node {drawn} or less"
         )
 
@@ -29,7 +29,9 @@ def classes_of_step(config: Config, num_classes: int) -> int:
     return min(config.training.class_batch or num_classes, num_classes)
 
 
-def deal_classes(task: Task, spec: StoreSpec, networks: FeatureNetworks, ranks: Ranks) -> Deal:
+def deal_classes(
+    task: Task, spec: StoreSpec, networks: FeatureNetworks, ranks: Ranks
+) -> ClassPartition:
     """Who keeps which classes of a stored set.
 
     Every rank keeps all of them where a step looks at the statistics of a whole batch.
@@ -37,7 +39,7 @@ def deal_classes(task: Task, spec: StoreSpec, networks: FeatureNetworks, ranks: 
     losses, steps = task.config.losses, task.config.trajectory.steps
     whole = any(each.needs_batchnorm for each in required(losses.discrepancies))
     whole = whole or bool(steps and batch_norms(networks.classifier))
-    return Deal(
+    return ClassPartition(
         spec,
         classes_of_step(task.config, spec.num_classes),
         seed=task.config.seed,
@@ -54,4 +56,4 @@ def shared_networks(task: Task, ranks: Ranks) -> FeatureNetworks:
         OSError: the cache cannot be written.
     """
     with ranks.first_before_others():
-        return build_networks(task) if ranks.first else find_networks(task)
+        return build_networks(task) if ranks.is_main else find_networks(task)

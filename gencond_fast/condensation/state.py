@@ -28,7 +28,7 @@ _PART = 2**20  # bytes
 
 
 @dataclass(frozen=True, eq=False)
-class Later:
+class LazyTensor:
     """A tensor that is still to be fetched.
 
     Attributes:
@@ -45,7 +45,8 @@ def save_state(path: Path, values: dict[str, Any]) -> None:
 
     Args:
         path: of the file.
-        values: in nested dicts, lists and tuples; each `Later` is fetched when its turn has come.
+        values: in nested dicts, lists and tuples; a `LazyTensor` is fetched when
+            its turn has come.
 
     Raises:
         OSError: the directory cannot be written or the disk is full; an older state stays.
@@ -59,11 +60,11 @@ def load_state(path: Path) -> dict[str, Any] | None:
     Nothing in it is executed: `weights_only` builds tensors and plain values alone.
     """
     values = open_state(path)
-    return None if values is None else fetched(values)
+    return None if values is None else materialise(values)
 
 
 def open_state(path: Path) -> dict[str, Any] | None:
-    """The same with a `Later` in place of each tensor, to be fetched while the file is there."""
+    """The same with each tensor a `LazyTensor`, to be fetched while the file is there."""
     try:
         with path.open("rb") as file:
             values = _outlined(file)
@@ -72,22 +73,22 @@ def open_state(path: Path) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         return None
     places = iter(_places(values))
-    return mapped(values, lambda each: Later(each, partial(_read, path, next(places), each)))
+    return mapped(values, lambda each: LazyTensor(each, partial(_read, path, next(places), each)))
 
 
-def fetched(values: Any) -> Any:
-    """Nested dicts, lists and tuples, or a tensor, with each `Later` fetched."""
-    return mapped(values, lambda each: each.fetch() if isinstance(each, Later) else each)
+def materialise(values: Any) -> Any:
+    """Nested dicts, lists and tuples, or a tensor, with each `LazyTensor` fetched."""
+    return mapped(values, lambda each: each.fetch() if isinstance(each, LazyTensor) else each)
 
 
-def outline(values: Any) -> Any:
+def meta_like(values: Any) -> Any:
     """The same with tensors without content, on the device `meta`."""
     return mapped(values, _outline)
 
 
 def mapped(values: Any, change: Callable[[Any], Any]) -> Any:
     """Nested dicts, lists and tuples with their tensors, there or to be fetched, changed."""
-    if isinstance(values, Tensor | Later):
+    if isinstance(values, Tensor | LazyTensor):
         return change(values)
     if isinstance(values, dict):
         return {name: mapped(value, change) for name, value in values.items()}
@@ -96,15 +97,15 @@ def mapped(values: Any, change: Callable[[Any], Any]) -> Any:
     return values
 
 
-def _outline(tensor: Tensor | Later) -> Tensor:
+def _outline(tensor: Tensor | LazyTensor) -> Tensor:
     # of one with gaps or overlaps the strides are those of a copy
-    held = tensor.outline if isinstance(tensor, Later) else tensor.detach()
+    held = tensor.outline if isinstance(tensor, LazyTensor) else tensor.detach()
     return torch.empty_like(held, device="meta")
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
     content = io.BytesIO()
-    torch.save(outline(values), content)
+    torch.save(meta_like(values), content)
     digest = hashlib.sha256()
     with path.open("wb") as file:
 
@@ -114,7 +115,7 @@ def _write(path: Path, values: dict[str, Any]) -> None:
 
         put(_LENGTH.pack(content.tell()))
         put(content.getbuffer())
-        mapped(values, lambda each: put(_bytes_of(_dense(fetched(each)))))
+        mapped(values, lambda each: put(_bytes_of(_dense(materialise(each)))))
         file.write(digest.digest())
 
 

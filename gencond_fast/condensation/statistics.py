@@ -9,7 +9,6 @@ from pathlib import Path
 from safetensors import safe_open
 
 from gencond_fast.condensation.bank import Bank, fill_bank, keep_images
-from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.sharing import shared_networks
 from gencond_fast.condensation.task import (
     choose_image_size,
@@ -17,6 +16,7 @@ from gencond_fast.condensation.task import (
     open_task,
     set_up,
 )
+from gencond_fast.condensation.validate import check_choices
 from gencond_fast.config import Config
 from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.errors import InputError
@@ -97,14 +97,14 @@ def build_statistics(
     source.tell_left_out(reporter.message)
     return Statistics(
         networks=len(networks),
-        augmentations=config.networks.augmentations,
+        augmentations=config.networks.num_augmentations,
         images=_measured_images(bank),
         classes=task.num_classes,
         features=networks.feature_dims,
         frequencies=config.networks.frequencies if bank.waves else None,
         image_size=image_size,
         measured=bank.measured,
-        ranks=ranks.world,
+        ranks=ranks.world_size,
         bytes=sum(path.stat().st_size for path in bank.paths),
         seconds=time.monotonic() - start,
         cache=cache_directory("statistics"),

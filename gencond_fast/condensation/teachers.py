@@ -57,7 +57,7 @@ def train_teachers(config: Config, reporter: Reporter | None = None) -> Teachers
 
     Called again after an interruption it goes on after the last whole epoch. A `condense` or
     `relabel` with the same data, image size, seed, precision and `teachers` options, and with
-    `labels.teachers=teachers`, finds them.
+    `labels.source=full_data`, finds them.
 
     Args:
         config: all options; `out`, the budget, losses and training do not matter.
@@ -94,13 +94,13 @@ def check_teachers(config: Config, source: Source, image_size: int) -> None:
 
 
 def choose_teachers(task: Task, pool: FeatureNetworks | None = None) -> list[Teacher]:
-    """The teachers that `labels.teachers` names, as functions; errors as `train_teachers`.
+    """The teachers that `labels.source` names, as functions; errors as `train_teachers`.
 
     Args:
         task: all options.
         pool: the feature networks, where they are at hand.
     """
-    if task.config.labels.teachers == "teachers":
+    if task.config.labels.source == "teachers":
         return [_teacher(task, network) for network in build_teachers(task)]
     if task.config.labels.epsilon:
         return pool_teachers(build_networks(_hardened(task), "label networks"))
@@ -136,7 +136,7 @@ def _protocol(config: Config) -> Protocol:
         MODERN,
         name="teacher",
         batch_size=BATCH,
-        augmentation=config.networks.operations,
+        augmentation=config.networks.augmentation,
         cutmix=0.0,
         average=None,
     )

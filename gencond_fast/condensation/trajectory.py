@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gencond_fast.condensation.deal import Deal
+from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.experts import expert_network
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
@@ -46,9 +46,11 @@ class Trajectory(Stage):
 
     name = "trajectory"
 
-    def __init__(self, task: Task, store: StoredSet, experts: list[Tensor], deal: Deal) -> None:
+    def __init__(
+        self, task: Task, store: StoredSet, experts: list[Tensor], partition: ClassPartition
+    ) -> None:
         options = task.config.trajectory
-        super().__init__(options.steps, options.rate)
+        super().__init__(options.steps, options.lr)
         self._task = task
         self._store = store
         self._experts = experts
@@ -57,9 +59,9 @@ class Trajectory(Stage):
         self._network = expert_network(task, 0).train()
         self._parameters = list(self._network.parameters())
         self._forward = task.runtime.compile(self._network.forward)
-        self._deal = deal
-        self._batch = min(options.batch, deal.spec.samples)
-        self._shared = deal.ranks.world > 1 and not batch_norms(self._network)
+        self._partition = partition
+        self._batch = min(options.batch_size, partition.spec.samples)
+        self._shared = partition.ranks.world_size > 1 and not batch_norms(self._network)
 
     @property
     def images_per_step(self) -> int:
@@ -69,35 +71,35 @@ class Trajectory(Stage):
     def terms(self, step: int) -> dict[str, Tensor]:
         """See `Stage`."""
         if step % _WEIGH_EVERY == 0:
-            self._store.weigh(self._deal.add)
+            self._store.update_price(self._partition.add)
         rng = named_rng(self._task.config.seed, "trajectory", step)
         first, target = self._draw_section(rng)
         index = self._draw_samples(rng)
         weights, passed = self._walk(first, index, rng)
         length = (first - target).square().sum()
         missing = weights - target
-        scale = -2.0 * self._options.inner_rate / length
+        scale = -2.0 * self._options.inner_lr / length
         # a number whose gradient in the images is that of the loss
         pull = sum((self._pull(each, missing, scale) for each in passed), first.new_zeros(()))
-        world = self._deal.ranks.world
+        world = self._partition.ranks.world_size
         pull = pull if self._shared else pull / world
         terms = {"trajectory": missing.square().sum() / (length * world) + (pull - pull.detach())}
         seen = index.flatten()
-        own = seen[self._deal.is_own(seen)]
-        if (cost := self._store.cost(self._deal.rows(own).to(first.device))) is not None:
-            terms["rate"] = cost / len(seen)
+        own = seen[self._partition.is_own(seen)]
+        if (rate := self._store.rate(self._partition.rows(own).to(first.device))) is not None:
+            terms["rate"] = rate / len(seen)
         return terms
 
     def _draw_section(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Weights of an expert, and those that it had `span` parts later: [P] each."""
         options = self._options
         expert = self._experts[int(torch.randint(len(self._experts), (), generator=rng))]
-        start = int(torch.randint(options.start * options.parts + 1, (), generator=rng))
+        start = int(torch.randint(options.max_start_epoch * options.parts + 1, (), generator=rng))
         return expert[start], expert[start + options.span]
 
     def _draw_samples(self, rng: torch.Generator) -> Tensor:
         """The samples of each inner step [N, B]: classes in turn, none again before all were."""
-        spec, wanted = self._deal.spec, self._options.inner_steps * self._batch
+        spec, wanted = self._partition.spec, self._options.inner_steps * self._batch
         rounds = []
         for _ in range(-(-wanted // spec.samples)):
             order = torch.rand(spec.num_classes, spec.per_class, generator=rng).argsort(1)
@@ -110,28 +112,28 @@ class Trajectory(Stage):
     ) -> tuple[Tensor, list[_Passed]]:
         """Where N steps lead, and the own part of the steps."""
         passed = []
-        operations = self._task.config.networks.operations
+        operations = self._task.config.networks.augmentation
         for samples in index:
             transform = draw_from_policy(
                 operations, rng, batch_size=len(samples), device=weights.device
             )
             if self._shared:
-                own = self._deal.is_own(samples).nonzero().flatten()
+                own = self._partition.is_own(samples).nonzero().flatten()
                 samples = samples[own]
                 transform = replace(transform, draws=transform.draws[own.to(weights.device)])
             slope = torch.zeros_like(weights)
             if len(samples):
                 images = self._images(samples, transform)
-                labels = (samples // self._deal.spec.per_class).to(weights.device)
+                labels = (samples // self._partition.spec.per_class).to(weights.device)
                 slope = self._slope(weights, images.detach(), labels)
                 passed.append(_Passed(images, labels, weights))
             if self._shared:
-                self._deal.ranks.add([slope])
-            weights = weights - self._options.inner_rate * slope
+                self._partition.ranks.all_reduce([slope])
+            weights = weights - self._options.inner_lr * slope
         return weights, passed
 
     def _images(self, samples: Tensor, transform: Augmentation) -> Tensor:
-        index = self._deal.rows(samples).to(self._task.runtime.device)
+        index = self._partition.rows(samples).to(self._task.runtime.device)
         with self._task.runtime.autocast():
             images = self._decode(index)
         return augment(self._task.normalisation(images.float()), transform)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gencond_fast.condensation.deal import Deal
+from gencond_fast.condensation.class_partition import ClassPartition
+from gencond_fast.condensation.selection import choose_targets
 from gencond_fast.condensation.stage import Stage
-from gencond_fast.condensation.start_images import choose_targets
 from gencond_fast.condensation.task import Task
 from gencond_fast.store.store import StoredSet
 from gencond_fast.system.rng import named_rng
@@ -21,16 +21,20 @@ class WarmStart(Stage):
 
     name = "warm start"
 
-    def __init__(self, task: Task, store: StoredSet, rows: Tensor, steps: int, deal: Deal) -> None:
+    def __init__(
+        self, task: Task, store: StoredSet, rows: Tensor, steps: int, partition: ClassPartition
+    ) -> None:
         options = task.config.training
-        super().__init__(steps, options.warm_rate)
+        super().__init__(steps, options.warm_lr)
         self._task = task
         self._decode = task.runtime.compile(store)
-        self._samples = deal.spec.samples
-        self._batch = min(options.warm_batch, self._samples)
-        self._deal = deal
-        images = choose_targets(task.sample.images, task.sample.labels, deal.spec.per_class, rows)
-        self._targets = deal.cut(images).to(task.runtime.device)
+        self._samples = partition.spec.samples
+        self._batch = min(options.warm_batch_size, self._samples)
+        self._partition = partition
+        images = choose_targets(
+            task.sample.images, task.sample.labels, partition.spec.per_class, rows
+        )
+        self._targets = partition.cut(images).to(task.runtime.device)
 
     @property
     def images_per_step(self) -> int:
@@ -46,7 +50,9 @@ class WarmStart(Stage):
         order = torch.randperm(self._samples, generator=rng)
         place = torch.arange(step * self._batch, (step + 1) * self._batch) % self._samples
         samples = order[place]
-        index = self._deal.rows(samples[self._deal.is_own(samples)]).to(self._targets.device)
+        index = self._partition.rows(samples[self._partition.is_own(samples)]).to(
+            self._targets.device
+        )
         real = self._task.normalisation(self._targets[index])
         with self._task.runtime.autocast():
             images = self._decode(index)

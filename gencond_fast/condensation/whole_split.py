@@ -11,9 +11,9 @@ from torch import Tensor
 
 from gencond_fast.condensation.state import load_state, save_state
 from gencond_fast.condensation.task import Task
+from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.kept import Keeping
-from gencond_fast.data.waiting import Waiting
+from gencond_fast.data.readers.image_cache import CachePolicy
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.system.cache import exclusive, load_tensors, save_tensors
 from gencond_fast.training.epochs import Epochs, streamed
@@ -125,14 +125,14 @@ def _all_images(task: Task, protocol: Protocol, seed: int) -> Epochs:
         seed=seed,
         device=task.runtime.device,
         tell=lambda done: None,
-        waiting=Waiting(),
+        waiting=DataTimer(),
     )
 
 
 def _keep_images(task: Task, epochs: int) -> None:
     """Lets the images of the epochs be decoded once, if they fit into memory."""
     train = task.source.train
-    keeping = Keeping(task.config.in_memory, task.reporter.message)
+    keeping = CachePolicy(task.config.in_memory, task.reporter.message)
     form = Form(task.source.channels, task.image_size)
     if epochs > 1:
         keeping.keep(train, form, np.arange(len(train)), "training images")

@@ -100,14 +100,14 @@ class Config:
                 "networks.interpolated is above 0 and networks.trained is 0: there are no trained "
                 "weights to be near to"
             )
-        if (self.training.start, self.store.format) == ("real", "generator"):
+        if (self.training.init, self.store.format) == ("real", "generator"):
             raise ValueError(
-                "training.start is real, and a generator can only be fitted to images: leave it "
+                "training.init is real, and a generator can only be fitted to images: leave it "
                 "out for training.warm_start, or set store.format=dct or pixels"
             )
-        if (self.training.start, self.store.format) == ("noise", "dct"):
+        if (self.training.init, self.store.format) == ("noise", "dct"):
             raise ValueError(
-                "training.start is noise, and dct starts from real images, which give the scale "
+                "training.init is noise, and dct starts from real images, which give the scale "
                 "of its frequencies: leave it out, or set store.format=pixels"
             )
         losses, all_trained = self.losses, self.networks.random == 0
@@ -117,15 +117,15 @@ class Config:
                 "losses leaves nothing to minimise (cross_entropy counts for trained networks "
                 "alone): give a discrepancy, intra, inter or adversarial a weight"
             )
-        if self.store.soft_labels and self.labels.teachers == "pool" and not self.networks.trained:
+        if self.store.soft_labels and self.labels.source == "pool" and not self.networks.trained:
             raise ValueError(
-                "labels.teachers is pool and networks.trained is 0, so nothing gives soft labels: "
-                "set labels.teachers=teachers, or networks.trained to 1 or more"
+                "labels.source is pool and networks.trained is 0, so nothing gives soft labels: "
+                "set labels.source=full_data, or networks.trained to 1 or more"
             )
-        if self.labels.epsilon and self.labels.teachers == "teachers":
+        if self.labels.epsilon and self.labels.source == "teachers":
             raise ValueError(
-                f"labels.epsilon is {self.labels.epsilon:g}, and labels.teachers=teachers takes "
-                "networks that are not trained against attacks: set labels.teachers=pool, or "
+                f"labels.epsilon is {self.labels.epsilon:g}, and labels.source=full_data takes "
+                "networks that are not trained against attacks: set labels.source=pool, or "
                 "labels.epsilon=0"
             )
         if self.ipc is None and self.bytes is None:
@@ -134,7 +134,7 @@ class Config:
     @property
     def starts_real(self) -> bool:
         """Whether stored samples start as real images."""
-        start = self.training.start
+        start = self.training.init
         return self.store.format != "generator" if start == "auto" else start == "real"
 
     @property

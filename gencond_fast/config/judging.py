@@ -49,7 +49,7 @@ class AttackConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class EvaluateConfig:
-    """Students trained from scratch on a condensed set and on controls.
+    """Students trained from scratch on a condensed set and on baselines.
 
     Attributes:
         run: run directory or condensed file.
@@ -62,18 +62,18 @@ class EvaluateConfig:
             literature, `modern` (AdamW, cosine, CutMix, averaged weights), `soft` (as `modern`, on
             the soft labels that are stored).
         seeds: students of each kind.
-        together: how many of them learn at once in one batched network, from images that are held;
-            see `gencond_fast.training.together`. More than one is meant for GPUs.
+        parallel_students: how many of them learn at once in one batched network, from images that
+            are held; see `gencond_fast.training.ensemble`. More than one is meant for GPUs.
         epochs: passes over the training set; 1000 in the published `dc`.
-        controls: other training sets beside the condensed one; `random` is as many real
+        baselines: other training sets beside the condensed one; `random` is as many real
             images a class as the budget is in IPC, `jpeg` as many as fit into the bytes of the
-            file as JPEG (see `gencond_fast.evaluation.jpegs`), `full` all real training images,
-            streamed.
+            file as JPEG (see `gencond_fast.evaluation.jpeg_baseline`), `full` all real training
+            images, streamed.
         classes: names of the file's classes to train and test on, at least two; None takes all.
         on_bad_image, reader, in_memory: as in `Config`.
         without_augmentation: whether students are also trained without any augmentation, on the
-            condensed set and on the controls but `full`; the augmentation-robust score needs it.
-        split: `stored` (a finite list) or `stream` (fresh codes every epoch).
+            condensed set and on the baselines but `full`; the augmentation-robust score needs it.
+        sampling: `fixed` (the stored samples) or `fresh` (fresh codes every epoch).
         attack: what the trained students are attacked by.
         device, precision, compile: as in `Config`.
     """
@@ -83,15 +83,15 @@ class EvaluateConfig:
     models: tuple[str, ...] = ("convnet3",)
     protocol: Literal["dc", "modern", "soft"] = "dc"
     seeds: Positive = 3
-    together: Positive = 1
+    parallel_students: Positive = 1
     epochs: Positive = 1000
-    controls: tuple[Literal["random", "jpeg", "full"], ...] = ()
+    baselines: tuple[Literal["random", "jpeg", "full"], ...] = ()
     classes: tuple[str, ...] | None = None
     on_bad_image: OnBadImage = "error"
     reader: ReaderName = "auto"
     in_memory: Switch = "auto"
     without_augmentation: bool = False
-    split: Literal["stored", "stream"] = "stored"
+    sampling: Literal["fixed", "fresh"] = "fixed"
     attack: AttackConfig = AttackConfig()
     device: Device = "auto"
     precision: Precision = "auto"
@@ -104,7 +104,8 @@ class EvaluateConfig:
     @property
     def training_sets(self) -> tuple[tuple[str, bool], ...]:
         """What students are trained on, by name, and whether its images are augmented."""
-        names = (self.split, *self.controls)
+        condensed = "stored" if self.sampling == "fixed" else "fresh"
+        names = (condensed, *self.baselines)
         plain = (name for name in names if name != "full" and self.without_augmentation)
         return (*((name, True) for name in names), *((name, False) for name in plain))
 
@@ -121,7 +122,7 @@ class ScoreConfig:
         width: channels of a ConvNet.
         epochs: passes over the training images that the network is trained for.
         images: the most that are compared, of each kind; shared out evenly among the classes.
-        nearest: which neighbour the balls around features reach to.
+        k: which neighbour the balls around features reach to.
         on_bad_image, reader, in_memory, device, precision, compile: as in `Config`.
     """
 
@@ -131,7 +132,7 @@ class ScoreConfig:
     width: Positive = 128
     epochs: Positive = 20
     images: Positive = 10_000
-    nearest: Positive = 5
+    k: Positive = 5
     on_bad_image: OnBadImage = "error"
     reader: ReaderName = "auto"
     in_memory: Switch = "auto"

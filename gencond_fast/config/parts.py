@@ -93,10 +93,10 @@ class NetworkConfig:
         epsilon: radius, in 255ths of a pixel's range, of the balls in which the trained networks
             learn from the images that mislead them (2001.03994); 0 takes the images themselves.
         train_images: real images of a class that the training (and warm start) draws from.
-        augmentations: augmentations in the table of each network, the first one the identity.
-        operations: the policy: what the other augmentations do, in turn, and what the batches
+        num_augmentations: augmentations in the table of each network, the first one the identity.
+        augmentation: the policy: what the other augmentations do, in turn, and what the batches
             are put through that the networks are trained on.
-        images_per_class: real images of a class behind the statistics; None takes them all.
+        real_per_class: real images of a class behind the statistics; None takes them all.
         real_batch: real images of a class measured anew in every matching step, in place of the
             statistics, which then give no more than the scale; None looks the statistics up.
         sample_batch: real images of a class in every matching step, for discrepancies between
@@ -116,11 +116,11 @@ class NetworkConfig:
     train_steps: Positive = 600
     epsilon: Epsilon = 0.0
     train_images: Positive = 1000
-    augmentations: Positive = 7
-    operations: Annotated[
+    num_augmentations: Positive = 7
+    augmentation: Annotated[
         tuple[Operation, ...], Field(min_length=1), AfterValidator(without_repetition)
     ] = OPERATIONS
-    images_per_class: Positive | None = 1000
+    real_per_class: Positive | None = 1000
     real_batch: Positive | None = None
     sample_batch: Positive = 64
     frequencies: Positive = 256
@@ -151,7 +151,7 @@ class LossConfig:
         cross_entropy: weight of the trained networks' classification loss.
         adversarial: weight of seeming real to a network that learns alongside to tell real images
             of a class from generated ones; see `gencond_fast.condensation.discriminator`.
-        adversarial_rate: learning rate of that network.
+        adversarial_lr: learning rate of that network.
     """
 
     discrepancies: Mapping[str, Weight] = dataclasses.field(default_factory=lambda: {"mean": 1.0})
@@ -163,7 +163,7 @@ class LossConfig:
     margin: PositiveFloat = 1.0
     cross_entropy: Weight = 0.1
     adversarial: Weight = 0.0
-    adversarial_rate: PositiveFloat = 5e-4
+    adversarial_lr: PositiveFloat = 5e-4
 
     @property
     def alone(self) -> bool:
@@ -177,17 +177,17 @@ class TrainingConfig:
 
     Attributes:
         steps: optimiser steps, warm start included.
-        start: stored samples start as `real` images or as `noise`; `auto` is real where the format
+        init: stored samples start as `real` images or as `noise`; `auto` is real where the format
             can take images over, which a generator cannot.
-        choice: which real images the stored samples start from or are first fitted to: `random`
+        selection: which real images the stored samples start from or are first fitted to: `random`
             ones, those that follow the mean of their class (`herding`), or random ones of the half
-            that trained networks find `easy`; see `gencond_fast.condensation.start_images`.
+            that trained networks find `easy`; see `gencond_fast.condensation.selection`.
         warm_start: share of the steps spent fitting chosen real images; 0 leaves it out. None is
             half of them after a start from noise. After a start from real images there is nothing
             to fit, and a share that is given all the same is left out of the matching.
-        warm_rate: peak learning rate of the warm start.
-        match_rate: peak learning rate of the matching.
-        warm_batch: samples in a warm-start step.
+        warm_lr: peak learning rate of the warm start.
+        match_lr: peak learning rate of the matching.
+        warm_batch_size: samples in a warm-start step.
         batch_per_class: samples of a class in a matching step; None takes all that are stored.
         class_batch: classes in a matching step, one of each of so many groups that they are in at
             random from start to end; None takes all.
@@ -195,24 +195,24 @@ class TrainingConfig:
             once, for less memory: losses and gradients stay as they are, and the forward pass is
             made twice. None takes all.
         clip: largest norm of the gradient.
-        ema: largest decay of a moving average of the stored set's parameters, which the file gets
-            in their place; 0 takes the last ones.
+        ema_decay: largest decay of a moving average of the stored set's parameters, which the
+            file gets in their place; 0 takes the last ones.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of `metrics.jsonl`.
     """
 
     steps: Positive = 4000
-    start: Literal["auto", "noise", "real"] = "auto"
-    choice: Literal["random", "herding", "easy"] = "random"
+    init: Literal["auto", "noise", "real"] = "auto"
+    selection: Literal["random", "herding", "easy"] = "random"
     warm_start: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
-    warm_rate: PositiveFloat = 4e-3
-    match_rate: PositiveFloat = 1e-3
-    warm_batch: Positive = 256
+    warm_lr: PositiveFloat = 4e-3
+    match_lr: PositiveFloat = 1e-3
+    warm_batch_size: Positive = 256
     batch_per_class: Positive | None = 32
     class_batch: Positive | None = None
     micro_batch: Positive | None = None
     clip: PositiveFloat = 1.0
-    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     checkpoint_every: Positive = 100
     log_every: Positive = 10
 
@@ -223,34 +223,34 @@ class TrajectoryConfig:
 
     Attributes:
         steps: optimiser steps of it, beyond `training.steps`; 0 leaves it out.
-        rate: peak learning rate of the stored set.
+        lr: peak learning rate of the stored set.
         experts: networks, as `networks.model` and `networks.width` say, trained on the whole
             training split, whose weights are followed.
         epochs: of an expert.
         parts: of an epoch, after each of which its weights are kept.
-        start: the first epochs, in which the weights lie that a step starts from.
+        max_start_epoch: the first epochs, in which the weights lie that a step starts from.
         span: parts that lie between start and target.
         inner_steps: of SGD on stored samples that are to lead to the target.
-        batch: stored samples in each of them.
-        inner_rate: learning rate of expert and inner steps.
+        batch_size: stored samples in each of them.
+        inner_lr: learning rate of expert and inner steps.
     """
 
     steps: Count = 0
-    rate: PositiveFloat = 1e-3
+    lr: PositiveFloat = 1e-3
     experts: Positive = 3
     epochs: Positive = 10
     parts: Positive = 4
-    start: Positive = 6
+    max_start_epoch: Positive = 6
     span: Positive = 3
     inner_steps: Positive = 12
-    batch: Positive = 128
-    inner_rate: PositiveFloat = 0.05
+    batch_size: Positive = 128
+    inner_lr: PositiveFloat = 0.05
 
     def __post_init__(self) -> None:
-        if self.start * self.parts + self.span > self.epochs * self.parts:
+        if self.max_start_epoch * self.parts + self.span > self.epochs * self.parts:
             raise ValueError(
-                f"a start in epoch {self.start} and {self.span} parts of 1/{self.parts} from there "
-                f"end behind the {self.epochs} epochs of an expert: make epochs larger"
+                f"a start in epoch {self.max_start_epoch} and {self.span} parts of 1/{self.parts} "
+                f"from there end behind the {self.epochs} epochs of an expert: make epochs larger"
             )
 
 
@@ -259,20 +259,20 @@ class LabelConfig:
     """How stored samples get soft labels, where `store.soft_labels` asks for them.
 
     Attributes:
-        teachers: `pool` is the trained feature networks of the run, `teachers` networks trained on
+        source: `pool` is the trained feature networks of the run, `full_data` networks trained on
             all training images (`TeacherConfig`).
-        augmentations: of each sample that a teacher sees, the first one the identity.
+        num_augmentations: of each sample that a teacher sees, the first one the identity.
         temperature: that logits are divided by.
-        hard: the share of the hard label in the result.
+        hard_label_weight: the share of the hard label in the result.
         epsilon: radius, in 255ths of a pixel's range, of the balls in which the networks of the
             pool are trained anew against attacks, as `networks.epsilon` does, to give the labels;
             0 takes those of the run.
     """
 
-    teachers: Literal["pool", "teachers"] = "pool"
-    augmentations: Positive = 16
+    source: Literal["pool", "full_data"] = "pool"
+    num_augmentations: Positive = 16
     temperature: PositiveFloat = 1.0
-    hard: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    hard_label_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
     epsilon: Epsilon = 0.0
 
 

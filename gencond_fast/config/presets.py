@@ -20,9 +20,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 _ALONE: dict[str, Any] = {"intra": 0.0, "inter": 0.0, "cross_entropy": 0.0}
 _REAL_BATCHES: dict[str, Any] = {
     **{"random": 20, "trained": 0, "train_images": 5000, "real_batch": 256},
-    "images_per_class": 100,  # the statistics give no more than the scale
+    "real_per_class": 100,  # the statistics give no more than the scale
 }
-_FROM_REAL: dict[str, Any] = {"start": "real", "warm_start": 0.0, "batch_per_class": None}
+_FROM_REAL: dict[str, Any] = {"init": "real", "warm_start": 0.0, "batch_per_class": None}
 
 # what students shall be good at
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -55,11 +55,11 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "store": {"format": "pixels", "soft_labels": 10},
         "networks": {
             **{"model": "convnet3bn", "random": 0, "trained": 1},
-            "operations": ("crop", "flip"),
+            "augmentation": ("crop", "flip"),
         },
         "losses": _ALONE | {"discrepancies": {"batchnorm": 0.05}, "cross_entropy": 1.0},
-        "labels": {"hard": 0.0},
-        "training": {"start": "noise", "warm_start": 0.0, "batch_per_class": 10},
+        "labels": {"hard_label_weight": 0.0},
+        "training": {"init": "noise", "warm_start": 0.0, "batch_per_class": 10},
     },
     "dim": {
         "store": {"format": "generator"},

@@ -46,7 +46,7 @@ class PrivacyConfig:
 PRIVATE: dict[str, Any] = {
     "networks": {
         **{"width": 32, "random": 4, "trained": 0, "interpolated": 0},
-        **{"augmentations": 1, "images_per_class": None, "real_batch": None},
+        **{"num_augmentations": 1, "real_per_class": None, "real_batch": None},
     },
     "losses": {"cross_entropy": 0.0},
 }
@@ -62,7 +62,7 @@ def check_private(
     on_bad_image: OnBadImage,
 ) -> None:
     """Raises ValueError if an option lets the file learn of real images past the noised table."""
-    start = training.start
+    start = training.init
     others = [name for name, weight in losses.discrepancies.items() if weight]
     others = [name for name in others if name != "mean"]
     refused = {
@@ -80,12 +80,12 @@ def check_private(
         "networks.real_batch": (networks.real_batch, "set networks.real_batch=null"),
         "losses.discrepancies": (others and ", ".join(others), "use --discrepancy mean alone"),
         "losses.adversarial": (losses.adversarial, "set losses.adversarial=0"),
-        "training.start": (
+        "training.init": (
             start == "real" and start,
             "leave it out, and samples start as random noise",
         ),
-        "training.choice": (
-            training.choice != "random" and training.choice,
+        "training.selection": (
+            training.selection != "random" and training.selection,
             "leave it out",
         ),
         "trajectory.steps": (trajectory.steps, "set trajectory.steps=0"),

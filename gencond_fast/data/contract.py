@@ -14,7 +14,7 @@ import numpy as np
 from gencond_fast.data.skipping import Skipping
 
 if TYPE_CHECKING:
-    from gencond_fast.data.readers.kept import Kept
+    from gencond_fast.data.readers.image_cache import ImageCache
 
 Load = Callable[[], bytes]
 """Fetches the encoded bytes of one image, from any thread, until its read has ended."""
@@ -49,7 +49,7 @@ class Split(ABC):
     skipping: Skipping | None = None
     serial_bytes: int | None = None
     reader: str = "threads"
-    kept: Kept | None = None
+    kept: ImageCache | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

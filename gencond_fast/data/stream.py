@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from gencond_fast.data.contract import Split
-from gencond_fast.data.readers.ahead import ahead
 from gencond_fast.data.readers.batch import Batch, Form, Pairs, batch_of, in_order, parts_of
 from gencond_fast.data.readers.choice import reader_of
-from gencond_fast.data.readers.kept import joined, needs_no_reading
+from gencond_fast.data.readers.image_cache import joined, needs_no_reading
+from gencond_fast.data.readers.prefetch import ahead
 from gencond_fast.data.resize import with_channels
 from gencond_fast.system.machine import own_cores
 

@@ -14,8 +14,8 @@ import torch
 
 from gencond_fast.data.contract import Block, Load, Split
 from gencond_fast.data.crop import RandomCrop
-from gencond_fast.data.readers.ahead import ahead
 from gencond_fast.data.readers.batch import Batch, Form, Pairs, Part
+from gencond_fast.data.readers.prefetch import ahead
 from gencond_fast.data.sampling import Share, epoch_order, in_pools, share_of
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.data.stream import at_hand, checked_workers, decoded

@@ -27,7 +27,7 @@ class RankLost(RunError):
     """Another rank was killed, or cannot be reached any more."""
 
 
-def add(tensors: Sequence[Tensor], look: Look) -> None:
+def all_reduce(tensors: Sequence[Tensor], look: Look) -> None:
     """Puts the sum over all ranks into each tensor, in place; the same bits on every rank.
 
     Args:
@@ -40,7 +40,7 @@ def add(tensors: Sequence[Tensor], look: Look) -> None:
     _finish([(each, dist.all_reduce(each, async_op=True)) for each in tensors], look)
 
 
-def largest(number: int, look: Look) -> int:
+def maximum(number: int, look: Look) -> int:
     """The largest of the numbers that the ranks have, on every rank; no GPU has a part in it."""
     import torch
     import torch.distributed as dist
@@ -67,7 +67,7 @@ def gather(tensor: Tensor, parts: int, look: Look) -> list[Tensor]:
     return found
 
 
-def spread(content: bytes | None, length: int, look: Look) -> bytes:
+def broadcast_bytes(content: bytes | None, length: int, look: Look) -> bytes:
     """The bytes of the first rank, on every rank.
 
     Args:
@@ -85,7 +85,7 @@ def spread(content: bytes | None, length: int, look: Look) -> bytes:
     return held.numpy().tobytes()
 
 
-def copy(tensor: Tensor, look: Look) -> None:
+def broadcast(tensor: Tensor, look: Look) -> None:
     """Puts the values that the first rank has into the tensor of every rank."""
     import torch.distributed as dist
 

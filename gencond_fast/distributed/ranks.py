@@ -44,25 +44,25 @@ class Ranks:
 
     def __init__(self, rank: int = 0, world: int = 1, store: Store | None = None) -> None:
         self.rank = rank
-        self.world = world
+        self.world_size = world
         self._store = store
         self._meetings = 0
         self._looked = 0.0
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this rank writes and prints."""
         return self.rank == 0
 
-    def stretch(self, length: int) -> slice:
+    def shard(self, length: int) -> slice:
         """The part of a sequence that falls to this rank, as long as the others' to within one."""
-        return slice(*(length * place // self.world for place in (self.rank, self.rank + 1)))
+        return slice(*(length * place // self.world_size for place in (self.rank, self.rank + 1)))
 
     def share(self, rows: np.ndarray) -> np.ndarray:
         """The rows that fall to this rank: a stretch of them."""
-        return rows[self.stretch(len(rows))]
+        return rows[self.shard(len(rows))]
 
-    def tell(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """The value of the first rank, on every rank; it must survive JSON.
 
         Raises:
@@ -72,13 +72,13 @@ class Ranks:
             return value
         self._meetings += 1
         key = f"value {self._meetings}"
-        if self.first:
+        if self.is_main:
             self._store.set(key, json.dumps(value))
         while not self._store.check([key]):
             self._pause()
         return json.loads(self._store.get(key))
 
-    def collect(self, value: Any) -> list[Any]:
+    def all_gather_object(self, value: Any) -> list[Any]:
         """The values of all ranks in their order, on every rank; they must survive JSON.
 
         Raises:
@@ -87,7 +87,7 @@ class Ranks:
         if self._store is None:
             return [value]
         self._meetings += 1
-        keys = [f"value {self._meetings} of {rank}" for rank in range(self.world)]
+        keys = [f"value {self._meetings} of {rank}" for rank in range(self.world_size)]
         self._store.set(keys[self.rank], json.dumps(value))
         while not self._store.check(keys):
             self._pause()
@@ -95,7 +95,7 @@ class Ranks:
 
     def check_same_data(self, data: str, fingerprint: str) -> None:
         """Raises InputError unless all ranks have opened the same data."""
-        if self.tell(fingerprint) != fingerprint:
+        if self.broadcast_object(fingerprint) != fingerprint:
             raise InputError(
                 f"{data} is not the same on rank {self.rank} as on the first one: give all ranks "
                 "the same data, with its times of modification"
@@ -103,13 +103,13 @@ class Ranks:
 
     def check_same_runtime(self, described: str) -> None:
         """Raises InputError unless all ranks compute alike."""
-        if (first := self.tell(described)) != described:
+        if (first := self.broadcast_object(described)) != described:
             raise InputError(
                 f"rank {self.rank} runs on {described} and the first one on {first}: give device, "
                 "precision and compile with values that fit all machines"
             )
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Waits until every rank is here.
 
         Raises:
@@ -120,19 +120,19 @@ class Ranks:
         self._meetings += 1
         key = f"arrived {self._meetings}"
         self._store.add(key, 1)
-        while self._store.add(key, 0) < self.world:
+        while self._store.add(key, 0) < self.world_size:
             self._pause()
 
     @contextmanager
     def first_before_others(self) -> Iterator[None]:
         """Lets the first rank through alone, and the others when it has come out."""
-        if not self.first:
-            self.meet()
+        if not self.is_main:
+            self.barrier()
         yield
-        if self.first:
-            self.meet()
+        if self.is_main:
+            self.barrier()
 
-    def look(self) -> None:
+    def check_failures(self) -> None:
         """Ends this rank if another one has failed; cheap enough for every batch.
 
         Raises:
@@ -160,13 +160,13 @@ class Ranks:
         if device.type == "cuda":
             own = torch.device("cuda", own_gpu(torch.cuda.device_count()))
             torch.cuda.set_device(own)
-        self.meet()
+        self.barrier()
         try:
             dist.init_process_group(
                 "gloo" if own is None else "cpu:gloo,cuda:nccl",
                 store=dist.PrefixStore("tables", self._store),
                 rank=self.rank,
-                world_size=self.world,
+                world_size=self.world_size,
                 timeout=_PATIENCE,
                 device_id=own,
             )
@@ -185,23 +185,25 @@ class Ranks:
         """
         if self._store is None:
             return [tensor]
-        return collectives.gather(tensor, self.world if self.first else 0, self._raise_failure)
+        return collectives.gather(
+            tensor, self.world_size if self.is_main else 0, self._raise_failure
+        )
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
-        """Puts the sum over all ranks into each tensor, in place; see `collectives.add`.
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
+        """Puts the sum over all ranks into each tensor, in place; see `collectives.all_reduce`.
 
         Raises:
             InputError, OSError, RunError: another rank has failed.
         """
         if self._store is not None:
-            collectives.add(tensors, self._raise_failure)
+            collectives.all_reduce(tensors, self._raise_failure)
 
-    def largest(self, number: int) -> int:
-        """The largest of the numbers that the ranks have, on every rank; errors as `add`."""
-        return number if self._store is None else collectives.largest(number, self._raise_failure)
+    def max(self, number: int) -> int:
+        """The largest of the numbers that the ranks have, on every rank; errors as `all_reduce`."""
+        return number if self._store is None else collectives.maximum(number, self._raise_failure)
 
-    def copy(self, tensor: Tensor) -> Tensor:
-        """A tensor of the first rank, on the CPU of every rank; errors as `add`.
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        """A tensor of the first rank, on the CPU of every rank; errors as `all_reduce`.
 
         Args:
             tensor: on the others one of that shape and dtype, on the device `meta` perhaps.
@@ -210,21 +212,23 @@ class Ranks:
             return tensor
         import torch
 
-        held = tensor if self.first else torch.empty(tensor.shape, dtype=tensor.dtype)
+        held = tensor if self.is_main else torch.empty(tensor.shape, dtype=tensor.dtype)
         held = held.cpu().contiguous()
-        collectives.copy(held, self._raise_failure)
+        collectives.broadcast(held, self._raise_failure)
         return held
 
-    def spread(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Plain values and small tensors of the first rank, on every rank; errors as `add`.
+    def broadcast_state(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Plain values and small tensors of the first rank, on every rank; errors as `all_reduce`.
 
         Alone they stay as they are, else tensors come back on the CPU or the device `meta`.
         """
         if self._store is None:
             return values
-        content = collectives.packed(values) if self.first else None
-        length = self.tell(None if content is None else len(content))
-        return collectives.unpacked(collectives.spread(content, length, self._raise_failure))
+        content = collectives.packed(values) if self.is_main else None
+        length = self.broadcast_object(None if content is None else len(content))
+        return collectives.unpacked(
+            collectives.broadcast_bytes(content, length, self._raise_failure)
+        )
 
     def fail(self, error: BaseException) -> None:
         """Tells the other ranks that this one has failed, and lets the first one say so.
@@ -239,9 +243,9 @@ class Ranks:
             if isinstance(error, KeyboardInterrupt | Terminated | RankLost):
                 return  # all ranks are told by signals, or one of them has been killed
             give_up = time.monotonic() + _LAST_WORDS
-            while self._store.add("ended", 0) < self.world and time.monotonic() < give_up:
+            while self._store.add("ended", 0) < self.world_size and time.monotonic() < give_up:
                 time.sleep(_POLL)
-            if not self.first:
+            if not self.is_main:
                 time.sleep(_HEAD_START)
 
     def failure(self) -> BaseException | None:
@@ -283,7 +287,7 @@ def torchrun() -> Iterator[Ranks]:
         ranks.fail(error)
         raise
     finally:
-        if ranks.world > 1:
+        if ranks.world_size > 1:
             import torch.distributed as dist
 
             if dist.is_initialized():

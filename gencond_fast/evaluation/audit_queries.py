@@ -14,12 +14,12 @@ from gencond_fast.data.contract import Split
 from gencond_fast.data.labels import shuffled_rank
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.kept import Keeping
+from gencond_fast.data.readers.image_cache import CachePolicy
 from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
 from gencond_fast.errors import RunError
-from gencond_fast.evaluation.bench import Bench
 from gencond_fast.evaluation.lira import confidences
+from gencond_fast.evaluation.student_runner import StudentRunner
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, model_identity
 from gencond_fast.store.artifact import FILE_NAME, load
@@ -33,7 +33,7 @@ _BATCH = 512
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class QuerySet:
     """The images that are asked about, classes in the same shares, to rounding, of both kinds.
 
     Attributes:
@@ -45,7 +45,7 @@ class Asked:
     others: np.ndarray
 
 
-def asked_images(source: Source, images: int) -> Asked:
+def asked_images(source: Source, images: int) -> QuerySet:
     """Chooses at most so many of either kind, random ones.
 
     Of the validation split as many of each class as can be; of the training split as many as the
@@ -65,7 +65,7 @@ def asked_images(source: Source, images: int) -> Asked:
     there = np.bincount(source.train.labels[rank < np.inf], minlength=classes)
     share = min(images / len(others), float((there[wanted > 0] / wanted[wanted > 0]).min()))
     most = np.where(wanted > 0, np.maximum(1, np.floor(wanted * share + 1e-9)), 0)
-    return Asked(np.flatnonzero(rank < most[source.train.labels]), np.sort(others))
+    return QuerySet(np.flatnonzero(rank < most[source.train.labels]), np.sort(others))
 
 
 def _rank(split: Split, purpose: str) -> np.ndarray:
@@ -78,7 +78,7 @@ def _rank(split: Split, purpose: str) -> np.ndarray:
     return rank
 
 
-class Questioning:
+class MembershipQueries:
     """Trains students on condensed files and asks them about the same real images.
 
     Answers are kept in the cache, so what was interrupted goes on after the last student.
@@ -100,7 +100,7 @@ class Questioning:
         self,
         config: EvaluateConfig,
         source: Source,
-        asked: Asked,
+        asked: QuerySet,
         runtime: Runtime,
         protocol: Protocol,
         image_size: int,
@@ -125,13 +125,13 @@ class Questioning:
             InputError: they are to be kept and there is too little memory.
         """
         assert self._source.val is not None
-        keeping = Keeping(self._config.in_memory, self._reporter.message)
+        keeping = CachePolicy(self._config.in_memory, self._reporter.message)
         keeping.keep(
             self._source.train, self._form, self._asked.members, "training images asked about"
         )
         keeping.keep(self._source.val, self._form, self._asked.others, "test images asked about")
 
-    def answers(self, run: str | Path, seed: int, progress: Task) -> np.ndarray:
+    def confidences(self, run: str | Path, seed: int, progress: Task) -> np.ndarray:
         """Confidences of a student of a file in all images, members first, as they are asked.
 
         Args:
@@ -158,7 +158,7 @@ class Questioning:
 
     def _ask(self, run: str | Path, seed: int, progress: Task) -> np.ndarray:
         artifact = load(run)
-        bench = Bench(self._config, artifact, self._source, self._runtime, self._protocol)
+        bench = StudentRunner(self._config, artifact, self._source, self._runtime, self._protocol)
         model = self._config.models[0]
         (student,), _ = bench.students(bench.sets.condensed(), model, [seed], progress)
         assert self._source.val is not None

@@ -14,7 +14,7 @@ from gencond_fast.config import AuditConfig, Config, EvaluateConfig
 from gencond_fast.config.options import parse, read_yaml
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.audit_queries import Asked, Questioning, asked_images
+from gencond_fast.evaluation.audit_queries import MembershipQueries, QuerySet, asked_images
 from gencond_fast.evaluation.inference import AuditRow, attack_rows
 from gencond_fast.evaluation.run import open_test, split_of
 from gencond_fast.store.artifact import Artifact, load
@@ -92,7 +92,7 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
     size = artifact.metadata.store.image_size
     runtime = choose_runtime(config.device, config.precision, config.compile, size)
     asked = asked_images(source, config.images)
-    questioning = Questioning(evaluation, source, asked, runtime, protocol, size, reporter)
+    questioning = MembershipQueries(evaluation, source, asked, runtime, protocol, size, reporter)
     inside, shadows = None, []
     if making is not None:
         inside = _memberships(source, config.shadows, making.seed)
@@ -100,7 +100,7 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
     questioning.keep_images()
     students = [(config.run, seed) for seed in range(config.seeds)] + [(run, 0) for run in shadows]
     with reporter.task("students", len(students) * config.epochs) as progress:
-        answers = np.stack([questioning.answers(run, seed, progress) for run, seed in students])
+        answers = np.stack([questioning.confidences(run, seed, progress) for run, seed in students])
     source.tell_left_out(reporter.message)
     return AuditResult(
         rows=_rows(answers, config.seeds, asked, inside, source),
@@ -169,7 +169,7 @@ def _memberships(source: Source, shadows: int, seed: int) -> np.ndarray:
 
 
 def _rows(
-    answers: np.ndarray, seeds: int, asked: Asked, inside: np.ndarray | None, source: Source
+    answers: np.ndarray, seeds: int, asked: QuerySet, inside: np.ndarray | None, source: Source
 ) -> tuple[AuditRow, ...]:
     """All attacks on answers [seeds + K, n + m] of the students of the file and of each shadow."""
     is_member = np.arange(answers.shape[1]) < len(asked.members)

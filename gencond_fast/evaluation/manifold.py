@@ -36,7 +36,7 @@ class ManifoldScores:
 
 @torch.no_grad()
 def manifold_scores(
-    real: Tensor, generated: Tensor, *, nearest: int = 5, block: int = _BLOCK
+    real: Tensor, generated: Tensor, *, k: int = 5, block: int = _BLOCK
 ) -> ManifoldScores:
     """Compares two sets of features; no matrix is larger than `block` x `block` or x D.
 
@@ -46,7 +46,7 @@ def manifold_scores(
     Args:
         real: [N, D] of any float dtype.
         generated: [M, D], on the same device.
-        nearest: k, fewer than N and than M.
+        k: k, fewer than N and than M.
         block: samples of either set at a time.
 
     Returns:
@@ -60,10 +60,10 @@ def manifold_scores(
             f"manifold_scores: features must be [N, D] and [M, D], not {list(real.shape)} and "
             f"{list(generated.shape)}."
         )
-    if not 1 <= nearest < min(len(real), len(generated)):
+    if not 1 <= k < min(len(real), len(generated)):
         raise ValueError(
-            f"manifold_scores: nearest must be in 1 ... {min(len(real), len(generated)) - 1}, "
-            f"one less than the smaller set has samples, not {nearest}."
+            f"manifold_scores: k must be in 1 ... {min(len(real), len(generated)) - 1}, "
+            f"one less than the smaller set has samples, not {k}."
         )
     if block < 1:
         raise ValueError(f"manifold_scores: block must be positive, not {block}.")
@@ -71,7 +71,7 @@ def manifold_scores(
     if not (real.isfinite().all() and generated.isfinite().all()):
         return ManifoldScores(*4 * (float("nan"),))
     x, y = real.double() - centre, generated.double() - centre
-    around_x, around_y = (_squared_radii(each, nearest, block) for each in (x, y))
+    around_x, around_y = (_squared_radii(each, k, block) for each in (x, y))
     precise, recalled = y.new_zeros(len(y), dtype=torch.bool), x.new_zeros(len(x), dtype=torch.bool)
     covered, balls = recalled.clone(), 0
     for rows in _slices(len(x), block):
@@ -85,22 +85,22 @@ def manifold_scores(
     return ManifoldScores(
         precision=float(precise.double().mean()),
         recall=float(recalled.double().mean()),
-        density=balls / (nearest * len(y)),
+        density=balls / (k * len(y)),
         coverage=float(covered.double().mean()),
     )
 
 
-def _squared_radii(features: Tensor, nearest: int, block: int) -> Tensor:
+def _squared_radii(features: Tensor, k: int, block: int) -> Tensor:
     """The squared distance of each of [N, D] to its k-th nearest neighbour: [N]."""
     found = []
     for rows in _slices(len(features), block):
         own = features[rows]
-        best = own.new_full((len(own), nearest), torch.inf)
+        best = own.new_full((len(own), k), torch.inf)
         for columns in _slices(len(features), block):
             distances, _ = _squared_distances(own, features[columns])
             if rows == columns:
                 distances.fill_diagonal_(torch.inf)  # no sample is its own neighbour
-            best = torch.cat((best, distances), 1).topk(nearest, largest=False).values
+            best = torch.cat((best, distances), 1).topk(k, largest=False).values
         found.append(best.amax(1))
     return torch.cat(found)
 

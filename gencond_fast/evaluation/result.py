@@ -15,7 +15,8 @@ from gencond_fast.evaluation.accuracy_scores import (
     label_robust_score,
 )
 
-CONDENSED = ("stored", "stream")  # the training sets that are no controls
+# the training sets that are no baselines; `stream` is what earlier versions called `fresh`
+CONDENSED = ("stored", "fresh", "stream")
 
 
 def _deviation(accuracies: Sequence[float]) -> float:
@@ -27,7 +28,7 @@ class Row:
     """Students of one architecture trained on one kind of training set.
 
     Attributes:
-        training_set: `stored`, `stream`, or the name of a control.
+        training_set: `stored`, `fresh`, or the name of a baseline.
         model: architecture.
         images_per_class: of the training set; of `full` the mean, undecodable images included.
         accuracies: on the test images after the last epoch, one a seed, as fractions.
@@ -106,7 +107,7 @@ class EvaluationResult:
         """Of each architecture that learned from the condensed images, random and all real ones.
 
         See `scores.label_robust_score`; with w = 0.5 and mean accuracies. There are none where
-        labels are soft, which those of the controls are not.
+        labels are soft, which those of the baselines are not.
         """
         means, found = self._means_by_hard_labels(), {}
         for kind, model, augmented in means:

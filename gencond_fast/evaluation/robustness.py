@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from gencond_fast.config import AttackConfig
+from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.labels import shuffled_rank
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
-from gencond_fast.data.waiting import Waiting
 from gencond_fast.evaluation.attacks import Logits, autoattack, fgsm, pgd
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.system.rng import derive_seed, named_rng
@@ -49,7 +49,7 @@ def robust_accuracies(
     *,
     seed: int,
     tell: Callable[[int], None] = lambda done: None,
-    waiting: Waiting | None = None,
+    waiting: DataTimer | None = None,
 ) -> dict[str, float]:
     """Shares of the attacked images that the student names rightly; streamed.
 
@@ -86,7 +86,7 @@ def robust_accuracies(
         batch_size=_BATCH,
         indices=rows,
     )
-    for number, batch in enumerate((waiting or Waiting()).around(batches)):
+    for number, batch in enumerate((waiting or DataTimer()).around(batches)):
         images = batch.images.to(runtime.device).float() / 255.0
         labels = batch.labels.to(runtime.device)
         for place, name in enumerate(names):

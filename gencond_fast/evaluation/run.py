@@ -1,4 +1,4 @@
-"""An evaluation: condensed set and controls, architectures, seeds."""
+"""An evaluation: condensed set and baselines, architectures, seeds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gencond_fast.data.classes import MissingClass, find_classes
 from gencond_fast.data.source import Source, open_source
 from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.bench import Bench
 from gencond_fast.evaluation.result import EvaluationResult
+from gencond_fast.evaluation.student_runner import StudentRunner
 from gencond_fast.models.registry import choose_models
 from gencond_fast.store.artifact import Artifact, load
 from gencond_fast.store.budget import bits_per_class, bytes_to_ipc
@@ -28,7 +28,7 @@ from gencond_fast.training.protocol import PROTOCOLS
 def evaluate(
     config: EvaluateConfig, reporter: Reporter | None = None, ranks: Ranks | None = None
 ) -> EvaluationResult:
-    """Trains students from scratch on a condensed set and on controls, and tests them.
+    """Trains students from scratch on a condensed set and on baselines, and tests them.
 
     Args:
         config: all options.
@@ -63,10 +63,10 @@ def evaluate(
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
     ranks.check_same_runtime(runtime.describe())
     ranks.connect(runtime.device)
-    bench = Bench(config, artifact, source, runtime, protocol)
+    bench = StudentRunner(config, artifact, source, runtime, protocol)
     bench.keep_images(reporter.message)
     students = len(config.training_sets) * len(config.models) * config.seeds
-    own = len(range(ranks.rank, students, ranks.world))
+    own = len(range(ranks.rank, students, ranks.world_size))
     with reporter.task("students", own * config.epochs) as progress:
         rows = bench.rows(bench.sets.wanted(progress), progress, ranks)
     for name, students in bench.remembered.found.items():
@@ -108,7 +108,7 @@ def split_of(artifact: Artifact) -> Split:
     return parse(Split, options if isinstance(options, dict) else {})
 
 
-def _attack(config: EvaluateConfig, bench: Bench) -> dict[str, Any] | None:
+def _attack(config: EvaluateConfig, bench: StudentRunner) -> dict[str, Any] | None:
     """How students were attacked, if they were."""
     if not config.attack.names:
         return None

@@ -44,7 +44,7 @@ class Scores:
         epochs: that it was trained for, on all real training images.
         accuracy: of the network on the test images, as a fraction.
         features: D.
-        nearest: k of the balls.
+        k: k of the balls.
         generated: stored images that were compared.
         real: test images that they were compared with.
         environment: versions and machine.
@@ -59,7 +59,7 @@ class Scores:
     epochs: int
     accuracy: float
     features: int
-    nearest: int
+    k: int
     generated: int
     real: int
     environment: dict[str, Any]
@@ -88,9 +88,9 @@ def score(config: ScoreConfig, reporter: Reporter | None = None) -> Scores:
     _check_model(making, source, size)
     task = open_task(set_up(making, source, size, reporter))
     real, chosen = _test_images(task, config), _stored_samples(artifact, config)
-    if not config.nearest < min(len(real), len(chosen)):
+    if not config.k < min(len(real), len(chosen)):
         raise InputError(
-            f"option 'nearest' is {config.nearest}, and {len(chosen)} stored images are compared "
+            f"option 'k' is {config.k}, and {len(chosen)} stored images are compared "
             f"with {len(real)} real ones: it must be lower than both"
         )
     (network,) = build_teachers(task)
@@ -100,7 +100,7 @@ def score(config: ScoreConfig, reporter: Reporter | None = None) -> Scores:
             _features(task, network, images)
             for images in (iter(real.split(_BATCH)), map(store, chosen.split(_BATCH)))
         ]
-    manifold = manifold_scores(*features, nearest=config.nearest)
+    manifold = manifold_scores(*features, k=config.k)
     distance = frechet_distance(*(class_covariances(each) for each in features))
     right = accuracy(network, source, size, task.normalisation, task.runtime)
     source.tell_left_out(reporter.message)
@@ -111,7 +111,7 @@ def score(config: ScoreConfig, reporter: Reporter | None = None) -> Scores:
         epochs=config.epochs,
         accuracy=right,
         features=network.feature_dim,
-        nearest=config.nearest,
+        k=config.k,
         generated=len(chosen),
         real=len(real),
         environment=describe() | {"runtime": task.runtime.describe()},

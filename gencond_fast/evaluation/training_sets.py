@@ -1,4 +1,4 @@
-"""What students learn from: the condensed images, and the controls."""
+"""What students learn from: the condensed images, and the baselines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gencond_fast.config import EvaluateConfig
+from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source
-from gencond_fast.data.waiting import Waiting
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.jpegs import fit_jpegs
+from gencond_fast.evaluation.jpeg_baseline import fit_jpegs
 from gencond_fast.store.artifact import Artifact
 from gencond_fast.store.budget import bytes_to_ipc
 from gencond_fast.store.store import StoredSet
@@ -71,7 +71,7 @@ class TrainingSets:
         source: Source,
         protocol: Protocol,
         device: torch.device,
-        waiting: Waiting,
+        waiting: DataTimer,
     ) -> None:
         self._config = config
         self._store = artifact.store
@@ -89,23 +89,24 @@ class TrainingSets:
         self.normalisation = Normalisation(artifact.metadata.mean, artifact.metadata.std)
 
     def random_rows(self) -> np.ndarray:
-        """The rows of the training split that the random controls of all seeds draw: int64."""
+        """The rows of the training split that the random baselines of all seeds draw: int64."""
         seeds = range(self._config.seeds)
-        return np.concatenate([sample_rows(self._source, **self._control(s)) for s in seeds])
+        return np.concatenate([sample_rows(self._source, **self._random(s)) for s in seeds])
 
     def condensed(self) -> TrainingSet:
         """The file's own images: always the same, or fresh ones every epoch."""
         index, targets = self._index, self._targets
 
         def draw(seed: int) -> Epochs:
-            if self._config.split == "stream":
+            if self._config.sampling == "fresh":
                 return self._held(
                     targets, lambda epoch: self._images(index, named_rng(seed, "fresh", epoch))
                 )
             stored = self._images(index, None)
             return self._held(targets, lambda epoch: stored)
 
-        return TrainingSet(self._config.split, self._spec.per_class, draw)
+        name = self._config.training_sets[0][0]
+        return TrainingSet(name, self._spec.per_class, draw)
 
     def wanted(self, progress: Progress) -> list[TrainingSet]:
         """Those of `EvaluateConfig.training_sets`; `full` shows how far its epochs are."""
@@ -124,11 +125,11 @@ class TrainingSets:
         """As many random real images as the budget is in IPC; other ones for every seed."""
 
         def draw(seed: int) -> Epochs:
-            sample = draw_sample(self._source, **self._control(seed))
+            sample = draw_sample(self._source, **self._random(seed))
             images = self.normalisation(sample.images.to(self._device))
             return self._held(sample.labels, lambda epoch: images)
 
-        return TrainingSet("random", self._control(0)["per_class"], draw)
+        return TrainingSet("random", self._random(0)["per_class"], draw)
 
     def jpeg(self) -> TrainingSet:
         """As many random real images as fit into the bytes of the file as JPEG.
@@ -146,7 +147,7 @@ class TrainingSets:
                 image_size=self._spec.image_size,
                 max_bytes=max_bytes,
                 max_memory=_CONTROL_BYTES,
-                seed=self._control(seed)["seed"],
+                seed=self._random(seed)["seed"],
             )
             for seed in range(self._config.seeds)
         ]
@@ -154,7 +155,7 @@ class TrainingSets:
         if per_class == 0:
             raise InputError(
                 f"{max_bytes:,} bytes are too few for one JPEG of each of {classes} classes: leave "
-                "out --control jpeg"
+                "out --baseline jpeg"
             )
 
         def draw(seed: int) -> Epochs:
@@ -164,8 +165,8 @@ class TrainingSets:
 
         return TrainingSet("jpeg", per_class, draw)
 
-    def _control(self, seed: int) -> dict[str, int]:
-        """Which images the random control of a seed has, as options of `draw_sample`."""
+    def _random(self, seed: int) -> dict[str, int]:
+        """Which images the random baseline of a seed has, as options of `draw_sample`."""
         shape = (self._spec.num_classes, self._spec.channels, self._spec.image_size)
         return {
             "image_size": self._spec.image_size,
@@ -235,7 +236,9 @@ class _Decoded:
     @torch.no_grad()
     def __getitem__(self, rows: Tensor) -> Tensor:
         samples = self.index[rows]
-        made = self.store(samples) if self.rng is None else self.store.fresh(samples, self.rng)
+        made = (
+            self.store(samples) if self.rng is None else self.store.sample_around(samples, self.rng)
+        )
         return self.normalisation(made)
 
 

@@ -11,7 +11,7 @@ from gencond_fast.errors import InputError
 from gencond_fast.models.alexnet import alexnet
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.convnet import convnet
-from gencond_fast.models.own import build_own, is_own, own_identity
+from gencond_fast.models.custom import build_own, is_own, own_identity
 from gencond_fast.models.resnet import resnet18
 from gencond_fast.models.vgg import vgg11
 from gencond_fast.models.vit import vit

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint, save_checkpoint
-from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.run import condense, sized_metadata
 from gencond_fast.condensation.sharing import check_enough
 from gencond_fast.condensation.stage import build_optimizer
 from gencond_fast.condensation.task import Setting, choose_image_size, open_config, set_up
 from gencond_fast.condensation.teachers import check_teachers
+from gencond_fast.condensation.validate import check_choices
 from gencond_fast.config import Config, PlanConfig
 from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
@@ -177,7 +177,7 @@ def _time_update(store: StoredSet, clip: float) -> float:
 
     step()  # makes the moments
     taken = _mean_seconds(step for _ in range(_REPEATS))
-    return taken + _mean_seconds([store.weigh]) / _WEIGH_EVERY
+    return taken + _mean_seconds([store.update_price]) / _WEIGH_EVERY
 
 
 def _mean_seconds(calls: Iterable[object]) -> float:

@@ -16,7 +16,7 @@ from gencond_fast.condensation.sharing import classes_of_step
 from gencond_fast.condensation.task import Setting
 from gencond_fast.condensation.whole_split import BATCH
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.kept import Keeping
+from gencond_fast.data.readers.image_cache import CachePolicy
 from gencond_fast.data.sample import sample_rows
 from gencond_fast.discrepancy import required
 from gencond_fast.models.classifier import batch_norms
@@ -131,7 +131,7 @@ def count(setting: Setting, spec: StoreSpec) -> Counts:
     weights = 4 * sum(each.numel() for each in network.parameters())
     experts = trajectory.experts if trajectory.steps else 0
     states = 1 + trajectory.epochs * trajectory.parts
-    taught = spec.soft_labels and config.labels.teachers == "teachers"
+    taught = spec.soft_labels and config.labels.source == "teachers"
     epochs = max(trajectory.epochs if experts else 0, config.teachers.epochs if taught else 0)
     whole_kept, pools = _whole_split(setting, epochs)
     ends = (warm_steps, warm_steps + match_steps, warm_steps + match_steps + trajectory.steps)
@@ -151,16 +151,16 @@ def count(setting: Setting, spec: StoreSpec) -> Counts:
         whole_pools=pools,
         networks=len(plans),
         train_steps=tuple(plan.steps for plan in plans if plan.steps and plan.end is None),
-        table_bytes=4 * columns * spec.num_classes * options.augmentations * len(plans),
+        table_bytes=4 * columns * spec.num_classes * options.num_augmentations * len(plans),
         warm_steps=warm_steps,
-        warm_batch=min(training.warm_batch, spec.samples),
+        warm_batch=min(training.warm_batch_size, spec.samples),
         match_steps=match_steps,
         step_classes=step_classes,
         step_images=step_classes * each,
         whole_steps=any(discrepancy.needs_batchnorm for discrepancy in needed),
         centre_bytes=4 * step_classes * network.feature_dim,
         trajectory_steps=trajectory.steps,
-        trajectory_batch=min(trajectory.batch, spec.samples),
+        trajectory_batch=min(trajectory.batch_size, spec.samples),
         inner_steps=trajectory.inner_steps,
         whole_trajectory=bool(batch_norms(network)),
         experts=experts,
@@ -200,7 +200,7 @@ def _whole_split(setting: Setting, epochs: int) -> tuple[int, int]:
     if epochs == 0:
         return 0, 0
     if epochs > 1:
-        keeping = Keeping(setting.config.in_memory, lambda line: None)
+        keeping = CachePolicy(setting.config.in_memory, lambda line: None)
         form = Form(setting.source.channels, setting.image_size)
         keeping.keep(train, form, np.arange(len(train)), "training images")
     kept, train.kept = train.kept, None

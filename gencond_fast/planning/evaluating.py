@@ -13,9 +13,9 @@ import torch
 from gencond_fast.config import Config, EvaluateConfig, PlanConfig
 from gencond_fast.data.part import some_of
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.kept import Keeping
+from gencond_fast.data.readers.image_cache import CachePolicy
 from gencond_fast.data.source import Source
-from gencond_fast.evaluation.bench import Bench
+from gencond_fast.evaluation.student_runner import StudentRunner
 from gencond_fast.evaluation.training_sets import TrainingSet
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, choose_models
@@ -129,14 +129,14 @@ def calibrate_evaluation(
     )
     test_kept, whole_kept = _kept(evaluation, source, spec.image_size)
     part = _few(source, spec.num_classes)
-    controls = tuple(name for name in evaluation.controls if name == "random")
-    small = replace(evaluation, in_memory="on", seeds=2, controls=controls)
-    bench = Bench(small, artifact, part, runtime, protocol)
+    baselines = tuple(name for name in evaluation.baselines if name == "random")
+    small = replace(evaluation, in_memory="on", seeds=2, baselines=baselines)
+    bench = StudentRunner(small, artifact, part, runtime, protocol)
     bench.keep_images(watch.message)
     school = _School(bench, part, spec.image_size, protocol, runtime)
     start = time.monotonic() - began
     sets = [bench.sets.condensed()]
-    if "random" in evaluation.controls:
+    if "random" in evaluation.baselines:
         sets.append(bench.sets.random())
     taught = [school.teach(each, model) for each in sets for model in evaluation.models]
     timeline = watch.timeline(began, began, began)
@@ -154,14 +154,14 @@ def calibrate_evaluation(
 
 
 def _kept(config: EvaluateConfig, source: Source, image_size: int) -> tuple[int, int]:
-    """How many test and training images an evaluation keeps, as `Bench.keep_images` has it."""
+    """How many test and training images an evaluation keeps: see `StudentRunner.keep_images`."""
     assert source.val is not None
     form = Form(source.channels, image_size)
-    keeping = Keeping(config.in_memory, lambda line: None)
-    students = len(config.models) * (1 + len(config.controls)) * config.seeds
+    keeping = CachePolicy(config.in_memory, lambda line: None)
+    students = len(config.models) * (1 + len(config.baselines)) * config.seeds
     wanted = (
         (source.val, students > 1, "validation images"),
-        (source.train, "full" in config.controls, "training images"),
+        (source.train, "full" in config.baselines, "training images"),
     )
     numbers = []
     for split, asked, what in wanted:
@@ -190,7 +190,7 @@ def _few(source: Source, classes: int) -> Source:
 class _School:
     """What all students of a calibration share."""
 
-    bench: Bench
+    bench: StudentRunner
     source: Source
     image_size: int
     protocol: Protocol

@@ -34,8 +34,8 @@ class EvaluationModel:
         students = Cost()
         for lesson in self._measured.lessons:
             students += self._students(lesson) + self._tests(lesson)
-            if lesson.name != "random" and "full" in self._config.controls:
-                students += self._full_control(lesson) + self._tests(lesson)
+            if lesson.name != "random" and "full" in self._config.baselines:
+                students += self._full_baseline(lesson) + self._tests(lesson)
         working = students.seconds - students.compiling
         own = working * share(self.students, ranks) + self._decoding(ranks)
         # the first student of a kind compiles on every rank
@@ -45,7 +45,7 @@ class EvaluationModel:
     def students(self) -> int:
         """How many there are, of all kinds."""
         models = {lesson.model for lesson in self._measured.lessons}
-        return (1 + len(self._config.controls)) * len(models) * self._config.seeds
+        return (1 + len(self._config.baselines)) * len(models) * self._config.seeds
 
     @property
     def memory(self) -> tuple[int, int]:
@@ -67,7 +67,7 @@ class EvaluationModel:
         compiling = lesson.first + (seeds - 1) * lesson.later
         return Cost(seeds * each + compiling, compiling)
 
-    def _full_control(self, lesson: Lesson) -> Cost:
+    def _full_baseline(self, lesson: Lesson) -> Cost:
         """Batches of the same size as those of the file, of all images."""
         full, config = self._full, self._config
         steps = math.ceil(full.images / PROTOCOLS[config.protocol].batch_size)
@@ -84,8 +84,8 @@ class EvaluationModel:
         own = math.ceil(self.students / ranks)
         measured, config = self._measured, self._config
         images = measured.images * (1 if measured.test_kept else own)
-        if "full" in config.controls:
-            students = math.ceil(self.students / (1 + len(config.controls)) / ranks)
+        if "full" in config.baselines:
+            students = math.ceil(self.students / (1 + len(config.baselines)) / ranks)
             passes = 1 if measured.whole_kept else students * config.epochs
             images += self._full.images * passes
         return images * self._reading

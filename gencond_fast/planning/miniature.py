@@ -55,7 +55,7 @@ def shrink(setting: Setting, spec: StoreSpec, classes: int, out: str) -> tuple[C
         config.networks,
         train_steps=min(config.networks.train_steps, _TRAIN_STEPS),
         train_images=min(config.networks.train_images, each),
-        images_per_class=math.ceil(_IMAGES / classes),
+        real_per_class=math.ceil(_IMAGES / classes),
     )
     small = replace(
         config,
@@ -152,7 +152,7 @@ def _trajectory(options: TrajectoryConfig, images: int) -> TrajectoryConfig:
         steps=min(options.steps, TRAJECTORY_STEPS),
         experts=min(options.experts, 2),
         epochs=2,
-        start=1,
+        max_start_epoch=1,
         parts=parts,
         span=min(options.span, parts),
     )

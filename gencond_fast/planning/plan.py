@@ -110,8 +110,8 @@ def make_plan(
     unknown = {
         "networks of a mixture": config.networks.mixture,
         "attacks": evaluation.attack.names,
-        "the control jpeg": "jpeg" in evaluation.controls,
-        "students together": evaluation.together > 1,
+        "the baseline jpeg": "jpeg" in evaluation.baselines,
+        "students together": evaluation.parallel_students > 1,
         "students without augmentation": evaluation.without_augmentation,
     }
     if asked := [name for name, wanted in unknown.items() if wanted]:

@@ -36,7 +36,7 @@ class Score:
         run: name of the run.
         file: the result that it stands in.
         trained_on: the training set in words.
-        control: whether that is no condensed one.
+        baseline: whether that is no condensed one.
         full: whether it is all real images.
         images: a class.
         model: the student.
@@ -56,7 +56,7 @@ class Score:
     run: str
     file: str
     trained_on: str
-    control: bool
+    baseline: bool
     full: bool
     images: int
     model: str
@@ -90,7 +90,7 @@ def scores_of(record: Record) -> list[Score]:
             run=record.name,
             file=file,
             trained_on=trained_on(row),
-            control=row.training_set not in CONDENSED,
+            baseline=row.training_set not in CONDENSED,
             full=row.training_set == "full",
             images=row.images_per_class,
             model=row.model,
@@ -110,7 +110,7 @@ def scores_of(record: Record) -> list[Score]:
         for file, result in record.evaluations.items()
         for row in result.rows
     ]
-    return sorted(rows, key=lambda score: score.control)
+    return sorted(rows, key=lambda score: score.baseline)
 
 
 def trained_on(row: Row) -> str:
@@ -155,8 +155,8 @@ def draw_accuracy(scores: Sequence[Score], published: Published | None, key: str
         line = element(root, "line", x1=x.start, x2=x.end, y1=place, y2=place, class_="full")
         element(line, "title", _title(score))
     _draw_methods(root, methods, x, y)
-    condensed = [score for score in own if not score.control]
-    for score in (each for each in own if each.control):
+    condensed = [score for score in own if not score.baseline]
+    for score in (each for each in own if each.baseline):
         _draw_score(root, score, x, y)
     several = len({score.run for score in condensed}) > 1
     heights = spread([y(score.mean) for score in condensed], _LABEL, y.end, y.start)
@@ -205,14 +205,14 @@ def _name_run(group: Element, name: str, left: float, height: float, x: Scale) -
 
 
 def _draw_score(root: Element, score: Score, x: Scale, y: Scale) -> Element:
-    """A dot with the standard deviation as a bar; a square for a control."""
+    """A dot with the standard deviation as a bar; a square for a baseline."""
     assert score.bytes is not None
     left, top = x(score.bytes), y(score.mean)
-    group = element(root, "g", class_="control" if score.control else "own")
+    group = element(root, "g", class_="baseline" if score.baseline else "own")
     element(group, "title", _title(score))
     low, high = y(score.mean - score.std), y(score.mean + score.std)
     element(group, "line", x1=left, x2=left, y1=low, y2=high)
-    if score.control:
+    if score.baseline:
         element(group, "rect", x=left - 4.5, y=top - 4.5, width=9, height=9)
     else:
         element(group, "circle", cx=left, cy=top, r=5.5)

@@ -112,6 +112,6 @@ def _real(config: Config) -> str:
     held = f", {100 * share:g} % of the training split held out" if share is not None else ""
     if config.networks.real_batch is not None:
         return f"{config.networks.real_batch:,} of a class in every step{held}"
-    count = config.networks.images_per_class
+    count = config.networks.real_per_class
     amount = "all" if count is None else f"up to {count:,} of a class"
     return f"{amount} behind the statistics{held}"

@@ -24,7 +24,7 @@ _HEAD, _FOOT = 52, 44  # pixels above a chart and below it
 _TITLE_SIZE, _TEXT_SIZE = 16, 11.5
 _KEYS = {
     "own": "condensed files",
-    "control": "controls at the same budget",
+    "baseline": "baselines at the same budget",
     "full": "all real images",
     "published": "as published",
 }
@@ -99,7 +99,7 @@ def _add_key(parent: Element, kind: str, x: float, y: float) -> None:
         element(parent, "line", x1=x - 9, x2=x + 9, y1=y, y2=y, class_=kind)
         return
     group = element(parent, "g", class_=kind)
-    if kind == "control":
+    if kind == "baseline":
         element(group, "rect", x=x - 4.5, y=y - 4.5, width=9, height=9)
     else:
         element(group, "circle", cx=x, cy=y, r=5.5 if kind == "own" else 2.6)

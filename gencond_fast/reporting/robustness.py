@@ -16,13 +16,13 @@ class Withstood:
 
     Attributes:
         trained_on: the training set in words.
-        control: whether that is no condensed one.
+        baseline: whether that is no condensed one.
         model: the student.
         cells: mean and standard deviation in per cent for each column of the table.
     """
 
     trained_on: str
-    control: bool
+    baseline: bool
     model: str
     cells: tuple[str, ...]
 

@@ -81,7 +81,7 @@ class Section:
     @property
     def headline(self) -> Score | None:
         """The first accuracy of a condensed set."""
-        return next((score for score in self.scores if not score.control), None)
+        return next((score for score in self.scores if not score.baseline), None)
 
 
 def make_section(record: Record, key: str, picture_bytes: int, data: str | None) -> Section:

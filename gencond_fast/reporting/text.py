@@ -115,7 +115,7 @@ def print_scores(scores: Scores) -> None:
     )
     print(
         f"{scores.generated:,} stored images among {scores.real:,} test images, nearest neighbour "
-        f"{scores.nearest}, in {scores.features:,} features of {scores.model} trained for "
+        f"{scores.k}, in {scores.features:,} features of {scores.model} trained for "
         f"{scores.epochs} epochs on all training images ({100 * scores.accuracy:.2f} % of the test "
         "images right); comparable under the same network and numbers of images alone"
     )

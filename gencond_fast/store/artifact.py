@@ -192,8 +192,8 @@ def _read_header(content: bytes) -> dict[str, Any]:
 def _refuse_infinite(tensors: Mapping[str, Tensor]) -> None:
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise RunError(
-            "the stored set holds numbers that are not finite: lower training.match_rate or "
-            "training.warm_rate and start in a new directory"
+            "the stored set holds numbers that are not finite: lower training.match_lr or "
+            "training.warm_lr and start in a new directory"
         )
 
 

@@ -46,7 +46,7 @@ def size_store(
     num_classes: int,
     channels: int,
     image_size: int,
-    weigh: Callable[[StoreSpec], int],
+    file_size: Callable[[StoreSpec], int],
     real: int = _MOST_SAMPLES,
 ) -> StoreSpec:
     """Chooses the sizes that the options leave open so that the file fills the budget.
@@ -63,7 +63,7 @@ def size_store(
         num_classes: C.
         channels: 1 or 3.
         image_size: side in pixels.
-        weigh: exact bytes of the written file for a description.
+        file_size: exact bytes of the written file for a description.
         real: training images of the smallest class; frequencies of no more of them are kept.
 
     Raises:
@@ -75,7 +75,7 @@ def size_store(
         return with_label_bytes(spec, options)
 
     data = (num_classes, channels, image_size)
-    spec = coded(_size_images(budget, options, data, lambda spec: weigh(coded(spec)), real))
+    spec = coded(_size_images(budget, options, data, lambda spec: file_size(coded(spec)), real))
     check_codable(spec)
     return spec
 
@@ -103,7 +103,7 @@ def _size_images(
     budget: int,
     options: StoreConfig,
     data: tuple[int, int, int],
-    weigh: Callable[[StoreSpec], int],
+    file_size: Callable[[StoreSpec], int],
     real: int,
 ) -> StoreSpec:
     num_classes, channels, image_size = data
@@ -113,7 +113,7 @@ def _size_images(
             f"{image_size}: make it smaller"
         )
     if options.format == "dct":
-        return _size_frequencies(budget, options, data, weigh, real)
+        return _size_frequencies(budget, options, data, file_size, real)
     pixels = options.format == "pixels"
     if options.factor is not None:
         side = math.ceil(image_size / options.factor)
@@ -129,31 +129,33 @@ def _size_images(
         code_size=options.code_size or (image_size if pixels else _code_size(image_size)),
         soft_labels=min(options.soft_labels, num_classes),
     )
-    weigh = cache(weigh)
+    file_size = cache(file_size)
     groups = [_pixel_shapes(base, options)] if pixels else _decoder_shapes(base, options)
     candidates: list[StoreSpec] = []
     for shapes in groups:
-        fitting = [shape for shape in shapes if weigh(shape) <= budget]
+        fitting = [shape for shape in shapes if file_size(shape) <= budget]
         if fitting and not pixels:
-            preferred = [s for s in fitting if weigh(s) <= _DECODER_SHARE * budget] or fitting[:1]
+            preferred = [s for s in fitting if file_size(s) <= _DECODER_SHARE * budget] or fitting[
+                :1
+            ]
             width = preferred[-1].width
             fitting.sort(key=lambda s: abs(s.width - width))
-        filled = fitting if options.per_class else [_fill(s, budget, weigh) for s in fitting]
+        filled = fitting if options.per_class else [_fill(s, budget, file_size) for s in fitting]
         for shape in filled:
-            if weigh(shape) >= _USED_SHARE * budget:
+            if file_size(shape) >= _USED_SHARE * budget:
                 return shape
         candidates += filled
     if not candidates:
-        least = min(weigh(shape) for shapes in groups for shape in shapes)
+        least = min(file_size(shape) for shapes in groups for shape in shapes)
         raise _too_small(budget, base.per_class, num_classes, least)
-    return max(candidates, key=weigh)
+    return max(candidates, key=file_size)
 
 
 def _size_frequencies(
     budget: int,
     options: StoreConfig,
     data: tuple[int, int, int],
-    weigh: Callable[[StoreSpec], int],
+    file_size: Callable[[StoreSpec], int],
     real: int,
 ) -> StoreSpec:
     """As many samples as come to their usual bytes, and all bytes that are left for them.
@@ -181,16 +183,18 @@ def _size_frequencies(
         stream_bytes=4 * num_classes,
         soft_labels=min(options.soft_labels, num_classes),
     )
-    labels = (weigh(replace(empty, per_class=201)) - weigh(empty)) / 200  # of a sample a class
-    room = max(budget - weigh(empty) - _LONGER_NUMBERS, 0)
+    labels = (
+        file_size(replace(empty, per_class=201)) - file_size(empty)
+    ) / 200  # of a sample a class
+    room = max(budget - file_size(empty) - _LONGER_NUMBERS, 0)
     spec = _share_out(room, options, empty, labels, real)
-    if weigh(spec) > budget and not options.coefficients:
+    if file_size(spec) > budget and not options.coefficients:
         spec = _with_least_stream(empty, spec.per_class, 1)
-    if weigh(spec) > budget:
-        raise _too_small(budget, spec.per_class, num_classes, weigh(spec))
+    if file_size(spec) > budget:
+        raise _too_small(budget, spec.per_class, num_classes, file_size(spec))
     most = max(spec.stream_bytes, 4 * math.ceil(spec.samples * spec.coefficients / 4))
-    stream = min(spec.stream_bytes + (budget - weigh(spec)) // 4 * 4, most)
-    while weigh(filled := replace(spec, stream_bytes=stream)) > budget:
+    stream = min(spec.stream_bytes + (budget - file_size(spec)) // 4 * 4, most)
+    while file_size(filled := replace(spec, stream_bytes=stream)) > budget:
         stream -= 4  # a longer number takes room itself
     return filled
 
@@ -243,12 +247,12 @@ def _pixel_shapes(base: StoreSpec, options: StoreConfig) -> list[StoreSpec]:
     return [replace(base, code_size=side) for side in range(base.code_size, least - 1, -1)]
 
 
-def _fill(spec: StoreSpec, budget: int, weigh: Callable[[StoreSpec], int]) -> StoreSpec:
+def _fill(spec: StoreSpec, budget: int, file_size: Callable[[StoreSpec], int]) -> StoreSpec:
     """As many samples a class as the budget holds."""
-    each = (weigh(replace(spec, per_class=1001)) - weigh(replace(spec, per_class=1))) / 1000
-    per_class = int((budget - weigh(replace(spec, per_class=1))) / each) + 2
+    each = (file_size(replace(spec, per_class=1001)) - file_size(replace(spec, per_class=1))) / 1000
+    per_class = int((budget - file_size(replace(spec, per_class=1))) / each) + 2
     per_class = min(per_class, _MOST_SAMPLES)
-    while weigh(replace(spec, per_class=per_class)) > budget:
+    while file_size(replace(spec, per_class=per_class)) > budget:
         per_class -= 1
     return replace(spec, per_class=per_class)
 

@@ -16,7 +16,7 @@ from gencond_fast.store.artifact import load
 class CondensedDataset(Dataset[tuple[Tensor, int | Tensor]]):
     """Images float32 [channels, H, W] in [0, 1] and their labels, decoded on demand.
 
-    `split="stored"` is the finite list in the file. `split="stream"` has the same length, but
+    `sampling="fixed"` is the finite list in the file. `sampling="fresh"` has the same length, but
     each access draws a new sample around the stored one, from PyTorch's global random state.
     With `soft_labels` a label is the probabilities that are stored with the sample (or with the
     one that a new sample is drawn around), float32 [C].
@@ -24,7 +24,7 @@ class CondensedDataset(Dataset[tuple[Tensor, int | Tensor]]):
     Args:
         path: condensed file or run directory.
         device: where images are decoded and returned.
-        split: `stored` or `stream`.
+        sampling: `fixed` or `fresh`.
         soft_labels: whether labels are probabilities in place of ints.
 
     Attributes:
@@ -42,19 +42,19 @@ class CondensedDataset(Dataset[tuple[Tensor, int | Tensor]]):
         path: str | Path,
         *,
         device: str | torch.device = "cpu",
-        split: Literal["stored", "stream"] = "stored",
+        sampling: Literal["fixed", "fresh"] = "fixed",
         soft_labels: bool = False,
     ) -> None:
-        if split not in ("stored", "stream"):
-            raise InputError(f"unknown split {split!r}: choose stored or stream")
+        if sampling not in ("fixed", "fresh"):
+            raise InputError(f"unknown sampling {sampling!r}: choose fixed or fresh")
         artifact = load(path)
-        if split == "stream":  # drawing nothing tells whether the format can
-            artifact.store.fresh(torch.arange(0), torch.Generator())
+        if sampling == "fresh":  # drawing nothing tells whether the format can
+            artifact.store.sample_around(torch.arange(0), torch.Generator())
         if soft_labels:
             artifact.require_soft_labels(path)
         self._store = artifact.store.to(device)
         self._device = torch.device(device)
-        self._split = split
+        self._fixed = sampling == "fixed"
         self._soft_labels = soft_labels
         self.class_names = artifact.metadata.class_names
         self.mean = artifact.metadata.mean
@@ -76,10 +76,10 @@ class CondensedDataset(Dataset[tuple[Tensor, int | Tensor]]):
     def images(self, indices: Tensor | list[int]) -> Tensor:
         """Decodes many samples at once: float32 [B, channels, H, W] in [0, 1]."""
         index = torch.as_tensor(indices, dtype=torch.int64, device=self._device)
-        if self._split == "stored":
+        if self._fixed:
             return self._store(index)
         rng = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        return self._store.fresh(index, rng)
+        return self._store.sample_around(index, rng)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         if not -len(self) <= index < len(self):

@@ -117,15 +117,15 @@ class FrequencySet(StoredSet):
         """See `StoredSet.forward`."""
         return self._decode(_rounded(self.codes[index]))
 
-    def fresh(self, index: Tensor, rng: torch.Generator) -> Tensor:
+    def sample_around(self, index: Tensor, rng: torch.Generator) -> Tensor:
         """Moves each code up to half-way to another code of its class, uniformly at random."""
         other, share = self._partners(index, rng)
         codes = torch.lerp(_rounded(self.codes[index]), _rounded(self.codes[other]), share[:, None])
         return self._decode(codes)
 
     @torch.no_grad()
-    def adopt(self, images: Tensor) -> None:
-        """See `StoredSet.adopt`. Chooses colours, zone and step as well.
+    def init_from_images(self, images: Tensor) -> None:
+        """See `StoredSet.init_from_images`. Chooses colours, zone and step as well.
 
         The colours are the principal axes of all pixels (the Karhunen-Loeve transform), the zone
         has the strongest frequencies of all channels together, and the step is the finest that the
@@ -152,8 +152,8 @@ class FrequencySet(StoredSet):
         turned = torch.einsum("ij,nihw->njhw", self.colours, centred)
         return basis @ turned @ basis.T
 
-    def cost(self, index: Tensor) -> Tensor:
-        """See `StoredSet.cost`: the price of the bits of the samples.
+    def rate(self, index: Tensor) -> Tensor:
+        """See `StoredSet.rate`: the price of the bits of the samples.
 
         A level is taken to have the mass that a Laplace distribution has within half a step of its
         code; its scale is the mean size of the levels of the column.
@@ -174,8 +174,8 @@ class FrequencySet(StoredSet):
         return self.price * bits.sum()
 
     @torch.no_grad()
-    def weigh(self, add: Add = as_it_is) -> None:
-        """See `StoredSet.weigh`."""
+    def update_price(self, add: Add = as_it_is) -> None:
+        """See `StoredSet.update_price`."""
         counts = self._count(add)
         used = coded_size(counts) / self.spec.stream_bytes
         self.base.add_(_DRIFT * (used - 1.0)).clamp_(-30.0, 0.0)

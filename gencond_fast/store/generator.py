@@ -93,7 +93,7 @@ class CodeGenerator(StoredSet):
         """See `StoredSet.forward`."""
         return self.decoder(fake_int8(self.codes[index]), self.labels(index))
 
-    def fresh(self, index: Tensor, rng: torch.Generator) -> Tensor:
+    def sample_around(self, index: Tensor, rng: torch.Generator) -> Tensor:
         """Moves each code up to half-way to another code of its class, uniformly at random."""
         other, share = self._partners(index, rng)
         codes, partners = fake_int8(self.codes[index]), fake_int8(self.codes[other])

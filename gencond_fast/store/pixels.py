@@ -38,7 +38,7 @@ class PixelSet(StoredSet):
         side = (self.spec.image_size, self.spec.image_size)
         return F.interpolate(images, size=side, mode="bilinear", align_corners=False)
 
-    def fresh(self, index: Tensor, rng: torch.Generator) -> Tensor:
+    def sample_around(self, index: Tensor, rng: torch.Generator) -> Tensor:
         """Pixels hold no codes to draw from."""
         raise InputError(
             "format 'pixels' has no codes to draw a stream from: use the stored set, "
@@ -46,8 +46,8 @@ class PixelSet(StoredSet):
         )
 
     @torch.no_grad()
-    def adopt(self, images: Tensor) -> None:
-        """See `StoredSet.adopt`. Made smaller by averages where stored images are smaller."""
+    def init_from_images(self, images: Tensor) -> None:
+        """See `StoredSet.init_from_images`. Larger images are averaged to the stored size."""
         side = (self.spec.code_size, self.spec.code_size)
         smaller = F.interpolate(images.float(), size=side, mode="area")
         self.images.copy_(smaller / 255.0)

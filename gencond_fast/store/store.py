@@ -55,14 +55,14 @@ class StoredSet(nn.Module, ABC):
         """
 
     @abstractmethod
-    def fresh(self, index: Tensor, rng: torch.Generator) -> Tensor:
+    def sample_around(self, index: Tensor, rng: torch.Generator) -> Tensor:
         """Decodes new samples drawn around the stored ones `index` [B]; shapes as `forward`.
 
         Raises:
             InputError: the format holds nothing to draw from.
         """
 
-    def adopt(self, images: Tensor) -> None:
+    def init_from_images(self, images: Tensor) -> None:
         """Takes real images as its samples, as far as its bytes allow.
 
         Args:
@@ -73,15 +73,15 @@ class StoredSet(nn.Module, ABC):
         """
         raise NotImplementedError
 
-    def cost(self, index: Tensor) -> Tensor | None:
+    def rate(self, index: Tensor) -> Tensor | None:
         """What the codes of samples [B] weigh together, in units of the loss of one sample.
 
         None where all weigh alike.
         """
         return None
 
-    def weigh(self, add: Add = as_it_is) -> None:
-        """Moves the price in `cost` towards one at which the bytes are just used.
+    def update_price(self, add: Add = as_it_is) -> None:
+        """Moves the price in `rate` towards one at which the bytes are just used.
 
         Args:
             add: puts the sums over all parts of a stored set, of which this is one, into tensors.

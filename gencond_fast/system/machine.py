@@ -10,7 +10,7 @@ _GROUPS = Path("/sys/fs/cgroup")
 _MEMORY = Path("/proc/meminfo")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 
-# names in the two versions of control groups: limit, usage, and what of it can be given up
+# names in the two versions of baseline groups: limit, usage, and what of it can be given up
 _UNIFIED = ("memory.max", "memory.current", "inactive_file")
 _LEGACY = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
@@ -34,7 +34,7 @@ def _free() -> int:
 
 
 def _left_in_groups() -> Iterator[int]:
-    """What is left in each control group around this process that has a limit."""
+    """What is left in each baseline group around this process that has a limit."""
     if not _MEMBERSHIP.exists():
         return
     for line in _MEMBERSHIP.read_text().splitlines():

@@ -10,10 +10,10 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
+from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.data.training import training_batches
-from gencond_fast.data.waiting import Waiting
 from gencond_fast.training.protocol import Protocol
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -70,7 +70,7 @@ def streamed(
     seed: int,
     device: torch.device,
     tell: Callable[[int], None],
-    waiting: Waiting,
+    waiting: DataTimer,
 ) -> Epochs:
     """Shuffles the whole training split, of which a few batches are held at any time.
 

@@ -27,7 +27,7 @@ class Protocol:
         average: decay of the moving average of the weights that is tested; None tests the weights
             themselves. After t steps it is min(average, (1 + t) / (10 + t)).
         soft: whether condensed images are learned by the labels stored with them, as probabilities
-            (KL divergence); controls have hard labels.
+            (KL divergence); baselines have hard labels.
     """
 
     name: str = "dc"

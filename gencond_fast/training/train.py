@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
+from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
-from gencond_fast.data.waiting import Waiting
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.system.runtime import Runtime
+from gencond_fast.training.ensemble import train_together
 from gencond_fast.training.epochs import Epochs
 from gencond_fast.training.protocol import Protocol
-from gencond_fast.training.together import train_together
 from gencond_fast.training.trainer import Trainer
 
 TEST_BATCH = 512  # images that a student is tested on at a time
@@ -81,7 +81,7 @@ def accuracy(
     image_size: int,
     normalisation: Normalisation,
     runtime: Runtime,
-    waiting: Waiting | None = None,
+    waiting: DataTimer | None = None,
 ) -> float:
     """Share of the validation images that the student names rightly; streamed.
 
@@ -100,7 +100,7 @@ def accuracy(
     batches = stream(
         source.val, channels=source.channels, image_size=image_size, batch_size=TEST_BATCH
     )
-    for batch in (waiting or Waiting()).around(batches):
+    for batch in (waiting or DataTimer()).around(batches):
         with runtime.autocast():
             logits = student(runtime.arrange(normalisation(batch.images.to(runtime.device))))
         right += (logits.argmax(1) == batch.labels.to(runtime.device)).sum()

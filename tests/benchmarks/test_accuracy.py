@@ -240,7 +240,7 @@ def test_an_interrupted_row_goes_on_and_its_seconds_add_up(
     assert found == {"seconds": 20.0, "starts": 2, "finished": True, "own_cache": False}
 
 
-def test_the_table_tells_condensed_sets_from_controls():
+def test_the_table_tells_condensed_sets_from_baselines():
     result = {
         "name": "x",
         "data": "digits",

@@ -19,7 +19,7 @@ def test_settings_are_runs_that_can_be_planned(name: str) -> None:
     config, evaluation = plan_benchmark.SETTINGS[name].configs(Path("/data"))
     assert config.data in ("digits", f"/data/{plan_benchmark.SETTINGS[name].data}")
     assert evaluation.data == config.data
-    assert set(evaluation.controls) <= {"random", "full"}
+    assert set(evaluation.baselines) <= {"random", "full"}
     assert not config.privacy.on
 
 

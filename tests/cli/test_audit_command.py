@@ -52,7 +52,7 @@ def test_a_file_that_stores_its_images_is_found_out(noise):
     sizes = {"num_classes": 3, "per_class": 40, "channels": 1, "image_size": 8, "code_size": 8}
     store = write_set(noise / "file", "pixels", source.class_names, **sizes)
     sample = draw_sample(source, image_size=8, per_class=40, max_bytes=2**20, seed=0)
-    store.adopt(sample.images)
+    store.init_from_images(sample.images)
     artifact.save(noise / "file", store, load(noise / "file").metadata)
     options = ("--protocol", "modern", "--epochs", 50, "--seeds", 1)
     found, out = audited(noise / "file", noise, *options)
@@ -191,7 +191,7 @@ def test_python_has_it_too(tiny_run):
         (("--model", "all", "--shadows", 6), "unknown model 'all'"),
         (("--protocol", "soft"), "holds hard labels alone"),
         (("--images", 0), "option 'images' cannot be 0"),
-        (("--set", "controls=full"), "unknown option 'controls'"),
+        (("--set", "controls=full"), "unknown option 'baselines'"),
         (("--json", "none/such.json"), "does not exist"),
     ],
 )

@@ -171,7 +171,7 @@ USAGE = {
     "text for a number": (("condense", *EXAMPLE, "--out", "r", "--steps", "x"), "'--steps'"),
     "none of a class": (("sample", "run", "--out", "o", "--per-class", "0"), "'--per-class'"),
     "bad format": (("sample", "run", "--out", "o", "--format", "gif"), "'--format'"),
-    "bad control": (("evaluate", "run", *EXAMPLE, "--control", "all"), "'--control'"),
+    "bad baseline": (("evaluate", "run", *EXAMPLE, "--baseline", "all"), "'--baseline'"),
 }
 
 

@@ -179,7 +179,7 @@ def test_samples_can_be_condensed_again(tiny_run, tmp_path):
 
 
 def test_evaluate_prints_a_table_and_writes_json(tiny_run, tmp_path):
-    options = ("--seeds", 2, "--epochs", 2, "--control", "random")
+    options = ("--seeds", 2, "--epochs", 2, "--baseline", "random")
     file = tmp_path / "result.json"
     done = call("evaluate", tiny_run, "--data", "digits", *options, "--json", file)
     assert done.code == 0, done.err
@@ -191,7 +191,7 @@ def test_evaluate_prints_a_table_and_writes_json(tiny_run, tmp_path):
 
 
 def test_evaluate_with_all_real_images(tiny_run, tmp_path):
-    options = ("--seeds", 1, "--epochs", 2, "--control", "random", "--control", "full")
+    options = ("--seeds", 1, "--epochs", 2, "--baseline", "random", "--baseline", "full")
     file = tmp_path / "result.json"
     done = call("evaluate", tiny_run, "--data", "digits", *options, "--json", file)
     assert done.code == 0, done.err
@@ -207,10 +207,10 @@ def test_evaluate_with_all_real_images(tiny_run, tmp_path):
 
 
 def test_evaluate_on_the_stream(tiny_run):
-    options = ("--seeds", 1, "--epochs", 2, "--split", "stream")
+    options = ("--seeds", 1, "--epochs", 2, "--sampling", "fresh")
     done = call("evaluate", tiny_run, "--data", "digits", *options)
     assert done.code == 0, done.err
-    assert "stream" in done.out
+    assert "fresh" in done.out
 
 
 # the program around the commands

@@ -141,7 +141,7 @@ def test_a_bad_image_stops_a_run_or_is_left_out(spoilt, tmp_path):
     refused_by_test = call(*judge)
     assert refused_by_test.code == 2
     assert "val/ant/0001.png is empty" in refused_by_test.err
-    judged = call(*judge, "--on-bad-image", "skip", "--control", "random")
+    judged = call(*judge, "--on-bad-image", "skip", "--baseline", "random")
     assert judged.code == 0, judged.err
     assert "8 test images" in judged.out
 
@@ -192,7 +192,7 @@ def test_a_file_of_some_classes_is_tested_on_them_in_the_whole_set(clean, tmp_pa
     assert done.code == 0, done.err
     assert gf.CondensedDataset(run).class_names == ("ant", "cow")
     options = ("--seeds", 1, "--epochs", 1)
-    judged = call("evaluate", run, "--data", clean, *options, "--control", "random")
+    judged = call("evaluate", run, "--data", clean, *options, "--baseline", "random")
     assert judged.code == 0, judged.err
     assert "6 test images" in judged.out
     assert "note:" not in judged.err  # the same data, file for file
@@ -217,7 +217,7 @@ def test_labels_follow_names_where_the_data_has_another_order(tiny_run, tmp_path
 
 def test_evaluation_on_some_classes_of_the_file(tiny_run, tmp_path):
     file = tmp_path / "result.json"
-    options = ("--seeds", 1, "--epochs", 3, "--json", file, "--control", "random")
+    options = ("--seeds", 1, "--epochs", 3, "--json", file, "--baseline", "random")
     done = call("evaluate", tiny_run, "--data", "digits", "--classes", "7,1", *options)
     assert done.code == 0, done.err
     val = open_source("digits").val.labels

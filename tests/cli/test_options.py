@@ -24,7 +24,9 @@ def test_the_file_keeps_to_the_bytes_that_it_was_given(tmp_path):
 
 def test_flags_go_over_the_file_and_assignments_over_flags(tmp_path):
     file = tmp_path / "options.yaml"
-    file.write_text("seed: 5\ntraining: {steps: 9, log_every: 2}\nnetworks: {augmentations: 3}\n")
+    file.write_text(
+        "seed: 5\ntraining: {steps: 9, log_every: 2}\nnetworks: {num_augmentations: 3}\n"
+    )
     done = condense(
         *(tmp_path / "run", "--preset", "quick", *TINY, "--config", file),
         *("--steps", 7, "--set", "training.log_every=3", "--set", "training.warm_start=0"),
@@ -34,7 +36,7 @@ def test_flags_go_over_the_file_and_assignments_over_flags(tmp_path):
     assert options["seed"] == 5
     assert options["training"]["steps"] == 7
     assert options["training"]["log_every"] == 3
-    assert options["networks"]["augmentations"] == 3
+    assert options["networks"]["num_augmentations"] == 3
     assert [line["step"] for line in metrics(tmp_path / "run")] == [3, 6, 7]
 
 
@@ -51,7 +53,7 @@ def test_pixels_are_a_choice_of_format(tmp_path):
     run = tmp_path / "run"
     assert condense(run, *SHORT, "--set", "store.format=pixels").code == 0
     assert "format pixels" in call("info", run).out
-    stream = call("evaluate", run, "--data", "digits", "--split", "stream", "--epochs", 1)
+    stream = call("evaluate", run, "--data", "digits", "--sampling", "fresh", "--epochs", 1)
     assert stream.code == 2
     assert "has no codes to draw a stream from" in stream.err
 
@@ -95,7 +97,7 @@ def test_flags_of_discrepancies_replace_those_of_the_file(tmp_path):
     options = options_of(tmp_path / "run")
     assert options["losses"]["discrepancies"] == {"moments": 1.0, "cf": 0.5}
     assert options["losses"]["intra"] == 0.5
-    assert options["networks"]["operations"] == ["scale"]
+    assert options["networks"]["augmentation"] == ["scale"]
     assert {"moments", "cf"} <= metrics(tmp_path / "run")[-1].keys()
 
 

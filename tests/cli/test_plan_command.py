@@ -23,7 +23,7 @@ def planned(tmp_path_factory, _own_cache) -> tuple[dict, str]:
         patch.setattr("tempfile.tempdir", None)
         patch.setenv("GENCOND_FAST_CACHE", str(folder / "cache"))
         file = folder / "plan.json"
-        options = (*TINY, *STUDENTS, "--control", "random", "--devices", "1,2,64")
+        options = (*TINY, *STUDENTS, "--baseline", "random", "--devices", "1,2,64")
         done = call("plan", "--data", "digits", *options, "--json", file)
     assert done.code == 0, done.err
     assert {path.name for path in folder.iterdir()} <= {"plan.json", "cache"}

@@ -14,7 +14,7 @@ from gencond_fast.data.readers.threads import read_in_threads
 from gencond_fast.store.artifact import load
 
 SHORT = (*TINY, "--steps", "4", "--set", "training.checkpoint_every=2")
-JUDGED = ("--seeds", 2, "--epochs", 1, "--control", "random")
+JUDGED = ("--seeds", 2, "--epochs", 1, "--baseline", "random")
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def test_real_images_score_better_than_noise(tmp_path, cache):
     sizes = {"num_classes": 10, "per_class": 20, "channels": 1, "image_size": 8, "code_size": 8}
     noise = write_set(tmp_path / "noise", "pixels", names, **sizes)
     sample = draw_sample(open_source("digits"), image_size=8, per_class=20, max_bytes=2**29, seed=0)
-    noise.adopt(sample.images)
+    noise.init_from_images(sample.images)
     from gencond_fast.store import artifact
 
     artifact.save(tmp_path / "real", noise, load(tmp_path / "noise").metadata)
@@ -102,8 +102,8 @@ def test_what_was_set_apart_is_what_is_compared_with(tmp_path, cache):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--nearest", 359), "option 'nearest' is 359, and {} stored images are compared"),
-        (("--images", 10, "--nearest", 10), "it must be lower than both"),
+        (("--k", 359), "option 'k' is 359, and {} stored images are compared"),
+        (("--images", 10, "--k", 10), "it must be lower than both"),
         (("--model", "x"), "unknown model 'x'"),
         (("--width", 600), "has 9,600 features of 8 pixels"),
         (("--images", 0), "option 'images' cannot be 0"),

@@ -45,7 +45,7 @@ def test_unusual_images_are_condensed_in_their_colours(tmp_path, kind):
             image.save(root / name / f"{place}.{extension}", **options)
     # pixels fitted to the images by the warm start alone are the images
     options = ("--set", "store.format=pixels", "--steps", 150, "--set", "training.warm_start=1")
-    rate = ("--set", "training.warm_rate=0.02", "--set", "store.per_class=4")
+    rate = ("--set", "training.warm_lr=0.02", "--set", "store.per_class=4")
     done = call("condense", "--data", root, "--out", tmp_path / "run", *SHORT, *options, *rate)
     assert done.code == 0, done.err
     data = gf.CondensedDataset(tmp_path / "run")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from stopping import PRODUCT, checkpoints, condense, stop, without_speed
 
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, load_checkpoint
-from gencond_fast.condensation.deal import Deal
+from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.state import load_state, save_state
@@ -45,7 +45,7 @@ class Pull(Stage):
 
 def run(folder, ema, saved=None, steps=(7, 6)):
     """Two stages of a loop; the stored set afterwards, and its parameters on the way."""
-    training = {"ema": ema, "checkpoint_every": 4}
+    training = {"ema_decay": ema, "checkpoint_every": 4}
     task = SimpleNamespace(
         config=resolve({"data": "digits", "out": "", "training": training}),
         runtime=SimpleNamespace(device=torch.device("cpu")),
@@ -55,7 +55,7 @@ def run(folder, ema, saved=None, steps=(7, 6)):
     store = build_store(SPEC, seed=3)
     stages = [Pull(store, each) for each in steps]
     folder.mkdir(exist_ok=True)
-    Loop(task, store, stages, folder, saved, Deal(SPEC, SPEC.num_classes)).run()
+    Loop(task, store, stages, folder, saved, ClassPartition(SPEC, SPEC.num_classes)).run()
     return store, [values for stage in stages for values in stage.seen.values()]
 
 
@@ -126,7 +126,7 @@ def test_a_checkpoint_from_before_there_were_averages_is_read(tmp_path):
 
 @pytest.mark.parametrize("format", ["dct", "generator", "pixels"])
 def test_the_file_holds_the_average_within_its_budget(tmp_path, format):
-    more = ("--set", f"store.format={format}", "--set", "training.ema=0.9")
+    more = ("--set", f"store.format={format}", "--set", "training.ema_decay=0.9")
     whole, again = tmp_path / "whole", tmp_path / "again"
     assert condense(whole, more=more).code == 0
     saved = last_checkpoint(whole)
@@ -154,5 +154,5 @@ def test_the_file_holds_the_average_within_its_budget(tmp_path, format):
 
 @pytest.mark.parametrize("ema", [-0.1, 1.0, float("nan")])
 def test_a_decay_outside_of_its_range_is_refused(ema):
-    with pytest.raises(InputError, match=r"training\.ema"):
-        resolve({"data": "digits", "out": "", "training": {"ema": ema}})
+    with pytest.raises(InputError, match=r"training\.ema_decay"):
+        resolve({"data": "digits", "out": "", "training": {"ema_decay": ema}})

@@ -122,4 +122,4 @@ def test_a_class_of_which_nothing_was_measured_is_named(spoilt):
     paths = sorted(Path(spoilt).rglob("*.png"))
     paths[chosen[2]].write_bytes(b"no image")
     with pytest.raises(InputError, match="no image of the class 'cow' that can be decoded"):
-        measured(spoilt, "networks.images_per_class=1", "networks.train_images=5")
+        measured(spoilt, "networks.real_per_class=1", "networks.train_images=5")

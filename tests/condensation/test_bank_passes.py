@@ -221,7 +221,7 @@ def test_stats_says_what_it_made(cache):
     done = call("stats", "--data", "digits", *options, "--quiet")
     assert done.code == 0, done.err
     facts = said(done.out)
-    want = {"networks": "2", "augmentations": "7", "images": "1438", "classes": "10"}
+    want = {"networks": "2", "num_augmentations": "7", "images": "1438", "classes": "10"}
     want |= {"features": "1024", "frequencies": "-", "image_size": "8", "measured": "2"}
     assert facts.items() >= (want | {"ranks": "1", "cache": str(cache / "statistics")}).items()
     assert float(facts["seconds"]) > 0
@@ -254,7 +254,14 @@ def test_two_at_once_share_the_work_of_one(cache):
 
 SMALL = (
     *("--set", "networks.width=8", "--set", "networks.random=1", "--set", "networks.trained=0"),
-    *("--set", "networks.augmentations=2", "--set", "precision=float32", "--set", "compile=off"),
+    *(
+        "--set",
+        "networks.num_augmentations=2",
+        "--set",
+        "precision=float32",
+        "--set",
+        "compile=off",
+    ),
 )
 
 
@@ -288,10 +295,10 @@ def test_the_policy_is_an_option():
     assert said(call(*some).out)["measured"] == "0"
     turned = (*common, "--augmentation", "scale", "--augmentation", "crop")
     assert said(call(*turned).out)["measured"] == "1"
-    task = open_task("networks.operations=[crop, scale]", "networks.augmentations=5")
+    task = open_task("networks.augmentation=[crop, scale]", "networks.num_augmentations=5")
     names = [t.operation for t in build_bank(task, build_networks(task))[0].augmentations]
     assert names == ["identity", "crop", "scale", "identity", "crop"]
     twice = call(*common, "--augmentation", "crop", "--augmentation", "crop")
     refused(twice, "it names one of them twice")
-    refused(call(*common, "--set", "networks.operations=[]"), "option 'networks.operations'")
+    refused(call(*common, "--set", "networks.augmentation=[]"), "option 'networks.augmentation'")
     assert call(*common, "--augmentation", "spin").code == 2

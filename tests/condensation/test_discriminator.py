@@ -140,7 +140,7 @@ def test_a_checkpoint_that_does_not_know_it_is_refused(tmp_path):
     ("more", "words"),
     [
         (("--set", "training.micro_batch=8"), "training.micro_batch"),
-        (("--set", "losses.adversarial_rate=0"), "losses.adversarial_rate"),
+        (("--set", "losses.adversarial_lr=0"), "losses.adversarial_lr"),
         (("--dp-epsilon", "4", "--dp-delta", "1e-5"), "losses.adversarial"),
     ],
 )

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 def task_of(compiled="off", **networks):
     losses = networks.pop("discrepancies", {"mean": 1.0})
-    small = {"width": 8, "train_steps": 10, "images_per_class": 20, "augmentations": 2}
+    small = {"width": 8, "train_steps": 10, "real_per_class": 20, "num_augmentations": 2}
     layer = {"networks": small | networks, "losses": {"discrepancies": losses}}
     base = {"data": "digits", "out": "", "precision": "float32", "compile": compiled}
     config = resolve(base, layer)

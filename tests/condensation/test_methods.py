@@ -17,7 +17,7 @@ EXAMPLE = ("--data", "digits")
 _ = "--set"
 FEW = (
     *("--bytes", "8KB", "--steps", "3", _, "networks.width=8", _, "networks.train_steps=5"),
-    *(_, "networks.train_images=40", _, "networks.images_per_class=20", _, "training.log_every=1"),
+    *(_, "networks.train_images=40", _, "networks.real_per_class=20", _, "training.log_every=1"),
 )
 
 
@@ -32,11 +32,11 @@ def test_every_method_is_valid_with_every_preset(method):
 
 def test_a_method_lies_over_the_preset_and_under_the_options():
     plain = resolve(BASE, preset="quick")
-    made = resolve(BASE, {"training": {"start": "noise"}}, preset="quick", method="dm")
+    made = resolve(BASE, {"training": {"init": "noise"}}, preset="quick", method="dm")
     assert (made.networks.random, made.networks.trained) == (20, 0)
     assert made.networks.width == plain.networks.width
     assert made.training.steps == plain.training.steps
-    assert (made.training.start, made.training.warm_start) == ("noise", 0.0)
+    assert (made.training.init, made.training.warm_start) == ("noise", 0.0)
     named = resolve(BASE, {"losses": {"discrepancies": {"cf": 1.0}}}, method="m3d")
     assert named.losses.discrepancies == {"cf": 1.0}
 
@@ -139,8 +139,8 @@ REFUSED = {
         "it names one of them twice",
     ),
     "easy for nobody": (
-        (_, "training.choice=easy", _, "networks.trained=0"),
-        "training.choice is easy, which trained networks decide on, and networks.trained is 0",
+        (_, "training.selection=easy", _, "networks.trained=0"),
+        "training.selection is easy, which trained networks decide on, and networks.trained is 0",
     ),
     "steps with nothing to minimise": (
         (
@@ -162,12 +162,12 @@ REFUSED = {
         "networks.interpolated is 3, and the batch norms of 'convnet3bn' have no statistics",
     ),
     "a generator of real images": (
-        (_, "training.start=real", _, "store.format=generator"),
-        "training.start is real, and a generator can only be fitted",
+        (_, "training.init=real", _, "store.format=generator"),
+        "training.init is real, and a generator can only be fitted",
     ),
     "frequencies of noise": (
-        (_, "training.start=noise"),
-        "training.start is noise, and dct starts",
+        (_, "training.init=noise"),
+        "training.init is noise, and dct starts",
     ),
     "a factor of codes": ((_, "store.factor=2"), "factor is for format=pixels"),
     "two sides": (
@@ -194,8 +194,8 @@ def test_impossible_combinations_are_refused_before_anything_is_written(tmp_path
 def test_pixels_start_as_real_images(tmp_path, factor, per_class):
     """With a rate too small to leave them, at full size and at half of it."""
     run = tmp_path / "run"
-    sets = ("store.format=pixels", "training.start=real", "training.warm_start=0")
-    sets += ("training.match_rate=1e-9", f"store.per_class={per_class}", f"store.factor={factor}")
+    sets = ("store.format=pixels", "training.init=real", "training.warm_start=0")
+    sets += ("training.match_lr=1e-9", f"store.per_class={per_class}", f"store.factor={factor}")
     sets += ("networks.trained=0", "networks.random=1")
     flat = [part for text in sets for part in (_, text)]
     done = call("condense", *EXAMPLE, "--out", run, *FEW, *flat, "--steps", 1)

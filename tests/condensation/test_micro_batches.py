@@ -7,10 +7,10 @@ import torch
 from test_shared_steps import CASES, SPECS, open_digits
 
 from gencond_fast.condensation.bank import build_bank
-from gencond_fast.condensation.choices import check_choices
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.sharing import deal_classes
+from gencond_fast.condensation.validate import check_choices
 from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.errors import InputError
 from gencond_fast.store.stores import build_store
@@ -22,8 +22,8 @@ def made(micro_batch, format="generator", **options):
     task = open_digits(**(options | {"training": training}))
     networks = build_networks(task)
     store = build_store(SPECS[format], seed=2)
-    deal = deal_classes(task, store.spec, networks, Ranks())
-    return Match(task, store, networks, build_bank(task, networks), 10, deal), store, networks
+    partition = deal_classes(task, store.spec, networks, Ranks())
+    return Match(task, store, networks, build_bank(task, networks), 10, partition), store, networks
 
 
 def step_of(stage, store, step):

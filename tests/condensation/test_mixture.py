@@ -77,7 +77,7 @@ def test_a_run_with_every_kind_of_discrepancy(tmp_path, names):
     chosen = [part for name in names for part in ("--discrepancy", name)]
     small = ("networks.width=8", "networks.train_steps=5", "networks.train_images=40")
     small += (
-        "networks.images_per_class=20",
+        "networks.real_per_class=20",
         "networks.sample_batch=3",
         "training.log_every=1",
         "training.batch_per_class=4",

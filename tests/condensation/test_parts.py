@@ -19,23 +19,23 @@ from hypothesis import strategies as st
 from store_builders import full_disk
 
 from gencond_fast.condensation.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from gencond_fast.condensation.guard import Guard
+from gencond_fast.condensation.guard import NonFiniteGuard
+from gencond_fast.condensation.selection import choose_targets
 from gencond_fast.condensation.stage import Stage
-from gencond_fast.condensation.start_images import choose_targets
 from gencond_fast.errors import RunError
 
 NAN, INF = float("nan"), float("inf")
 
 
-def guarded(*steps: dict[str, float]) -> Guard:
-    guard = Guard(torch.device("cpu"))
+def guarded(*steps: dict[str, float]) -> NonFiniteGuard:
+    guard = NonFiniteGuard(torch.device("cpu"))
     for step, values in enumerate(steps):
         guard.watch(step, {name: torch.tensor(value) for name, value in values.items()})
     return guard
 
 
 def test_guard_is_silent_about_finite_numbers():
-    Guard(torch.device("cpu")).check()
+    NonFiniteGuard(torch.device("cpu")).check()
     guarded({"mean": 1e38, "intra": -3.0}, {"mean": 0.0}).check()
 
 
@@ -71,7 +71,7 @@ def test_guard_sees_terms_that_come_late():
 
 def test_guard_keeps_no_graph():
     value = torch.tensor(1.0, requires_grad=True)
-    guard = Guard(torch.device("cpu"))
+    guard = NonFiniteGuard(torch.device("cpu"))
     guard.watch(0, {"mean": value * 2})
     guard.check()
     (value * 2).backward()

@@ -21,7 +21,7 @@ from gencond_fast.condensation.private import guarantee, release
 from gencond_fast.condensation.private.bank import build_private_bank
 from gencond_fast.condensation.private.features import Frame, measure_frame
 from gencond_fast.condensation.private.gaussian import secret_gaussian
-from gencond_fast.condensation.private.stand_in import draw_stand_in
+from gencond_fast.condensation.private.proxy_images import draw_stand_in
 from gencond_fast.condensation.private.task import open_private_task
 from gencond_fast.condensation.task import open_config, set_up
 from gencond_fast.config.options import resolve
@@ -31,7 +31,7 @@ from gencond_fast.system.progress import Reporter
 
 OPTIONS = {
     "privacy": {"epsilon": 2.0, "delta": 1e-5, "clip": 0.7},
-    "networks": {"width": 8, "random": 2, "augmentations": 3},
+    "networks": {"width": 8, "random": 2, "num_augmentations": 3},
     "precision": "float32",
 }
 

@@ -195,12 +195,12 @@ def test_sealed_images_cannot_be_read():
             "set networks.trained=0",
         ),
         (("--set", "networks.model=nets:mine"), "networks.model is nets:mine"),
-        (("--set", "training.choice=herding"), "training.choice is herding"),
+        (("--set", "training.selection=herding"), "training.selection is herding"),
         (("--set", "networks.mixture=[vit]"), "the table is of one architecture"),
         (("--set", "networks.real_batch=8"), "set networks.real_batch=null"),
         (("--discrepancy", "mean", "--discrepancy", "mmd:0.5"), "losses.discrepancies is mmd"),
         (("--discrepancy", "cf"), "use --discrepancy mean alone"),
-        (("--set", "training.start=real"), "samples start as random noise"),
+        (("--set", "training.init=real"), "samples start as random noise"),
         (("--set", "trajectory.steps=5"), "set trajectory.steps=0"),
         (("--soft-labels", 3), "set store.soft_labels=0"),
         (("--on-bad-image", "skip"), "on_bad_image is skip"),
@@ -271,7 +271,7 @@ def test_several_ranks_do_not_draw_several_times(tmp_path, monkeypatch):
     [
         ("--set", "store.format=generator"),
         ("--set", "store.format=pixels"),
-        ("--set", "store.format=pixels", "--set", "training.start=noise"),
+        ("--set", "store.format=pixels", "--set", "training.init=noise"),
     ],
 )
 def test_every_format_starts_from_noise(tmp_path, monkeypatch, more):

@@ -24,7 +24,7 @@ OPTIONS = (
     *("--set", "networks.width=8", "--set", "networks.train_steps=5"),
     *("--set", "networks.random=1", "--set", "networks.trained=2"),
     *("--set", "store.format=generator", "--set", "training.class_batch=7"),
-    *("--set", "training.ema=0.5"),
+    *("--set", "training.ema_decay=0.5"),
     *("--set", "training.checkpoint_every=10", "--set", "training.log_every=1"),
     *("--set", "precision=float32", "--set", "compile=off"),
 )

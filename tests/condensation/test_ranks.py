@@ -20,7 +20,7 @@ OPTIONS = (
     *("stats", "--data", "digits", "--device", "cpu", "--discrepancy", "cf"),
     *("--set", "networks.width=8", "--set", "networks.train_steps=5"),
     *("--set", "networks.random=1", "--set", "networks.trained=1"),
-    *("--set", "networks.augmentations=3", "--set", "networks.frequencies=16"),
+    *("--set", "networks.num_augmentations=3", "--set", "networks.frequencies=16"),
     *("--set", "precision=float32", "--set", "compile=off"),
 )
 IMAGES = 1438

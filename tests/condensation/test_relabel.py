@@ -61,7 +61,7 @@ def store_of(task: Task, **changes):
 )
 def test_labels_are_the_mean_of_what_teachers_say(monkeypatch, temperature, hard, augmentations):
     monkeypatch.setattr(SoftLabels, "compress", lambda self: None)
-    labels = {"temperature": temperature, "hard": hard, "augmentations": augmentations}
+    labels = {"temperature": temperature, "hard": hard, "num_augmentations": augmentations}
     task = task_of(labels=labels, seed=4)
     store, spec = store_of(task, soft_labels=10, per_class=17)  # 170 samples: two batches
     rng = np.random.default_rng(0)
@@ -71,7 +71,7 @@ def test_labels_are_the_mean_of_what_teachers_say(monkeypatch, temperature, hard
         return lambda images: (images.flatten(1).double() @ weight).float()
 
     made = with_soft_labels(task, store, spec, [teacher(weight) for weight in weights])
-    names = task.config.networks.operations
+    names = task.config.networks.augmentation
     transforms = [Augmentation("identity", torch.zeros(1, 3))]
     transforms += [
         draw_augmentation(names[place % 6], named_rng(4, "soft labels", place))
@@ -193,7 +193,14 @@ def test_a_hard_file_gets_labels_over_itself(tiny_run, tmp_path):
     file = tmp_path / "made"
     file.write_bytes((tiny_run / PRODUCT).read_bytes())
     before = load(file)
-    options = ("--soft-labels", 3, "--set", "labels.augmentations=2", "--set", "labels.hard=0")
+    options = (
+        "--soft-labels",
+        3,
+        "--set",
+        "labels.num_augmentations=2",
+        "--set",
+        "labels.hard_label_weight=0",
+    )
     done = call("relabel", file, "--data", "digits", *options)
     refused(done, "would weigh")
     assert load(file).size == before.size
@@ -206,8 +213,8 @@ def test_a_hard_file_gets_labels_over_itself(tiny_run, tmp_path):
     assert made.size <= made.metadata.budget == int(enough)
     assert made.metadata.made["options"] == before.metadata.made["options"] | {
         "store.soft_labels": 3,
-        "labels.augmentations": 2,
-        "labels.hard": 0.0,
+        "labels.num_augmentations": 2,
+        "labels.hard_label_weight": 0.0,
     }
     index = torch.arange(before.metadata.store.samples)
     assert torch.equal(made.store(index), before.store(index))
@@ -230,7 +237,10 @@ def test_what_cannot_be_relabelled_is_refused(tiny_run, tmp_path):
     refused(attempt(*enough, "--out", tmp_path / "a" / "b"), "does not exist")
     refused(attempt(run=tmp_path / "none"), "does not exist: condense first")
     refused(attempt(*enough, "--set", "networks.trained=0"), "nothing gives soft labels")
-    refused(attempt(*enough, "--set", "labels.hard=2"), "option 'labels.hard' cannot be 2")
+    refused(
+        attempt(*enough, "--set", "labels.hard_label_weight=2"),
+        "option 'labels.hard_label_weight' cannot be 2",
+    )
     unknown = ("--teachers", "teachers", "--set", "teachers.model=x")
     refused(attempt(*enough, *unknown), "unknown model 'x'")
     gray = np.zeros((8, 8), np.uint8)

@@ -199,7 +199,7 @@ def test_other_data_than_before_the_interruption_is_refused(tmp_path):
 
 def test_a_diverging_run_ends_with_its_step_and_term(tmp_path):
     run = tmp_path / "run"
-    failed = condense(run, more=(*GENERATOR, "--set", "training.match_rate=1e30"))
+    failed = condense(run, more=(*GENERATOR, "--set", "training.match_lr=1e30"))
     assert failed.code == 1
     last = failed.err.splitlines()[-1]
     assert last.startswith("error: step 22: the term(s) ")
@@ -211,7 +211,7 @@ def test_a_diverging_run_ends_with_its_step_and_term(tmp_path):
 
 
 def test_a_run_that_diverges_in_its_last_step_has_no_product(tmp_path):
-    rate = (*GENERATOR, "--steps", 2, "--set", "training.match_rate=1e30")
+    rate = (*GENERATOR, "--steps", 2, "--set", "training.match_lr=1e30")
     failed = condense(tmp_path / "run", more=rate)
     assert failed.code == 1
     assert "not finite" in failed.err.splitlines()[-1]

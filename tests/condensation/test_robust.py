@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_interpolated import task_of
 from torch import nn
 
-from gencond_fast.condensation.hardening import hardened
+from gencond_fast.condensation.adversarial_training import fgsm_example
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.config.options import read_yaml, resolve
 from gencond_fast.evaluation.attacks import pgd
@@ -33,7 +33,7 @@ def test_one_step_from_a_random_point_of_the_ball(batch, channels, epsilon, seed
     want = torch.minimum(radius * (2 * start - 1) + 1.25 * radius * weights.sign(), radius)
     want = images + torch.maximum(want, -radius)
     rng.manual_seed(seed)
-    got = hardened(lambda changed: (changed * weights).sum(), images, radius, rng)
+    got = fgsm_example(lambda changed: (changed * weights).sum(), images, radius, rng)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-7)
     assert not got.requires_grad
     assert ((got - images).abs() <= radius * (1 + 1e-9)).all()
@@ -113,5 +113,5 @@ def test_from_the_command_line(tmp_path):
     assert call(*common, "--set", "networks.epsilon=4").code == 0
     assert read_yaml(run / "config.yaml")["networks"]["epsilon"] == 4.0
     refused(call(*common, "--set", "networks.epsilon=-1"), "networks.epsilon")
-    teachers = ("--soft-labels", "3", "--set", "labels.teachers=teachers")
+    teachers = ("--soft-labels", "3", "--set", "labels.source=full_data")
     refused(call(*common, *teachers, "--set", "labels.epsilon=2"), "labels.epsilon is 2, and ")

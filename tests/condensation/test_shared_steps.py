@@ -9,7 +9,7 @@ import torch
 
 from gencond_fast.condensation import experts
 from gencond_fast.condensation.bank import build_bank
-from gencond_fast.condensation.deal import Deal
+from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import build_networks
 from gencond_fast.condensation.shards import deal_out
@@ -40,20 +40,20 @@ class ThreadRanks(Ranks):
         super().__init__(rank, world)
         self._barrier, self._given = barrier, given
 
-    def add(self, tensors):
+    def all_reduce(self, tensors):
         for each, given in zip(tensors, self._exchange(tensors), strict=True):
             each.copy_(torch.stack(given).sum(0))
 
     def gather(self, tensor):
-        return self._exchange([tensor])[0] if self.first else self._exchange([tensor]) and []
+        return self._exchange([tensor])[0] if self.is_main else self._exchange([tensor]) and []
 
-    def copy(self, tensor):
-        if not self.first:
+    def broadcast(self, tensor):
+        if not self.is_main:
             assert tensor.is_meta
             tensor = torch.zeros_like(tensor, device="cpu")
         return self._exchange([tensor])[0][0].clone()
 
-    def spread(self, values):
+    def broadcast_state(self, values):
         self._given[self.rank] = values
         self._barrier.wait(20)
         found = self._given[0]
@@ -92,8 +92,8 @@ def on_ranks(world, body):
 
 
 def open_digits(**options):
-    small = {"width": 8, "train_steps": 5, "random": 1, "trained": 1, "augmentations": 3}
-    small |= {"images_per_class": 20, "frequencies": 7, "sample_batch": 9}
+    small = {"width": 8, "train_steps": 5, "random": 1, "trained": 1, "num_augmentations": 3}
+    small |= {"real_per_class": 20, "frequencies": 7, "sample_batch": 9}
     options["networks"] = small | options.get("networks", {})
     base = {"data": "digits", "out": "", "precision": "float32", "compile": "off"}
     config = resolve(base, options)
@@ -101,16 +101,16 @@ def open_digits(**options):
     return open_task(set_up(config, source, source.native_size, Reporter()))
 
 
-def kept_by(deal):
+def kept_by(partition):
     """What a rank keeps of the same stored set, one in which no gradient of a bias cancels."""
     with BUILDING:
-        store = build_store(deal.kept_spec)
-        whole = build_store(deal.spec, seed=8).state_dict()
-    deal_out(whole, None, store, deal)
+        store = build_store(partition.kept_spec)
+        whole = build_store(partition.spec, seed=8).state_dict()
+    deal_out(whole, None, store, partition)
     return store
 
 
-def steps_of(stage, store, deal, steps=4):
+def steps_of(stage, store, partition, steps=4):
     """Terms and gradients of the whole stored set in a few steps, which change nothing."""
     found = []
     for step in range(steps):
@@ -119,15 +119,15 @@ def steps_of(stage, store, deal, steps=4):
         if (total := sum(terms.values())).requires_grad:
             total.backward()
         values = torch.stack(list(terms.values())).detach()
-        deal.ranks.add([values])
+        partition.ranks.all_reduce([values])
         gradients = {}
         for name, each in store.named_parameters():
             # a parameter of which a rank keeps its own rows has its whole gradient there
-            kept = deal.divided and name in store.owned
+            kept = partition.divided and name in store.owned
             gradient = torch.zeros_like(each) if each.grad is None else each.grad
             if not kept:
-                deal.ranks.add([gradient])
-            gradients[name] = deal.whole(gradient) if kept else gradient
+                partition.ranks.all_reduce([gradient])
+            gradients[name] = partition.whole(gradient) if kept else gradient
         found.append((dict(zip(terms, values.tolist(), strict=True)), gradients))
     return found
 
@@ -140,8 +140,8 @@ def assert_shared(world, steps_on, divided=True, noise=1.0):
     """
     ((_, alone),) = on_ranks(1, steps_on)
     parts = on_ranks(world, steps_on)
-    assert all(deal.divided == divided for deal, _ in parts)
-    classes = sorted(each for deal, _ in parts for each in deal.kept.tolist())
+    assert all(partition.divided == divided for partition, _ in parts)
+    classes = sorted(each for partition, _ in parts for each in partition.kept.tolist())
     assert classes == sorted(list(range(10)) * (1 if divided else world))
     assert len(parts[0][1]) == len(alone) > 1
     for (terms, gradients), (want, wanted) in zip(parts[0][1], alone, strict=True):
@@ -201,11 +201,11 @@ def assert_shared_matching(world, options, format, divided=True):
     def steps_on(ranks):
         with BUILDING:
             networks = build_networks(task)
-            deal = deal_classes(task, SPECS[format], networks, ranks)
-        store = kept_by(deal)
+            partition = deal_classes(task, SPECS[format], networks, ranks)
+        store = kept_by(partition)
         with BUILDING:
-            stage = Match(task, store, networks, bank, 10, deal)
-        return deal, steps_of(stage, store, deal)
+            stage = Match(task, store, networks, bank, 10, partition)
+        return partition, steps_of(stage, store, partition)
 
     adversarial = bool(task.config.losses.adversarial)
     assert_shared(world, steps_on, divided, noise=500.0 if adversarial else 1.0)
@@ -220,17 +220,17 @@ def test_the_work_is_shared():
         seen = []
         with BUILDING:
             networks = build_networks(task)
-            deal = deal_classes(task, SPECS["pixels"], networks, ranks)
-        store = kept_by(deal)
+            partition = deal_classes(task, SPECS["pixels"], networks, ranks)
+        store = kept_by(partition)
         with BUILDING:
-            stage = Match(task, store, networks, bank, 10, deal)
+            stage = Match(task, store, networks, bank, 10, partition)
 
         def see(_, inputs, __):
-            classes = deal.kept[inputs[0] // 6]
+            classes = partition.kept[inputs[0] // 6]
             seen.extend((6 * classes + inputs[0] % 6).tolist())
 
         store.register_forward_hook(see)
-        steps_of(stage, store, deal, 1)
+        steps_of(stage, store, partition, 1)
         return seen
 
     (alone,) = on_ranks(1, decoded_on)
@@ -242,15 +242,15 @@ def test_the_work_is_shared():
 @pytest.mark.parametrize("format", SPECS)
 @pytest.mark.parametrize(("world", "batch"), [(2, 20), (3, 20), (3, 2)])
 def test_warm_start(world, batch, format):
-    task = open_digits(training={"warm_batch": batch})
+    task = open_digits(training={"warm_batch_size": batch})
 
     def steps_on(ranks):
         with BUILDING:
-            deal = Deal(SPECS[format], 10, ranks=ranks)
-        store = kept_by(deal)
+            partition = ClassPartition(SPECS[format], 10, ranks=ranks)
+        store = kept_by(partition)
         with BUILDING:
-            stage = WarmStart(task, store, torch.arange(len(task.sample.labels)), 10, deal)
-        return deal, steps_of(stage, store, deal)
+            stage = WarmStart(task, store, torch.arange(len(task.sample.labels)), 10, partition)
+        return partition, steps_of(stage, store, partition)
 
     assert_shared(world, steps_on)
 
@@ -261,7 +261,7 @@ def test_warm_start(world, batch, format):
     [("convnet3", "pixels", 25), ("convnet3", "dct", 2), ("convnet3bn", "pixels", 25)],
 )
 def test_trajectories(model, format, batch):
-    sizes = {"steps": 4, "epochs": 2, "start": 1, "inner_steps": 3, "batch": batch}
+    sizes = {"steps": 4, "epochs": 2, "max_start_epoch": 1, "inner_steps": 3, "batch_size": batch}
     task = open_digits(trajectory=sizes, networks={"model": model})
     first = weights_of(experts.expert_network(task, 0))
     noise = torch.randn(9, len(first), generator=torch.Generator().manual_seed(0))
@@ -269,11 +269,11 @@ def test_trajectories(model, format, batch):
 
     def steps_on(ranks):
         with BUILDING:
-            deal = deal_classes(task, SPECS[format], build_networks(task), ranks)
-        store = kept_by(deal)
+            partition = deal_classes(task, SPECS[format], build_networks(task), ranks)
+        store = kept_by(partition)
         with BUILDING:
-            stage = Trajectory(task, store, [expert], deal)
-        return deal, steps_of(stage, store, deal, 2)
+            stage = Trajectory(task, store, [expert], partition)
+        return partition, steps_of(stage, store, partition, 2)
 
     assert_shared(3, steps_on, divided=model == "convnet3")
 
@@ -283,7 +283,7 @@ def test_trajectories(model, format, batch):
     [
         ({}, "a step has 10 classes, too few for 11 ranks"),
         ({"training": {"class_batch": 3}}, "a step has 3 classes, too few for 11 ranks: give "),
-        ({"training": {"warm_batch": 2}}, "a step has 10 classes"),
+        ({"training": {"warm_batch_size": 2}}, "a step has 10 classes"),
     ],
 )
 def test_more_ranks_than_classes_are_refused(options, words):

@@ -10,7 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gencond_fast.condensation.state import Later, fetched, load_state, open_state, save_state
+from gencond_fast.condensation.state import (
+    LazyTensor,
+    load_state,
+    materialise,
+    open_state,
+    save_state,
+)
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 
@@ -43,7 +49,9 @@ WAYS = ("plain", "turned", "gaps", "overlap", "channels last", "empty", "number"
 def test_what_is_saved_comes_back(tmp_path_factory, tensors, later):
     path = tmp_path_factory.mktemp("states") / "state"
     made = [laid_out(*each) for each in tensors]
-    given_ = [Later(each.to("meta"), lambda each=each: each) for each in made] if later else made
+    given_ = (
+        [LazyTensor(each.to("meta"), lambda each=each: each) for each in made] if later else made
+    )
     values = {"list": given_, "nested": {3: (0.5, None, given_[:1])}, "text": "ä", "none": []}
     save_state(path, values)
     found = load_state(path)
@@ -68,13 +76,13 @@ def test_tensors_are_fetched_one_after_the_other(tmp_path):
         return tensor
 
     outline = torch.empty(1000, device="meta")
-    values = {n: Later(outline, lambda n=n: fetch(n)) for n in range(5)}
+    values = {n: LazyTensor(outline, lambda n=n: fetch(n)) for n in range(5)}
     save_state(tmp_path / "state", values)
     assert most == [1] * 5
     opened = open_state(tmp_path / "state")
-    assert all(isinstance(each, Later) for each in opened.values())
+    assert all(isinstance(each, LazyTensor) for each in opened.values())
     for number, each in opened.items():
-        assert torch.equal(fetched(each), torch.full((1000,), float(number)))
+        assert torch.equal(materialise(each), torch.full((1000,), float(number)))
 
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path):
@@ -83,7 +91,7 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path):
     opened = open_state(path)
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(OSError, match="while it was read|Invalid argument"):
-        fetched(opened)
+        materialise(opened)
 
 
 @pytest.mark.parametrize(

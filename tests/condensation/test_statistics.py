@@ -144,13 +144,13 @@ def test_a_damaged_cache_is_made_again(cache, kind, damage):
 
 
 def test_the_same_number_of_images_of_each_class(ragged):
-    task = open_task("networks.images_per_class=4", data=ragged)
+    task = open_task("networks.real_per_class=4", data=ragged)
     counts = build_bank(task, build_networks(task))[0].count
     assert counts.tolist() == [4, 4, 1]
     rows = measure_module.chosen_images(task)
     assert len(set(rows.tolist())) == 9
     other = measure_module.chosen_images(
-        open_task("networks.images_per_class=4", "seed=3", data=ragged)
+        open_task("networks.real_per_class=4", "seed=3", data=ragged)
     )
     assert rows.tolist() != other.tolist()
 
@@ -220,8 +220,8 @@ def test_memory_is_flat_in_the_number_of_images(tmp_path):
             *SMALL,
             "networks.train_images=20",
             "networks.trained=0",
-            "networks.augmentations=1",
-            "networks.images_per_class=null",  # the pass reads all of them
+            "networks.num_augmentations=1",
+            "networks.real_per_class=null",  # the pass reads all of them
         )
         line = [sys.executable, "-c", PEAK, "condense", "--data", root, *options]
         line += ["--discrepancy", "mean", "--discrepancy", "cf"]

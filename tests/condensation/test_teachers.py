@@ -161,13 +161,20 @@ def test_teachers_give_the_labels_of_a_run(cache, tmp_path, epochs):
     (file,) = (cache / "teachers").glob("*.safetensors")
     assert str(file) in done.out
     assert len(epochs) == 2
-    labels = ("--soft-labels", 10, "--set", "labels.teachers=teachers", "--set", "labels.hard=0")
+    labels = (
+        "--soft-labels",
+        10,
+        "--set",
+        "labels.source=full_data",
+        "--set",
+        "labels.hard_label_weight=0",
+    )
     same = ("--set", "teachers.width=8", "--set", "teachers.epochs=2")
     run = tmp_path / "run"
     done = call("condense", "--data", "digits", "--out", run, *TINY, "--steps", 4, *labels, *same)
     assert done.code == 0, done.err
     assert len(epochs) == 2  # they were in the cache
-    assert load(run).metadata.made["options"]["labels.teachers"] == "teachers"
+    assert load(run).metadata.made["options"]["labels.source"] == "full_data"
     out = tmp_path / "again"
     done = call("relabel", run, "--data", "digits", "--out", out)
     assert done.code == 0, done.err

@@ -12,7 +12,7 @@ from stopping import PRODUCT, condense, stop, without_speed
 from torch.func import functional_call
 
 from gencond_fast.condensation import experts, trajectory
-from gencond_fast.condensation.deal import Deal
+from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.condensation.trajectory import Trajectory
 from gencond_fast.condensation.whole_split import weights_of
@@ -28,7 +28,10 @@ RATE = 0.05
 def open_digits(**options):
     config = resolve(
         {"data": "digits", "out": "", "precision": "float32", "compile": "off"},
-        {"networks": {"width": 8}, "trajectory": {"epochs": 2, "start": 1, "experts": 2} | options},
+        {
+            "networks": {"width": 8},
+            "trajectory": {"epochs": 2, "max_start_epoch": 1, "experts": 2} | options,
+        },
     )
     source = open_config(config, Reporter())
     return open_task(set_up(config, source, source.native_size, Reporter()))
@@ -47,14 +50,14 @@ def stage_of(monkeypatch):
     monkeypatch.setattr(trajectory, "augment", lambda images, transform: images)
 
     def make(inner_steps):
-        sizes = {"epochs": 3, "parts": 1, "start": 1, "span": 2}
-        task = open_digits(inner_steps=inner_steps, batch=10**6, inner_rate=RATE, **sizes)
+        sizes = {"epochs": 3, "parts": 1, "max_start_epoch": 1, "span": 2}
+        task = open_digits(inner_steps=inner_steps, batch_size=10**6, inner_lr=RATE, **sizes)
         spec = StoreSpec("pixels", 10, 4, 1, 8, 1, 1, 8)
         store = build_store(spec, seed=3)
         first, target = section(task)
         # a section starts at 0 or 1 and is two parts long: each is the same
         sections = [torch.stack([first, first, target, target])]
-        stage = Trajectory(task, store, sections, Deal(spec, 10))
+        stage = Trajectory(task, store, sections, ClassPartition(spec, 10))
         return task, stage, store, first, target
 
     return make
@@ -128,9 +131,9 @@ def test_it_brings_training_nearer(stage_of):
 
 @pytest.mark.parametrize(("classes", "per_class", "batch"), [(10, 4, 12), (3, 7, 10), (5, 1, 4)])
 def test_samples_take_turns(classes, per_class, batch):
-    task = open_digits(batch=batch, inner_steps=5)
+    task = open_digits(batch_size=batch, inner_steps=5)
     spec = StoreSpec("pixels", classes, per_class, 1, 8, 1, 1, 8)
-    stage = Trajectory(task, build_store(spec, seed=0), [], Deal(spec, classes))
+    stage = Trajectory(task, build_store(spec, seed=0), [], ClassPartition(spec, classes))
     drawn = stage._draw_samples(torch.Generator().manual_seed(1))
     assert drawn.shape == (5, min(batch, spec.samples))
     counts = torch.bincount(drawn.flatten(), minlength=spec.samples)
@@ -164,7 +167,14 @@ def loss_of(task, network, weights):
 
 
 MORE = (
-    *("--set", "trajectory.steps=6", "--set", "trajectory.epochs=2", "--set", "trajectory.start=1"),
+    *(
+        "--set",
+        "trajectory.steps=6",
+        "--set",
+        "trajectory.epochs=2",
+        "--set",
+        "trajectory.max_start_epoch=1",
+    ),
     *("--set", "trajectory.experts=1"),
 )
 

@@ -138,8 +138,8 @@ def test_assignments_are_nested_yaml():
 @pytest.mark.parametrize(
     ("pair", "section", "option", "value"),
     [
-        ("training.match_rate=1e-3", "training", "match_rate", 1e-3),  # a text in YAML 1.1
-        ("training.match_rate=0.5", "training", "match_rate", 0.5),
+        ("training.match_lr=1e-3", "training", "match_lr", 1e-3),  # a text in YAML 1.1
+        ("training.match_lr=0.5", "training", "match_lr", 0.5),
         ("training.steps=30", "training", "steps", 30),
         ("training.batch_per_class=null", "training", "batch_per_class", None),
         ("losses.intra=-0.5", "losses", "intra", -0.5),
@@ -201,8 +201,8 @@ def test_unknown_options(pair, sentence):
         ("training.steps", 0),
         ("training.steps", "many"),
         ("training.warm_start", 1.01),
-        ("training.match_rate", 0.0),
-        ("training.match_rate", float("inf")),
+        ("training.match_lr", 0.0),
+        ("training.match_lr", float("inf")),
         ("losses.intra", float("nan")),
         ("losses.intra_kind", "cosine"),
         ("losses.temperature", 0.0),

@@ -1,4 +1,4 @@
-"""Waiting for other ranks, when it takes long and when they are gone."""
+"""DataTimer for other ranks, when it takes long and when they are gone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from gencond_fast.distributed.collectives import RankLost
 from gencond_fast.distributed import collectives
+from gencond_fast.distributed.collectives import RankLost
 
 TIMED_OUT = "Operation timed out!"
 GONE = "Connection closed by peer [127.0.0.1]"
@@ -35,7 +35,7 @@ class Work:
 
 def add(work: Work, look=lambda: None) -> None:
     with mock.patch.object(dist, "all_reduce", return_value=work):
-        collectives.add([torch.zeros(2)], look)
+        collectives.all_reduce([torch.zeros(2)], look)
 
 
 @pytest.mark.parametrize("waits", [0, 1, 3])

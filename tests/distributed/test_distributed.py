@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributed import TCPStore
 
-from gencond_fast.distributed.collectives import RankLost
-from gencond_fast.distributed import rendezvous
-from gencond_fast.distributed.ranks import Ranks, torchrun
 from gencond_fast.distributed import ranks as distributed
+from gencond_fast.distributed import rendezvous
+from gencond_fast.distributed.collectives import RankLost
+from gencond_fast.distributed.ranks import Ranks, torchrun
 from gencond_fast.distributed.rendezvous import own_gpu, speaks, world_size
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.system.interrupt import Terminated
@@ -66,31 +66,38 @@ def test_every_row_falls_to_one_rank(length, world):
 
 def test_alone_nothing_is_waited_for():
     ranks = Ranks()
-    ranks.meet()
-    ranks.look()
+    ranks.barrier()
+    ranks.check_failures()
     ranks.connect(torch.device("cpu"))
     with ranks.first_before_others():
-        assert ranks.tell({"a": 1}) == {"a": 1}
-    assert ranks.collect(3) == [3]
-    assert ranks.largest(5) == 5
-    assert ranks.spread(state := {"a": torch.ones(2)}) is state
+        assert ranks.broadcast_object({"a": 1}) == {"a": 1}
+    assert ranks.all_gather_object(3) == [3]
+    assert ranks.max(5) == 5
+    assert ranks.broadcast_state(state := {"a": torch.ones(2)}) is state
     tensor = torch.randn(3)
     assert ranks.gather(tensor)[0] is tensor
-    ranks.add([added := tensor.clone()])
+    ranks.all_reduce([added := tensor.clone()])
     assert torch.equal(added, tensor)
     assert not torch.distributed.is_initialized()
 
 
 def test_the_first_one_tells_all():
     def body(ranks):
-        return [ranks.tell(["x", ranks.rank]), ranks.tell(0.1 + ranks.rank), ranks.tell(None)]
+        return [
+            ranks.broadcast_object(["x", ranks.rank]),
+            ranks.broadcast_object(0.1 + ranks.rank),
+            ranks.broadcast_object(None),
+        ]
 
     assert on_ranks(3, body) == [[["x", 0], 0.1, None]] * 3
 
 
 def test_all_know_what_each_has():
     def body(ranks):
-        return [ranks.collect({"of": ranks.rank, "value": 0.1 * ranks.rank}), ranks.collect(None)]
+        return [
+            ranks.all_gather_object({"of": ranks.rank, "value": 0.1 * ranks.rank}),
+            ranks.all_gather_object(None),
+        ]
 
     told = [{"of": rank, "value": 0.1 * rank} for rank in range(3)]
     assert on_ranks(3, body) == [[told, [None] * 3]] * 3
@@ -115,9 +122,9 @@ def test_nobody_leaves_a_meeting_before_all_are_there():
             if ranks.rank == 1:
                 time.sleep(0.2)
             arrived.append(ranks.rank)
-            ranks.meet()
+            ranks.barrier()
             assert len(arrived) % 3 == 0
-            ranks.meet()
+            ranks.barrier()
 
     assert on_ranks(3, body) == [None] * 3
     assert len(arrived) == 9
@@ -128,9 +135,9 @@ def test_the_first_before_the_others():
 
     def body(ranks):
         with ranks.first_before_others():
-            if ranks.first:
+            if ranks.is_main:
                 time.sleep(0.3)
-            order.append(ranks.first)
+            order.append(ranks.is_main)
 
     assert on_ranks(3, body) == [None] * 3
     assert order == [True, False, False]
@@ -154,8 +161,8 @@ def test_an_error_of_one_rank_ends_all(monkeypatch, error, waits):
                 raise error
             if waits == "look":
                 while True:
-                    ranks.look()
-            ranks.meet() if waits == "meet" else [ranks.tell(1), ranks.meet()]
+                    ranks.check_failures()
+            ranks.barrier() if waits == "meet" else [ranks.broadcast_object(1), ranks.barrier()]
         except BaseException as found:
             ranks.fail(found)
             raise
@@ -172,7 +179,7 @@ def test_a_failure_that_nobody_foresaw_is_named():
         try:
             if ranks.rank == 1:
                 raise ValueError("a bug")
-            ranks.meet()
+            ranks.barrier()
         except BaseException as found:
             ranks.fail(found)
             raise
@@ -189,7 +196,7 @@ def test_when_one_rank_is_asked_to_stop_all_are(error):
         if ranks.rank == 0:
             ranks.fail(error)
             raise error
-        ranks.meet()
+        ranks.barrier()
 
     assert [type(each) for each in on_ranks(3, body)] == [type(error)] * 3
 
@@ -229,10 +236,10 @@ def test_a_rank_that_is_asked_to_stop_or_lost_another_waits_for_nobody(error):
 def test_without_torchrun_there_is_one(environment):
     assert world_size() == 1
     with torchrun() as ranks:
-        assert (ranks.rank, ranks.world, ranks.first) == (0, 1, True)
+        assert (ranks.rank, ranks.world_size, ranks.is_main) == (0, 1, True)
     environment.setenv("WORLD_SIZE", "1")
     with torchrun() as ranks:
-        assert ranks.world == 1
+        assert ranks.world_size == 1
 
 
 @pytest.mark.parametrize(

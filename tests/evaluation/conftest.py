@@ -6,6 +6,6 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _own_controls(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
-    """Students of controls are kept in the cache: no test meets those of another one."""
-    monkeypatch.setenv("GENCOND_FAST_CACHE", str(tmp_path_factory.mktemp("controls")))
+def _own_baselines(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """Students of baselines are kept in the cache: no test meets those of another one."""
+    monkeypatch.setenv("GENCOND_FAST_CACHE", str(tmp_path_factory.mktemp("baselines")))

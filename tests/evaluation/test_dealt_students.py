@@ -8,8 +8,8 @@ import pytest
 
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.distributed.ranks import Ranks
-from gencond_fast.evaluation import bench as bench_module
 from gencond_fast.evaluation import evaluate
+from gencond_fast.evaluation import student_runner as runner_module
 
 
 class Told(Exception):
@@ -43,14 +43,14 @@ def trained(monkeypatch):
         trained_seeds.extend(seeds)
         return 1
 
-    monkeypatch.setattr(bench_module, "train_students", untrained)
+    monkeypatch.setattr(runner_module, "train_students", untrained)
     return trained_seeds
 
 
 @pytest.mark.parametrize("world", [2, 8])
 def test_students_are_dealt_out(tiny_run, tmp_path, monkeypatch, trained, world):
     config = EvaluateConfig(
-        run=str(tiny_run), data="digits", seeds=3, epochs=1, controls=("random",), device="cpu"
+        run=str(tiny_run), data="digits", seeds=3, epochs=1, baselines=("random",), device="cpu"
     )
     monkeypatch.setenv("GENCOND_FAST_CACHE", str(tmp_path / "alone"))
     alone = evaluate(config)

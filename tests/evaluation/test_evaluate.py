@@ -17,12 +17,12 @@ import gencond_fast as gf
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.config.options import parse
 from gencond_fast.data import open_source, stream
+from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.normalise import Normalisation
-from gencond_fast.data.waiting import Waiting
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation import bench as bench_module
 from gencond_fast.evaluation import evaluate, training_sets
 from gencond_fast.evaluation import run as run_module
+from gencond_fast.evaluation import student_runner as runner_module
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.store.artifact import load, save
 from gencond_fast.store.budget import ipc_to_bytes
@@ -46,7 +46,7 @@ def rows(result):
 
 @pytest.fixture(scope="module")
 def judged(tiny_run):
-    return judge(tiny_run, controls=["random"], epochs=3)
+    return judge(tiny_run, baselines=["random"], epochs=3)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def draws(monkeypatch):
 
 def test_the_same_evaluation_gives_the_same_accuracies(tiny_run, judged):
     torch.manual_seed(5)
-    again = judge(tiny_run, controls=["random"], epochs=3)
+    again = judge(tiny_run, baselines=["random"], epochs=3)
     for row, other in zip(judged.rows, again.rows, strict=True):
         assert row.accuracies == other.accuracies
 
@@ -85,8 +85,8 @@ def test_more_seeds_keep_the_first_ones(tiny_run, judged):
 # the training sets
 
 
-def test_the_control_has_the_images_of_the_budget_and_others_for_each_seed(tiny_run, draws):
-    result = judge(tiny_run, controls=["random"], epochs=1, seeds=3)
+def test_the_baseline_has_the_images_of_the_budget_and_others_for_each_seed(tiny_run, draws):
+    result = judge(tiny_run, baselines=["random"], epochs=1, seeds=3)
     ipc = round(8000 / ipc_to_bytes(1, 10, 1, 8))
     assert rows(result)["random", "convnet3"].images_per_class == ipc == 3
     assert len(draws) == 3
@@ -103,12 +103,12 @@ def test_real_images_teach_and_the_condensed_row_is_the_file(tiny_run, judged):
     assert table["random", "convnet3"].mean > 0.3
 
 
-def test_the_full_control_learns_from_all_real_images(tiny_run):
-    row = rows(judge(tiny_run, controls=["full"], epochs=1))["full", "convnet3"]
+def test_the_full_baseline_learns_from_all_real_images(tiny_run):
+    row = rows(judge(tiny_run, baselines=["full"], epochs=1))["full", "convnet3"]
     assert row.images_per_class == 144  # 1,438 in ten classes
     assert row.mean > 0.3
     assert len(set(row.accuracies)) == 2
-    again = rows(judge(tiny_run, controls=["full"], epochs=1, seeds=1))["full", "convnet3"]
+    again = rows(judge(tiny_run, baselines=["full"], epochs=1, seeds=1))["full", "convnet3"]
     assert again.accuracies == row.accuracies[:1]
 
 
@@ -117,7 +117,7 @@ def test_streamed_epochs_are_all_images_in_new_orders():
     (whole,) = stream(source.train, channels=1, image_size=8, batch_size=len(source.train))
     told = []
     normalisation = Normalisation((0.25,), (0.5,))
-    waiting = Waiting()
+    waiting = DataTimer()
     device = torch.device("cpu")
     data = streamed(
         source, 8, normalisation, DC, seed=1, device=device, tell=told.append, waiting=waiting
@@ -142,7 +142,7 @@ def test_streamed_epochs_are_all_images_in_new_orders():
     assert as_set(images, labels) == want == as_set(*epochs[1])
 
 
-def epochs_seen(run, split, monkeypatch):
+def epochs_seen(run, sampling, monkeypatch):
     seen = []
 
     def note(images_of, labels, protocol):
@@ -151,7 +151,7 @@ def epochs_seen(run, split, monkeypatch):
 
     monkeypatch.setattr(training_sets, "held", note)
     monkeypatch.setattr(train_module, "train_student", lambda *given, **options: 1)
-    judge(run, split=split, seeds=2)
+    judge(run, sampling=sampling, seeds=2)
     return seen
 
 
@@ -160,17 +160,17 @@ def test_the_stored_set_stays_and_the_stream_moves(tiny_run, monkeypatch):
     mean, std = torch.tensor(artifact.metadata.mean), torch.tensor(artifact.metadata.std)
     data = gf.CondensedDataset(tiny_run)
     wanted = (data.images(list(range(len(data)))) - mean) / std
-    for labels, epochs in epochs_seen(tiny_run, "stored", monkeypatch):
+    for labels, epochs in epochs_seen(tiny_run, "fixed", monkeypatch):
         assert torch.equal(labels, data.labels)
         for images in epochs:
             torch.testing.assert_close(images, wanted)
-    (_, first), (_, second) = epochs_seen(tiny_run, "stream", monkeypatch)
+    (_, first), (_, second) = epochs_seen(tiny_run, "fresh", monkeypatch)
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first[0], second[0])
     assert first[0].shape == wanted.shape
 
 
-def batches_seen(run, split, monkeypatch):
+def batches_seen(run, sampling, monkeypatch):
     """Of two epochs of two students."""
     seen = []
 
@@ -180,18 +180,18 @@ def batches_seen(run, split, monkeypatch):
         return 1
 
     monkeypatch.setattr(train_module, "train_student", noted)
-    judge(run, split=split, seeds=2)
+    judge(run, sampling=sampling, seeds=2)
     return seen
 
 
 def test_what_is_too_much_to_be_held_is_decoded_batch_by_batch(tiny_run, monkeypatch):
-    stored = batches_seen(tiny_run, "stored", monkeypatch)
-    fresh = batches_seen(tiny_run, "stream", monkeypatch)
+    stored = batches_seen(tiny_run, "fixed", monkeypatch)
+    fresh = batches_seen(tiny_run, "fresh", monkeypatch)
     monkeypatch.setattr(training_sets, "_HELD_BYTES", 1)
     monkeypatch.setattr(training_sets._Decoded, "all", None)  # is not called
-    again = batches_seen(tiny_run, "stored", monkeypatch)
+    again = batches_seen(tiny_run, "fixed", monkeypatch)
     torch.testing.assert_close(again, stored)
-    others = batches_seen(tiny_run, "stream", monkeypatch)
+    others = batches_seen(tiny_run, "fresh", monkeypatch)
     (first, second), (another, _) = others
     for one, two in ((first, second), (first, another)):
         assert not torch.equal(one[0][0], two[0][0])
@@ -200,12 +200,12 @@ def test_what_is_too_much_to_be_held_is_decoded_batch_by_batch(tiny_run, monkeyp
             for (images, labels), (held_images, held_labels) in zip(epoch, want, strict=True):
                 assert torch.equal(labels, held_labels)
                 assert images.shape == held_images.shape
-    torch.testing.assert_close(batches_seen(tiny_run, "stream", monkeypatch), others)
+    torch.testing.assert_close(batches_seen(tiny_run, "fresh", monkeypatch), others)
 
 
-@pytest.mark.parametrize("split", ["stored", "stream"])
-def test_the_soft_protocol_teaches_what_is_stored_and_controls_hard_labels(
-    tiny_run, tmp_path, monkeypatch, split
+@pytest.mark.parametrize("sampling", ["fixed", "fresh"])
+def test_the_soft_protocol_teaches_what_is_stored_and_baselines_hard_labels(
+    tiny_run, tmp_path, monkeypatch, sampling
 ):
     """The probabilities of the classes asked for are shared among these alone."""
     old = load(tiny_run)
@@ -225,7 +225,7 @@ def test_the_soft_protocol_teaches_what_is_stored_and_controls_hard_labels(
         return 1
 
     monkeypatch.setattr(train_module, "train_student", noted)
-    options = {"protocol": "soft", "split": split, "controls": ["random"], "seeds": 1}
+    options = {"protocol": "soft", "sampling": sampling, "baselines": ["random"], "seeds": 1}
     judge(file, **options)
     judge(file, **options, classes=["5", "0", "2"])
     order = torch.randperm(spec.samples, generator=torch.Generator().manual_seed(0))[:256]
@@ -248,10 +248,12 @@ def test_a_file_of_hard_labels_has_nothing_for_the_soft_protocol(tiny_run):
 
 def test_rows_are_named_after_their_set_and_architecture(tiny_run):
     models = ["convnet3", "convnet4"]
-    result = judge(tiny_run, split="stream", models=models, controls=["random"], epochs=1, seeds=1)
+    result = judge(
+        tiny_run, sampling="fresh", models=models, baselines=["random"], epochs=1, seeds=1
+    )
     assert [(row.training_set, row.model) for row in result.rows] == [
-        ("stream", "convnet3"),
-        ("stream", "convnet4"),
+        ("fresh", "convnet3"),
+        ("fresh", "convnet4"),
         ("random", "convnet3"),
         ("random", "convnet4"),
     ]
@@ -307,7 +309,7 @@ def test_the_share_set_apart_for_the_run_is_the_test(unsplit, draws, monkeypatch
         return tested[-1]
 
     monkeypatch.setattr(run_module, "open_source", noted)
-    result = judge(run, data=str(data), controls=["random"], epochs=1)
+    result = judge(run, data=str(data), baselines=["random"], epochs=1)
     trained = open_source(str(data), val_fraction=0.25, seed=3)
     assert np.array_equal(tested[0].val.labels, trained.val.labels)
     apart = marks(next(trained.val.read(np.arange(len(trained.val)), 10**6)))
@@ -337,13 +339,13 @@ def test_a_held_out_part_is_tested_on_in_place_of_the_test_split(tiny_run, tmp_p
     made = {"options": {"val_fraction": 0.1}}
     save(run, artifact.store, replace(artifact.metadata, made=made))
     tested = []
-    judged_by = bench_module.accuracy
+    judged_by = runner_module.accuracy
 
     def noted(student, source, *more):
         tested.append(source.val)
         return judged_by(student, source, *more)
 
-    monkeypatch.setattr(bench_module, "accuracy", noted)
+    monkeypatch.setattr(runner_module, "accuracy", noted)
     result = judge(run, epochs=1, seeds=1)
     split = open_source("digits", val_fraction=0.1)
     assert (result.test_images, result.held_out) == (len(split.val), 0.1)
@@ -374,7 +376,7 @@ def test_the_student_of_the_last_epoch_is_judged(tiny_run, monkeypatch):
         order.append("test")
         return 0.5
 
-    monkeypatch.setattr(bench_module, "accuracy", tested)
+    monkeypatch.setattr(runner_module, "accuracy", tested)
     given = {"run": str(tiny_run), "data": "digits", "seeds": 2, "epochs": 3, "device": "cpu"}
     result = evaluate(parse(EvaluateConfig, given), Noted())
     assert order == ["epoch", "epoch", "epoch", "test"] * 2

@@ -73,7 +73,7 @@ def result_of(rows, soft=False) -> EvaluationResult:
     return EvaluationResult(tuple(made), {"soft": soft}, 1, 80, 1.0, 4.0, 64.0, 10, None, {})
 
 
-def test_an_evaluation_with_all_controls_has_a_label_robust_score():
+def test_an_evaluation_with_all_baselines_has_a_label_robust_score():
     rows = [
         ("stored", "a", (0.6, 0.8)),
         ("stored", "b", (0.5,)),

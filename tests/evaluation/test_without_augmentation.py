@@ -105,7 +105,7 @@ def test_dc_without_augmentation_has_the_bits_of_a_plain_loop():
 
 @pytest.mark.parametrize("protocol", ["dc", "modern"])
 def test_students_see_the_images_themselves(tiny_run, seen, protocol):
-    result = judge(tiny_run, controls=["random"], protocol=protocol)
+    result = judge(tiny_run, baselines=["random"], protocol=protocol)
     kinds = [(row.training_set, row.augmented) for row in result.rows]
     assert kinds == [("stored", True), ("random", True), ("stored", False), ("random", False)]
     steps = len(seen) // 4
@@ -120,19 +120,19 @@ def test_students_see_the_images_themselves(tiny_run, seen, protocol):
 
 
 def test_all_real_images_are_not_learned_twice(tiny_run):
-    result = judge(tiny_run, epochs=1, controls=["full", "jpeg"], split="stream")
+    result = judge(tiny_run, epochs=1, baselines=["full", "jpeg"], sampling="fresh")
     kinds = [(row.training_set, row.augmented) for row in result.rows]
-    assert kinds[:3] == [("stream", True), ("full", True), ("jpeg", True)]
-    assert kinds[3:] == [("stream", False), ("jpeg", False)]
+    assert kinds[:3] == [("fresh", True), ("full", True), ("jpeg", True)]
+    assert kinds[3:] == [("fresh", False), ("jpeg", False)]
     assert result.augmentation_robust_scores == {}  # it is compared with random images
 
 
 def test_what_was_trained_is_not_taken_for_the_other(tiny_run):
-    first = judge(tiny_run, controls=["random"], seeds=2)
-    again = judge(tiny_run, controls=["random"], seeds=2)
-    # all of the controls were remembered, the seconds of then included
+    first = judge(tiny_run, baselines=["random"], seeds=2)
+    again = judge(tiny_run, baselines=["random"], seeds=2)
+    # all of the baselines were remembered, the seconds of then included
     assert [again.rows[k] for k in (1, 3)] == [first.rows[k] for k in (1, 3)]
-    alone = judge(tiny_run, controls=["random"], seeds=2, without_augmentation=False)
+    alone = judge(tiny_run, baselines=["random"], seeds=2, without_augmentation=False)
     assert alone.rows == (replace(again.rows[0], seconds=alone.rows[0].seconds), again.rows[1])
 
 
@@ -165,7 +165,7 @@ def test_the_score_by_hand():
     assert result_of(ROWS, soft=True).augmentation_robust_scores == {}
     assert result_of(ROWS[:5]).augmentation_robust_scores == {}
     assert result_of(ROWS[5:]).augmentation_robust_scores == {}
-    stream = [(k.replace("stored", "stream"), *rest) for k, *rest in ROWS]
+    stream = [(k.replace("stored", "fresh"), *rest) for k, *rest in ROWS]
     assert result_of(stream).augmentation_robust_scores == want
 
 
@@ -182,10 +182,10 @@ def test_results_are_read_back_and_old_ones_too():
 
 
 def test_the_command_prints_it_beside_the_label_robust_score(tiny_run, tmp_path):
-    controls = ("--control", "random", "--control", "full")
+    baselines = ("--baseline", "random", "--baseline", "full")
     options = ("--epochs", 1, "--seeds", 1, "--attack", "fgsm", "--attack-images", 20)
     file = tmp_path / "result.json"
-    given = ("--data", "digits", *controls, *options, "--json", file)
+    given = ("--data", "digits", *baselines, *options, "--json", file)
     done = call("evaluate", tiny_run, *given, "--without-augmentation")
     assert done.code == 0, done.err
     plain = json.loads(file.read_text())

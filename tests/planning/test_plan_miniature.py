@@ -60,7 +60,7 @@ def test_counts_of_what_learns_from_all_images():
     options = {
         "ipc": 10,
         "store": {"soft_labels": 2},
-        "labels": {"teachers": "teachers"},
+        "labels": {"source": "full_data"},
         "teachers": {"count": 2},
     }
     found = counted(options, "accurate")
@@ -81,7 +81,7 @@ def test_counts_of_images_that_are_decoded(tmp_path, switch, kept):
         "data": str(data),
         "bytes": 20_000,
         "in_memory": switch,
-        "networks": {"train_images": 2, "images_per_class": None},
+        "networks": {"train_images": 2, "real_per_class": None},
     }
     found = counted(options)
     assert (found.encoded, found.sampled, found.measured, found.kept) == (True, 6, 18, kept)

@@ -294,8 +294,8 @@ def evaluating(*lessons: Lesson, kept: int = 10_000) -> Evaluating:
     )
 
 
-def evaluation(*controls: str, **options) -> EvaluateConfig:
-    return EvaluateConfig(run="", data="", controls=controls, epochs=100, **options)
+def evaluation(*baselines: str, **options) -> EvaluateConfig:
+    return EvaluateConfig(run="", data="", baselines=baselines, epochs=100, **options)
 
 
 def test_an_evaluation_against_a_sum_by_hand():

@@ -91,7 +91,7 @@ def test_a_calibration_of_some_of_the_classes(tmp_path):
         "networks": {"width": 8, "train_steps": 5, "random": 1, "trained": 2},
     }
     config, plan = resolve({"data": "digits", "out": ""}, options), PlanConfig(devices=(1, 64))
-    evaluation = EvaluateConfig(run="", data="", epochs=2, controls=("random",))
+    evaluation = EvaluateConfig(run="", data="", epochs=2, baselines=("random",))
     found = in_own_process(calibrate_condensing, config, plan, 3, tmp_path)
     assert (found.mini.classes, found.full.classes) == (3, 10)
     assert found.mini.samples * 10 == found.full.samples * 3

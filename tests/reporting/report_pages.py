@@ -67,7 +67,7 @@ def score(**changes: Any) -> Score:
         "run": "r",
         "file": "f.json",
         "trained_on": "the condensed file",
-        "control": False,
+        "baseline": False,
         "full": False,
         "images": 12,
         "model": "convnet3",

@@ -185,5 +185,5 @@ def test_own_points_stand_among_published_ones_at_their_bytes():
 
 def test_no_chart_without_a_point():
     assert draw_accuracy([], None, "k") is None
-    assert draw_accuracy([score(full=True, control=True)], None, "k") is None
+    assert draw_accuracy([score(full=True, baseline=True)], None, "k") is None
     assert "r: 50.00" in str(draw_accuracy([score()], None, "k"))

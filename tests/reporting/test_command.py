@@ -45,7 +45,7 @@ def test_every_preset_and_method(preset, method):
     check(resolve({"data": "digits", "out": "run"}, preset=preset, method=method))
 
 
-@pytest.mark.parametrize("networks", [{}, {"random": 2, "width": 128, "augmentations": 7}])
+@pytest.mark.parametrize("networks", [{}, {"random": 2, "width": 128, "num_augmentations": 7}])
 def test_a_private_run(networks):
     privacy = {"epsilon": 4.5, "delta": 1e-6, "clip": 0.5}
     layer = {"data": "digits", "out": "run", "privacy": privacy, "networks": networks}
@@ -66,8 +66,8 @@ CHANGES = st.fixed_dictionaries(
         "networks": st.fixed_dictionaries(
             {},
             optional={
-                "images_per_class": st.none() | st.integers(1, 10**6),
-                "operations": st.lists(
+                "real_per_class": st.none() | st.integers(1, 10**6),
+                "augmentation": st.lists(
                     st.sampled_from(["crop", "flip", "color"]), min_size=1, unique=True
                 ),
             },

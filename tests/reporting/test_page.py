@@ -34,11 +34,11 @@ def report(*arguments: object, out) -> Page:
 @pytest.fixture(scope="module")
 def evaluated(tiny_run, tmp_path_factory):
     run = copy_of(tiny_run, tmp_path_factory.mktemp("evaluated") / "first")
-    controls = [
+    baselines = [
         {"training_set": name, "accuracies": [0.3], "images_per_class": 1}
         for name in ("random", "jpeg", "full")
     ]
-    write_result(run, "result.json", {}, *controls)
+    write_result(run, "result.json", {}, *baselines)
     write_result(run, "held.json", held_out=0.1, protocol={"name": "modern"})
     return run
 
@@ -164,10 +164,10 @@ def test_pictures_are_the_stored_samples_and_the_real_ones(pages, tiny_run):
         assert np.array_equal(opened(images[2 * label + 1]), np.concatenate(real[label], 1)[..., 0])
 
 
-def test_accuracies_and_controls_are_told(pages):
+def test_accuracies_and_baselines_are_told(pages):
     text = pages["data"].text
     assert "55.00 ± 7.07" in text
-    assert text.count(" control ") >= 3
+    assert text.count(" baseline ") >= 3
     assert "30.00 ±" not in text  # one seed has no deviation
     assert "359 held-out training images" in text
     titles = [data for tag, data in pages["data"].texts if tag == "title"]

@@ -26,8 +26,8 @@ PAPER, ACCENT, WARN = (0xFB, 0xFA, 0xF8), (0x2B, 0x5C, 0x9E), (0x9A, 0x4A, 0x12)
 SCORES = [
     score(run="first", mean=60.0, file_bytes=12_000),
     score(run="second", mean=70.0, file_bytes=120_000),
-    score(control=True, mean=30.0, file_bytes=12_000),
-    score(control=True, full=True, mean=80.0),
+    score(baseline=True, mean=30.0, file_bytes=12_000),
+    score(baseline=True, full=True, mean=80.0),
 ]
 
 

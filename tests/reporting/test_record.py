@@ -107,7 +107,7 @@ def test_results_among_other_files(tiny_run, tmp_path):
     record = read_record(run)
     assert list(record.evaluations) == ["a.json", "b.json"]
     scores = scores_of(record)
-    assert [(s.file, s.control, s.outdated) for s in scores] == [
+    assert [(s.file, s.baseline, s.outdated) for s in scores] == [
         ("a.json", False, True),
         ("b.json", False, False),
         ("a.json", True, True),

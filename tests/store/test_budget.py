@@ -49,7 +49,7 @@ def sized(size: int, options: StoreConfig, classes: int, channels: int, side: in
         num_classes=classes,
         channels=channels,
         image_size=side,
-        weigh=file_bytes,
+        file_size=file_bytes,
     )
 
 
@@ -164,7 +164,7 @@ def test_the_written_file_obeys_the_budget(tmp_path, format, size):
         num_classes=4,
         channels=3,
         image_size=16,
-        weigh=lambda spec: artifact.file_size(metadata_of(spec)),
+        file_size=lambda spec: artifact.file_size(metadata_of(spec)),
     )
     path = tmp_path / "made"
     artifact.save(path, build_store(spec), metadata_of(spec))

@@ -55,11 +55,11 @@ def test_attributes(run):
 
 @pytest.mark.parametrize("format", ["generator", "dct"])
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("split", ["stored", "stream"])
-def test_in_a_data_loader(tmp_path, format, workers, split):
+@pytest.mark.parametrize("sampling", ["fixed", "fresh"])
+def test_in_a_data_loader(tmp_path, format, workers, sampling):
     run = tmp_path / "made"
     write_set(run, format)
-    data = gf.CondensedDataset(run, split=split)
+    data = gf.CondensedDataset(run, sampling=sampling)
     batches = list(DataLoader(data, batch_size=4, num_workers=workers))
     assert [len(labels) for _, labels in batches] == [4, 4, 4, 3]
     assert all(images.shape[1:] == (3, 12, 12) for images, _ in batches)
@@ -67,7 +67,7 @@ def test_in_a_data_loader(tmp_path, format, workers, split):
     images = torch.cat([images for images, _ in batches])
     assert images.dtype == torch.float32
     difference = (images - stored_images(run)).abs().amax((1, 2, 3))
-    if split == "stored":
+    if sampling == "fixed":
         assert difference.max() < 1e-6
     else:
         assert (difference > 1e-4).sum() >= 8
@@ -114,14 +114,14 @@ def test_indices_from_the_end_and_beyond(run):
 
 
 def test_stream_draws_anew(run):
-    data = gf.CondensedDataset(run, split="stream")
+    data = gf.CondensedDataset(run, sampling="fresh")
     draws = torch.stack([data[6][0] for _ in range(8)])
     assert len(draws.flatten(1).unique(dim=0)) == 8
     assert {data[6][1] for _ in range(3)} == {1}
 
 
 def test_stream_is_reproducible(run):
-    data = gf.CondensedDataset(run, split="stream")
+    data = gf.CondensedDataset(run, sampling="fresh")
     drawn = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -132,7 +132,7 @@ def test_stream_is_reproducible(run):
 
 def test_workers_and_epochs_draw_different_streams(tmp_path):
     write_set(tmp_path / "made", num_classes=1)
-    data = gf.CondensedDataset(tmp_path / "made", split="stream")
+    data = gf.CondensedDataset(tmp_path / "made", sampling="fresh")
     loader = DataLoader(data, 2, sampler=[0] * 8, num_workers=2)
     draws = torch.cat([images for _ in range(2) for images, _ in loader]).flatten(1)
     # one draw in five mixes a sample with itself; equal workers or epochs would halve the rest
@@ -142,7 +142,7 @@ def test_workers_and_epochs_draw_different_streams(tmp_path):
 def test_stream_of_one_sample_a_class_is_the_sample(tmp_path):
     write_set(tmp_path / "made", per_class=1)
     stored = gf.CondensedDataset(tmp_path / "made").images([0, 1, 2])
-    stream = gf.CondensedDataset(tmp_path / "made", split="stream").images([0, 1, 2])
+    stream = gf.CondensedDataset(tmp_path / "made", sampling="fresh").images([0, 1, 2])
     assert torch.allclose(stored, stream, atol=1e-6)
 
 
@@ -156,7 +156,7 @@ def test_stream_mixes_samples_of_the_class_only(tmp_path):
     drawn = []
     for name in ("made", "twin"):
         torch.manual_seed(5)
-        data = gf.CondensedDataset(tmp_path / name, split="stream")
+        data = gf.CondensedDataset(tmp_path / name, sampling="fresh")
         drawn.append(data.images([0, 1, 2] * 20 + [3, 4, 5]))
     assert torch.equal(drawn[0][:60], drawn[1][:60])
     assert not torch.allclose(drawn[0][60:], drawn[1][60:], atol=1e-3)
@@ -168,7 +168,7 @@ def test_pixels(pixels):
     assert (image.shape, label) == ((1, 12, 12), 2)
     assert 0 <= image.min() < image.max() <= 1
     with pytest.raises(InputError, match="format 'pixels' has no codes to draw a stream from"):
-        gf.CondensedDataset(pixels, split="stream")
+        gf.CondensedDataset(pixels, sampling="fresh")
 
 
 def test_paths(run, tmp_path):
@@ -179,5 +179,5 @@ def test_paths(run, tmp_path):
 
 
 def test_unknown_split(run):
-    with pytest.raises(InputError, match="unknown split 'train': choose stored or stream"):
-        gf.CondensedDataset(run, split="train")
+    with pytest.raises(InputError, match="unknown sampling 'train': choose fixed or fresh"):
+        gf.CondensedDataset(run, sampling="train")

@@ -27,7 +27,7 @@ shapes = st.tuples(
 labels = st.sampled_from([0, 0, 3])
 
 
-def weigh(spec: StoreSpec) -> int:
+def file_size(spec: StoreSpec) -> int:
     """Bytes of the file by the layout that docs/format.md describes."""
     channels, samples = spec.channels, spec.num_classes * spec.per_class
     tensors = {
@@ -65,7 +65,7 @@ def sized(size: int, shape: tuple[int, int, int], real: int = 10**6, **options) 
         num_classes=classes,
         channels=channels,
         image_size=side,
-        weigh=weigh,
+        file_size=file_size,
         real=real,
     )
 
@@ -97,14 +97,14 @@ def test_these_tests_weigh_rightly(shape, per_class, coefficients, extra, kept):
         stream_bytes=stream,
         soft_labels=min(kept, classes),
     )
-    assert weigh(made) == artifact.file_size(metadata_of(made))
+    assert file_size(made) == artifact.file_size(metadata_of(made))
 
 
 @given(shape=shapes, ratio=st.floats(1.0, 50.0), kept=labels)
 def test_every_byte_is_used_and_none_more(shape, ratio, kept):
     size = int(least(shape, soft_labels=kept) * ratio)
     spec = sized(size, shape, soft_labels=kept)
-    used = weigh(spec)
+    used = file_size(spec)
     assert used <= size
     most = 4 * -(-spec.samples * spec.coefficients // 4)
     full = spec.stream_bytes >= most  # a byte for each coefficient
@@ -117,7 +117,7 @@ def test_the_least_budget_is_enough_and_one_byte_less_is_not(shape, kept):
     need = least(shape, soft_labels=kept)
     for size in range(need, need + 40):
         spec = sized(size, shape, soft_labels=kept)
-        assert weigh(spec) <= size
+        assert file_size(spec) <= size
         assert spec.stream_bytes >= 4 * spec.num_classes
     for size in (need - 1, need // 2, 1):
         with pytest.raises(InputError, match=f"which need {need} bytes"):
@@ -131,7 +131,7 @@ def test_the_least_budget_is_enough_and_one_byte_less_is_not(shape, kept):
 def test_the_budgets_of_the_literature_are_filled(ipc, shape):
     size = ipc_to_bytes(ipc, *shape)
     spec = sized(size, shape)
-    assert 0.999 * size <= weigh(spec) <= size
+    assert 0.999 * size <= file_size(spec) <= size
     assert spec.per_class > 10 * ipc
     each, values = spec.stream_bytes / spec.samples, spec.channels * spec.image_size**2
     assert min(5 * each, values) <= spec.coefficients <= 20 * each
@@ -160,7 +160,7 @@ def test_no_more_samples_than_real_images():
 def test_more_bytes_than_coefficients_are_not_filled():
     spec = sized(10**7, (10, 1, 8), real=5)
     assert (spec.per_class, spec.coefficients, spec.stream_bytes) == (5, 64, 50 * 64)
-    assert weigh(spec) < 6000
+    assert file_size(spec) < 6000
 
 
 @given(
@@ -175,7 +175,7 @@ def test_fixed_sizes_are_kept(shape, per_class, coefficients, real):
     spec = sized(size, shape, real, **fixed)
     assert spec.per_class == per_class
     assert coefficients in (None, spec.coefficients)
-    assert weigh(spec) <= size
+    assert file_size(spec) <= size
 
 
 def test_bytes_of_a_sample_decide_on_how_many_there_are():
@@ -198,7 +198,7 @@ def test_many_coefficients_leave_room_for_fewer_samples(shape, part, extra):
     size = least(shape, coefficients=kept) + extra
     spec = sized(size, shape, coefficients=kept, sample_bytes=0.01)
     assert spec.coefficients == kept
-    assert weigh(spec) <= size
+    assert file_size(spec) <= size
 
 
 @pytest.mark.parametrize(("shape", "values"), [((10, 3, 32), 3072), ((2, 1, 5), 25)])

@@ -53,7 +53,7 @@ def made(channels: int, side: int, share: float = 0.5, **changes) -> FrequencySe
 
 def adopted(channels: int, side: int, share: float = 0.5, **changes) -> FrequencySet:
     store = made(channels, side, share, **changes)
-    store.adopt(pictures(store.spec.samples, channels, side))
+    store.init_from_images(pictures(store.spec.samples, channels, side))
     return store
 
 
@@ -101,7 +101,7 @@ def images_of(store: FrequencySet) -> torch.Tensor:
 def test_images_are_the_inverse_transform_of_the_levels(channels, side, fill):
     store = made(channels, side)
     if fill == "images":
-        store.adopt(pictures(12, channels, side))
+        store.init_from_images(pictures(12, channels, side))
     images = images_of(store)
     assert images.shape == (12, channels, side, side)
     assert images.dtype == torch.float32
@@ -227,7 +227,7 @@ def test_the_price_follows_the_bytes(factor, rises):
         store.codes.mul_(factor)
     prices = [float(store.price)]
     for _ in range(4):
-        store.weigh()
+        store.update_price()
         prices.append(float(store.price))
     order = sorted(prices) if rises else sorted(prices, reverse=True)
     assert prices == order
@@ -264,7 +264,7 @@ def test_the_price_stays_where_the_bytes_are_just_used():
     store = adopted(3, 28)
     before = float(store.price)
     for _ in range(10):
-        store.weigh()
+        store.update_price()
     assert float(store.price) == pytest.approx(before, rel=0.3)
 
 
@@ -273,12 +273,12 @@ def test_the_price_is_bounded():
     with torch.no_grad():
         store.codes.fill_(1e9)
     for _ in range(200):
-        store.weigh()
+        store.update_price()
     assert float(store.price) == 1.0
     with torch.no_grad():
         store.codes.zero_()
     for _ in range(200):
-        store.weigh()
+        store.update_price()
     assert 0 < float(store.price) < 1e-12
 
 
@@ -337,20 +337,23 @@ def test_a_file_has_the_same_bits(tmp_path, channels, side):
     assert torch.equal(loaded.zone, store.zone)
     assert torch.equal(loaded.scales, store.scales)
     rngs = (torch.Generator().manual_seed(1) for _ in range(2))
-    fresh = [each.fresh(every(store), rng) for each, rng in zip((store, loaded), rngs, strict=True)]
+    fresh = [
+        each.sample_around(every(store), rng)
+        for each, rng in zip((store, loaded), rngs, strict=True)
+    ]
     assert torch.equal(*fresh)
 
 
 def test_a_state_brings_its_zone():
     store = adopted(3, 28)
-    store.weigh()
+    store.update_price()
     other = made(3, 28)
     assert other.zone.tolist() != store.zone.tolist()
     assert other.load_state_dict(store.state_dict()).missing_keys == []
     assert torch.equal(images_of(other), images_of(store))
     assert torch.equal(other.cost(every(other)), store.cost(every(store)))
     other.weigh()
-    store.weigh()
+    store.update_price()
     assert torch.equal(other.price, store.price)
 
 
@@ -360,7 +363,7 @@ def test_fresh_images_lie_up_to_half_way_to_one_of_the_class():
     own = torch.from_numpy(decoded(store))
     shares = []
     with torch.no_grad():
-        images = store.fresh(index, torch.Generator().manual_seed(0)).double()
+        images = store.sample_around(index, torch.Generator().manual_seed(0)).double()
     for image, i in zip(images, index.tolist(), strict=True):
         fits = []
         for j in range(i // 3 * 3, i // 3 * 3 + 3):
@@ -381,15 +384,15 @@ def test_fresh_images_lie_up_to_half_way_to_one_of_the_class():
 def test_fresh_images_of_a_single_sample_are_that_sample():
     store = adopted(3, 8, per_class=1)
     with torch.no_grad():
-        assert torch.equal(store.fresh(every(store), torch.Generator()), images_of(store))
+        assert torch.equal(store.sample_around(every(store), torch.Generator()), images_of(store))
 
 
 @pytest.mark.parametrize("value", [0, 77, 255])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_of_one_colour(value, channels, tmp_path):
     store = made(channels, 8)
-    store.adopt(torch.full((12, channels, 8, 8), value, dtype=torch.uint8))
-    store.weigh()
+    store.init_from_images(torch.full((12, channels, 8, 8), value, dtype=torch.uint8))
+    store.update_price()
     assert store.cost(every(store)).isfinite()
     assert (images_of(store) - value / 255).abs().max() < 1e-5
     artifact.save(tmp_path / "made", store, metadata_of(store.spec))
@@ -399,7 +402,7 @@ def test_images_of_one_colour(value, channels, tmp_path):
 def test_a_single_sample_of_a_single_coefficient(tmp_path):
     spec = spec_of("dct", num_classes=1, per_class=1, coefficients=1, stream_bytes=4)
     store = FrequencySet(spec)
-    store.adopt(pictures(1, 3, 12))
+    store.init_from_images(pictures(1, 3, 12))
     artifact.save(tmp_path / "made", store, metadata_of(spec))
     mean = pictures(1, 3, 12).float().mean((2, 3)) / 255
     assert (images_of(store).mean((2, 3)) - mean).abs().max() < 0.05
@@ -416,7 +419,7 @@ def test_bytes_in_plenty_give_the_images_back(contrast):
         images = torch.zeros_like(images)
         images[::2] = 255
     store = made(1, 64, share=1.0, stream_bytes=4 * 64 * 64 * 12)
-    store.adopt(images)
+    store.init_from_images(images)
     largest = float((store.codes.detach() * store.step).abs().max())
     assert float(store.codes.detach().abs().max()) <= entropy.LARGEST + 0.01
     assert float(store.step) == pytest.approx(max(1 / 255, largest / entropy.LARGEST), rel=1e-3)
@@ -429,7 +432,7 @@ def test_codes_that_are_no_numbers_are_not_written(number, tmp_path):
     store = adopted(3, 8)
     with torch.no_grad():
         store.codes[2, 3] = number
-    store.weigh()
+    store.update_price()
     assert store.price.isfinite()
     with pytest.raises(RunError, match="numbers that are not finite"):
         artifact.save(tmp_path / "made", store, metadata_of(store.spec))

@@ -181,7 +181,7 @@ def test_fresh_codes_lie_up_to_half_way_to_a_code_of_the_class(monkeypatch):
         store.decoder, "forward", lambda codes, labels: seen.append((codes, labels))
     )
     index = torch.arange(6).repeat(200)
-    store.fresh(index, torch.Generator().manual_seed(0))
+    store.sample_around(index, torch.Generator().manual_seed(0))
     codes, labels = seen[0]
     assert torch.equal(labels, index // 3)
     own = (store.to_storage()["codes"].double() / 127).flatten(1)
@@ -205,7 +205,9 @@ def test_fresh_codes_lie_up_to_half_way_to_a_code_of_the_class(monkeypatch):
 def test_fresh_images(format):
     store = build_store(spec_of(format))
     index = torch.arange(15)
-    one, two, other = (store.fresh(index, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    one, two, other = (
+        store.sample_around(index, torch.Generator().manual_seed(s)) for s in (1, 1, 2)
+    )
     assert one.shape == (15, 3, 12, 12)
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
@@ -214,7 +216,7 @@ def test_fresh_images(format):
 def test_pixels_have_no_stream():
     store = build_store(spec_of("pixels"))
     with pytest.raises(InputError, match="has no codes to draw a stream from"):
-        store.fresh(torch.arange(2), torch.Generator())
+        store.sample_around(torch.arange(2), torch.Generator())
 
 
 @pytest.mark.parametrize(

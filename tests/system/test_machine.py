@@ -13,7 +13,7 @@ KIB = 1024
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """A machine with 1000 KiB free, whose control groups are files that a test writes."""
+    """A machine with 1000 KiB free, whose baseline groups are files that a test writes."""
     (tmp_path / "meminfo").write_text("MemTotal: 2000 kB\nMemAvailable: 1000 kB\n")
     (tmp_path / "membership").write_text("")
     monkeypatch.setattr(machine, "_MEMORY", tmp_path / "meminfo")

@@ -55,7 +55,7 @@ def noise_deviation(config: Config) -> float:
 
 def tables(config: Config) -> int:
     """T: one for each network and augmentation."""
-    return config.networks.random * config.networks.augmentations
+    return config.networks.random * config.networks.num_augmentations
 
 
 def describe_guarantee(config: Config) -> dict[str, Any]:

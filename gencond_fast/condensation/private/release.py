@@ -85,7 +85,7 @@ def _measure(task: PrivateTask, networks: FeatureNetworks) -> Release:
     grid = noise_deviation(task.config) * _GRID
     task.reporter.message(
         f"the one look at {len(rows):,} real images: {len(frames)} networks x "
-        f"{task.config.networks.augmentations} augmentation(s), then noise"
+        f"{task.config.networks.num_augmentations} augmentation(s), then noise"
     )
     sums = clean_sums(task, networks, frames, rows, grid)
     noise = np.rint(secret_gaussian(*sums.shape) / _GRID).astype(np.int64)

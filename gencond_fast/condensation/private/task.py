@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gencond_fast.condensation.private.stand_in import draw_stand_in
+from gencond_fast.condensation.private.proxy_images import draw_stand_in
 from gencond_fast.condensation.task import SAMPLE_BYTES, Setting, Task
 from gencond_fast.data.contract import Block, Split
 from gencond_fast.data.normalise import Normalisation

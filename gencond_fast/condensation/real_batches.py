@@ -25,7 +25,7 @@ _BATCH = 512  # bounds the memory of activations
 class RealBatches:
     """Draws real images of the classes of a step and measures them under its network.
 
-    The images come from the sample in memory, so decoding is not part of the cost.
+    The images come from the sample in memory, so decoding is not part of the rate.
 
     Args:
         task: the data and the machine.

@@ -1,4 +1,4 @@
-"""What students of controls scored, kept for the evaluations that have the same ones."""
+"""What students of baselines scored, kept for the evaluations that have the same ones."""
 
 from __future__ import annotations
 
@@ -33,41 +33,41 @@ class Outcome:
     seconds: float
 
 
-class Remembered:
+class BaselineCache:
     """Outcomes in the cache.
 
     Args:
         shared: what all outcomes of an evaluation depend on.
 
     Attributes:
-        found: how many were there already, by the name of the control.
+        found: how many were there already, by the name of the baseline.
     """
 
     def __init__(self, shared: Mapping[str, Any]) -> None:
         self._shared = shared
         self.found: Counter[str] = Counter()
 
-    def find(self, control: str, **parts: Any) -> Outcome | None:
+    def find(self, baseline: str, **parts: Any) -> Outcome | None:
         """What is known of the student that these parts tell from others; None if nothing is."""
-        outcome = _read(self._path(control, parts))
+        outcome = _read(self._path(baseline, parts))
         if outcome is not None:
-            self.found[control] += 1
+            self.found[baseline] += 1
         return outcome
 
-    def keep(self, outcome: Outcome, control: str, **parts: Any) -> None:
+    def keep(self, outcome: Outcome, baseline: str, **parts: Any) -> None:
         """Lets later evaluations find it under the same parts.
 
         Raises:
             OSError: the cache cannot be written.
         """
-        save_json(self._path(control, parts), asdict(outcome))
+        save_json(self._path(baseline, parts), asdict(outcome))
 
     def share(self, ranks: Ranks) -> None:
         """Adds up `found` over ranks."""
-        self.found = sum(map(Counter, ranks.collect(self.found)), Counter())
+        self.found = sum(map(Counter, ranks.all_gather_object(self.found)), Counter())
 
-    def _path(self, control: str, parts: Mapping[str, Any]) -> Path:
-        key = cache_key(kind="control", control=control, **self._shared, **parts)
+    def _path(self, baseline: str, parts: Mapping[str, Any]) -> Path:
+        key = cache_key(kind="control", control=baseline, **self._shared, **parts)
         return cache_directory("controls") / f"{key}.json"
 
 

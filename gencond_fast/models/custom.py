@@ -24,7 +24,7 @@ _INSTALLED = tuple({sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "
 _BUILT: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
-class OwnClassifier(Classifier):
+class CustomClassifier(Classifier):
     """Any module that maps images to logits, which also stand for its features.
 
     Args:
@@ -60,7 +60,7 @@ def build_own(name: str, channels: int, num_classes: int, image_size: int) -> Cl
     """Calls function(channels, num_classes, image_size) of a module and tries what it returns.
 
     The module is looked for in the current folder first, as by `python -m`. A network that is no
-    `Classifier` becomes an `OwnClassifier`.
+    `Classifier` becomes an `CustomClassifier`.
 
     Raises:
         InputError: module or function are missing, one of them raises, or what it returns is no
@@ -80,7 +80,7 @@ def build_own(name: str, channels: int, num_classes: int, image_size: int) -> Cl
         )
     _BUILT.add(network)
     _check_output(name, network, torch.zeros(2, channels, image_size, image_size), num_classes)
-    return network if isinstance(network, Classifier) else OwnClassifier(network, num_classes)
+    return network if isinstance(network, Classifier) else CustomClassifier(network, num_classes)
 
 
 def _check_output(name: str, network: nn.Module, images: Tensor, num_classes: int) -> None:

@@ -13,7 +13,7 @@ from test_statistics import open_task
 
 import gencond_fast as gf
 from gencond_fast.condensation.networks import build_networks
-from gencond_fast.condensation.start_images import choose_targets, herd, preferred_rows
+from gencond_fast.condensation.selection import choose_targets, herd, preferred_rows
 from gencond_fast.config.options import resolve
 from gencond_fast.errors import InputError
 
@@ -71,8 +71,8 @@ def test_random_ones_stay_as_they_are():
 
 @pytest.mark.parametrize("per_class", [4, 500])
 def test_herded_ones_follow_the_longest_trained_network(ragged, per_class, monkeypatch):
-    monkeypatch.setattr("gencond_fast.condensation.start_images._FEATURE_BYTES", 1)
-    task = open_task(*TRAINED, "training.choice=herding", data=ragged)
+    monkeypatch.setattr("gencond_fast.condensation.selection._FEATURE_BYTES", 1)
+    task = open_task(*TRAINED, "training.selection=herding", data=ragged)
     networks = build_networks(task)
     labels = task.sample.labels
     found = classes_of(preferred_rows(task, networks, per_class), labels)
@@ -87,7 +87,7 @@ def test_herded_ones_follow_the_longest_trained_network(ragged, per_class, monke
 
 @pytest.mark.parametrize("per_class", [3, 500])
 def test_easy_ones_are_the_half_with_the_smaller_loss(ragged, per_class):
-    task = open_task(*TRAINED, "training.choice=easy", data=ragged)
+    task = open_task(*TRAINED, "training.selection=easy", data=ragged)
     networks = build_networks(task)
     labels = task.sample.labels
     found = classes_of(preferred_rows(task, networks, per_class), labels)
@@ -106,7 +106,7 @@ def test_easy_ones_are_the_half_with_the_smaller_loss(ragged, per_class):
 
 
 def test_all_ranks_take_what_the_first_one_chose():
-    task = open_task(*TRAINED, "training.choice=herding")
+    task = open_task(*TRAINED, "training.selection=herding")
     networks = build_networks(task)
     alone = preferred_rows(task, networks, 5)
     for rows in on_ranks(3, lambda ranks: preferred_rows(task, networks, 5, ranks)):
@@ -118,13 +118,13 @@ def test_all_ranks_take_what_the_first_one_chose():
 def test_a_run_starts_from_them(tmp_path, choice):
     """Pixels with a rate too small to leave them."""
     run, _ = tmp_path / "run", "--set"
-    sets = ("store.format=pixels", "training.start=real", "training.warm_start=0", "compile=off")
-    sets += ("training.match_rate=1e-9", "store.per_class=3", f"training.choice={choice}")
+    sets = ("store.format=pixels", "training.init=real", "training.warm_start=0", "compile=off")
+    sets += ("training.match_lr=1e-9", "store.per_class=3", f"training.selection={choice}")
     sets += ("networks.width=8", "networks.train_steps=6", "precision=float32", *TRAINED)
     flat = [part for text in sets for part in (_, text)]
     done = call("condense", "--data", "digits", "--out", run, "--bytes", "8KB", *flat, "--steps", 1)
     assert done.code == 0, done.err
-    task = open_task(*TRAINED, f"training.choice={choice}")
+    task = open_task(*TRAINED, f"training.selection={choice}")
     rows = preferred_rows(task, build_networks(task), 3)
     assert not torch.equal(rows, torch.arange(len(rows)))
     want = choose_targets(task.sample.images, task.sample.labels, 3, rows)

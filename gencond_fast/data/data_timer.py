@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Waiting:
+class DataTimer:
     """A stopwatch around iterators: the time until their next item, but for the first ones.
 
     The first item of a pass is left out because nothing has been prepared by then.

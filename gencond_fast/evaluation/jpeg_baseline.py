@@ -1,4 +1,4 @@
-"""A control of equal bytes: random real images, stored as JPEG."""
+"""A baseline of equal bytes: random real images, stored as JPEG."""
 
 from __future__ import annotations
 

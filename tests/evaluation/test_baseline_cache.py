@@ -1,4 +1,4 @@
-"""Students of controls are trained once."""
+"""Students of baselines are trained once."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def trained(monkeypatch):
 
 def judge(run, **options):
     given = {"run": str(run), "data": "digits", "seeds": 2, "epochs": 1, "device": "cpu"}
-    return evaluate(parse(EvaluateConfig, given | {"controls": ["random"]} | options))
+    return evaluate(parse(EvaluateConfig, given | {"baselines": ["random"]} | options))
 
 
 def kept():
-    return sorted(Path(os.environ["GENCOND_FAST_CACHE"], "controls").glob("*.json"))
+    return sorted(Path(os.environ["GENCOND_FAST_CACHE"], "baselines").glob("*.json"))
 
 
 def test_only_the_condensed_set_is_paid_twice(tiny_run, trained):
@@ -57,7 +57,7 @@ def test_only_the_condensed_set_is_paid_twice(tiny_run, trained):
         ({"models": ["convnet4"]}, 4),
         ({"precision": "float32"}, 4),
         ({"classes": ["3", "5"]}, 4),
-        ({"controls": ["jpeg"]}, 4),
+        ({"baselines": ["jpeg"]}, 4),
         ({"attack": {"names": ["fgsm"], "images": 20}}, 4),
         ({"without_augmentation": True}, 6),  # 2 augmented and 2 plain of the file, 2 of random
     ],
@@ -80,7 +80,7 @@ def test_what_is_damaged_is_trained_again(tiny_run, trained, content):
 
 
 def test_the_log_says_so(tiny_run):
-    options = ("--data", "digits", "--epochs", 1, "--seeds", 2, "--control", "random")
+    options = ("--data", "digits", "--epochs", 1, "--seeds", 2, "--baseline", "random")
     first, again = (call("evaluate", tiny_run, *options) for _ in range(2))
     words = "random: 2 student(s) of an earlier evaluation taken over"
     assert words not in first.err + first.out

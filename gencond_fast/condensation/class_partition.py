@@ -15,7 +15,7 @@ from gencond_fast.system.rng import named_rng
 _PART = 2**25  # bytes of each rank that are gathered at a time
 
 
-class Deal:
+class ClassPartition:
     """Classes dealt out to ranks, and drawn for steps such that every rank has its part of them.
 
     Classes lie in a random order, in as many stretches as a step has classes. A step draws one of
@@ -49,15 +49,15 @@ class Deal:
         divided: bool = True,
     ) -> None:
         self.ranks = ranks or Ranks()
-        self.divided = divided and self.ranks.world > 1
+        self.divided = divided and self.ranks.world_size > 1
         self.drawn = drawn
-        self.part = self.ranks.stretch(drawn)
+        self.part = self.ranks.shard(drawn)
         self.spec = spec
         self._order = torch.randperm(spec.num_classes, generator=named_rng(seed, "deal", 0))
         self._edges = torch.arange(drawn + 1) * spec.num_classes // drawn
         self._kept = [
             self._owned_by(rank) if self.divided else torch.arange(spec.num_classes)
-            for rank in range(self.ranks.world)
+            for rank in range(self.ranks.world_size)
         ]
         self._place = _places(self.kept, spec.num_classes)
         self._own = _places(self._owned_by(self.ranks.rank), spec.num_classes) >= 0
@@ -92,7 +92,7 @@ class Deal:
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Puts the sum over what all ranks keep into tensors of what each does, in place."""
         if self.divided:
-            self.ranks.add(tensors)
+            self.ranks.all_reduce(tensors)
 
     def cut(self, whole: Tensor) -> Tensor:
         """Of rows that belong to classes, as many to each, those of the classes that are kept."""
@@ -114,7 +114,7 @@ class Deal:
         most = max(map(len, self._kept))
         part = max(1, _PART // max(1, rows[:1].nbytes))  # classes, as many on every rank
         together = kept
-        if self.ranks.first:
+        if self.ranks.is_main:
             together = rows.new_empty(self.spec.num_classes, *rows.shape[1:])
         for start in range(0, most, part):
             own = rows[start : start + part]
@@ -123,10 +123,10 @@ class Deal:
             for classes, found in zip(self._kept, self.ranks.gather(padded), strict=False):
                 places = classes[start : start + part]
                 together[places] = found[: len(places)]
-        return together.flatten(0, 1) if self.ranks.first else kept
+        return together.flatten(0, 1) if self.ranks.is_main else kept
 
     def _owned_by(self, rank: int) -> Tensor:
-        first, last = (self.drawn * place // self.ranks.world for place in (rank, rank + 1))
+        first, last = (self.drawn * place // self.ranks.world_size for place in (rank, rank + 1))
         return self._order[self._edges[first] : self._edges[last]].sort().values
 
 

@@ -14,9 +14,9 @@ from gencond_fast.condensation.checkpoint import (
     open_checkpoint,
     save_checkpoint,
 )
-from gencond_fast.condensation.deal import Deal
+from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.shards import deal_out, save_whole
-from gencond_fast.condensation.state import fetched
+from gencond_fast.condensation.state import materialise
 from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.stores import build_store
@@ -24,7 +24,9 @@ from gencond_fast.training.average import WeightAverage
 
 
 def deals(spec, drawn, world, **options):
-    return [Deal(spec, drawn, ranks=Ranks(rank, world), **options) for rank in range(world)]
+    return [
+        ClassPartition(spec, drawn, ranks=Ranks(rank, world), **options) for rank in range(world)
+    ]
 
 
 @st.composite
@@ -40,46 +42,48 @@ def test_every_class_has_one_owner_who_finds_all_that_is_drawn(sizes, per_class,
     classes, drawn, world = sizes
     spec = StoreSpec("pixels", classes, per_class, 1, 8, 1, 1, 8)
     parts = deals(spec, drawn, world, seed=seed)
-    owners = torch.cat([deal.kept for deal in parts])
+    owners = torch.cat([partition.kept for partition in parts])
     assert owners.sort().values.tolist() == list(range(classes))
     # as many draws as the others to within one, and as many classes as belong to so many draws
-    draws = [deal.part.stop - deal.part.start for deal in parts]
+    draws = [partition.part.stop - partition.part.start for partition in parts]
     assert sum(draws) == drawn
     assert max(draws) - min(draws) <= 1
-    for deal in parts:
-        part = deal.part.stop - deal.part.start
-        assert abs(len(deal.kept) - part * classes / drawn) < 1
-        assert deal.kept_spec.samples == len(deal.kept) * per_class
+    for partition in parts:
+        part = partition.part.stop - partition.part.start
+        assert abs(len(partition.kept) - part * classes / drawn) < 1
+        assert partition.kept_spec.samples == len(partition.kept) * per_class
     for step in range(3):
-        found = [deal.draw(torch.Generator().manual_seed(step)) for deal in parts]
+        found = [partition.draw(torch.Generator().manual_seed(step)) for partition in parts]
         assert all(torch.equal(each, found[0]) for each in found)
         assert len(set(found[0].tolist())) == drawn
-        for deal in parts:
-            own = found[0][deal.part]
-            assert set(own.tolist()) <= set(deal.kept.tolist())
+        for partition in parts:
+            own = found[0][partition.part]
+            assert set(own.tolist()) <= set(partition.kept.tolist())
             samples = own[:, None] * per_class + torch.arange(per_class)
-            rows = deal.rows(samples.flatten())
-            assert torch.equal(deal.kept[rows // per_class], own.repeat_interleave(per_class))
+            rows = partition.rows(samples.flatten())
+            assert torch.equal(partition.kept[rows // per_class], own.repeat_interleave(per_class))
             assert torch.equal(rows % per_class, samples.flatten() % per_class)
     every = torch.arange(spec.samples)
-    assert torch.equal(sum(deal.is_own(every).int() for deal in parts), torch.ones_like(every))
+    assert torch.equal(
+        sum(partition.is_own(every).int() for partition in parts), torch.ones_like(every)
+    )
 
 
 def test_every_class_is_drawn_as_often():
-    deal = Deal(StoreSpec("pixels", 12, 2, 1, 8, 1, 1, 8), 4)
+    partition = ClassPartition(StoreSpec("pixels", 12, 2, 1, 8, 1, 1, 8), 4)
     rng = torch.Generator().manual_seed(0)
-    counts = torch.bincount(torch.cat([deal.draw(rng) for _ in range(6000)]), minlength=12)
+    counts = torch.bincount(torch.cat([partition.draw(rng) for _ in range(6000)]), minlength=12)
     # a third of the steps each: 2000, with a standard deviation of 37
     assert (counts - 2000).abs().max() < 5 * 37
 
 
 def test_neighbours_do_not_share_a_stretch():
     """Classes beside each other are often alike, and those of one stretch never meet in a step."""
-    deal = Deal(StoreSpec("pixels", 1000, 1, 1, 8, 1, 1, 8), 100)
+    partition = ClassPartition(StoreSpec("pixels", 1000, 1, 1, 8, 1, 1, 8), 100)
     rng = torch.Generator().manual_seed(0)
     met = 0
     for _ in range(300):
-        drawn = deal.draw(rng).sort().values
+        drawn = partition.draw(rng).sort().values
         met += int((drawn.diff() == 1).sum())
     # 999 pairs, each in a hundredth of the steps
     assert met > 0.8 * 300 * 999 / 100
@@ -88,11 +92,13 @@ def test_neighbours_do_not_share_a_stretch():
 def test_undivided_every_rank_keeps_all_and_has_a_part_of_the_work():
     parts = deals(SPECS["dct"], 7, 3, divided=False)
     every = torch.arange(60)
-    for deal in parts:
-        assert not deal.divided
-        assert deal.kept.tolist() == list(range(10))
-        assert torch.equal(deal.rows(every), every)
-    assert torch.equal(sum(deal.is_own(every).int() for deal in parts), torch.ones_like(every))
+    for partition in parts:
+        assert not partition.divided
+        assert partition.kept.tolist() == list(range(10))
+        assert torch.equal(partition.rows(every), every)
+    assert torch.equal(
+        sum(partition.is_own(every).int() for partition in parts), torch.ones_like(every)
+    )
 
 
 @pytest.mark.parametrize("format", SPECS)
@@ -103,7 +109,7 @@ def test_a_checkpoint_of_all_ranks_is_that_of_one(
     format, world, on_disk, part, tmp_path, monkeypatch
 ):
     """And it is cut to what each of another number of ranks keeps."""
-    monkeypatch.setattr("gencond_fast.condensation.deal._PART", part)
+    monkeypatch.setattr("gencond_fast.condensation.class_partition._PART", part)
     whole = build_store(SPECS[format], seed=2)
     optimizer = torch.optim.Adam(whole.parameter_groups())
     for _ in range(2):
@@ -119,24 +125,24 @@ def test_a_checkpoint_of_all_ranks_is_that_of_one(
         saved = open_checkpoint(tmp_path)
 
     def through(ranks):
-        deal = Deal(SPECS[format], 7, ranks=ranks)
-        store = build_store(deal.kept_spec)
-        cut = deal_out({}, saved if ranks.first else None, store, deal)
-        cut = Checkpoint(**fetched(vars(cut)))
+        partition = ClassPartition(SPECS[format], 7, ranks=ranks)
+        store = build_store(partition.kept_spec)
+        cut = deal_out({}, saved if ranks.is_main else None, store, partition)
+        cut = Checkpoint(**materialise(vars(cut)))
         store.load_state_dict(cut.store)
         torch.optim.Adam(store.parameter_groups()).load_state_dict(cut.optimizer)
-        save_whole(tmp_path / "back", cut, store, deal)
-        return store, deal
+        save_whole(tmp_path / "back", cut, store, partition)
+        return store, partition
 
     parts = on_ranks(world, through)
-    assert_same(vars(load_checkpoint(tmp_path / "back")), fetched(vars(saved)))
-    for store, deal in parts:
-        images = store(deal.rows(samples_of(deal)))
-        assert torch.equal(images, whole(samples_of(deal)))
+    assert_same(vars(load_checkpoint(tmp_path / "back")), materialise(vars(saved)))
+    for store, partition in parts:
+        images = store(partition.rows(samples_of(partition)))
+        assert torch.equal(images, whole(samples_of(partition)))
 
 
-def samples_of(deal):
-    return (deal.kept[:, None] * 6 + torch.arange(6)).flatten()
+def samples_of(partition):
+    return (partition.kept[:, None] * 6 + torch.arange(6)).flatten()
 
 
 def assert_same(one, other):

@@ -10,7 +10,7 @@ from torch import Tensor
 _STEP = 1.25  # of the radius, 2001.03994
 
 
-def hardened(
+def fgsm_example(
     loss_of: Callable[[Tensor], Tensor], images: Tensor, radius: Tensor, rng: torch.Generator
 ) -> Tensor:
     """One step of fast adversarial training (2001.03994): FGSM from a random point of the ball.

@@ -21,7 +21,7 @@ def preferred_rows(
 ) -> Tensor:
     """The rows of the sample [M], class after class, those first that samples are to start from.
 
-    With `training.choice` of
+    With `training.selection` of
 
     - `random` they are as the sample has them, at random within each class;
     - `herding` the first ones of a class follow its mean, in the normalised features of the network
@@ -37,15 +37,15 @@ def preferred_rows(
         per_class: how many of each class are wanted.
         ranks: those that share the run, all of which call this; the first one chooses.
     """
-    labels, choice = task.sample.labels, task.config.training.choice
+    labels, choice = task.sample.labels, task.config.training.selection
     if choice == "random":
         return torch.arange(len(labels))
     ranks = ranks or Ranks()
     rows = torch.empty(len(labels), dtype=torch.int64, device="meta")
-    if ranks.first:
+    if ranks.is_main:
         with torch.no_grad():
             rows = (_herded if choice == "herding" else _easy)(task, networks, per_class)
-    return ranks.copy(rows)
+    return ranks.broadcast(rows)
 
 
 def choose_targets(

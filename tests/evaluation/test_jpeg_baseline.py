@@ -1,4 +1,4 @@
-"""The JPEG control: real images, stored as they are counted, as many as fit."""
+"""The JPEG baseline: real images, stored as they are counted, as many as fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gencond_fast.config.options import parse
 from gencond_fast.data import draw_sample, open_source
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation import evaluate, training_sets
-from gencond_fast.evaluation.jpegs import QUALITY, fit_jpegs
+from gencond_fast.evaluation.jpeg_baseline import QUALITY, fit_jpegs
 from gencond_fast.store.artifact import load
 from gencond_fast.system.rng import derive_seed
 from gencond_fast.training import train as train_module
@@ -119,8 +119,8 @@ def learned(monkeypatch):
     return given
 
 
-def test_the_control_fills_the_bytes_of_the_file(tiny_run, learned):
-    result = judge(tiny_run, controls=["jpeg"], seeds=3)
+def test_the_baseline_fills_the_bytes_of_the_file(tiny_run, learned):
+    result = judge(tiny_run, baselines=["jpeg"], seeds=3)
     row = result.rows[1]
     assert (row.training_set, len(row.accuracies)) == ("jpeg", 3)
     size = (tiny_run / "condensed.safetensors").stat().st_size
@@ -139,7 +139,7 @@ def test_the_control_fills_the_bytes_of_the_file(tiny_run, learned):
 
 def test_some_classes_have_their_share_of_the_bytes(tiny_run, learned):
     whole, part = (
-        judge(tiny_run, controls=["jpeg"], **options).rows[1].images_per_class
+        judge(tiny_run, baselines=["jpeg"], **options).rows[1].images_per_class
         for options in ({}, {"classes": ["3", "8"]})
     )
     assert whole // 2 <= part <= whole  # the tables are shared by fewer images
@@ -155,13 +155,13 @@ def test_too_few_bytes_are_told_before_anyone_is_taught(tiny_run, tmp_path, lear
         ),
     )
     with pytest.raises(InputError, match="are too few for one JPEG of each of 10 classes: leave"):
-        judge(tiny_run, controls=["jpeg"])
+        judge(tiny_run, baselines=["jpeg"])
     assert not learned
 
 
 def test_the_command_line_has_it(tiny_run):
     done = call(
-        "evaluate", tiny_run, "--data", "digits", "--seeds", 1, "--epochs", 1, "--control", "jpeg"
+        "evaluate", tiny_run, "--data", "digits", "--seeds", 1, "--epochs", 1, "--baseline", "jpeg"
     )
     assert done.code == 0, done.err
     assert "jpeg" in done.out

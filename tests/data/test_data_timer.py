@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gencond_fast.data import waiting as module
-from gencond_fast.data.waiting import Waiting
+from gencond_fast.data import data_timer as module
+from gencond_fast.data.data_timer import DataTimer
 
 SECONDS = st.integers(0, 1000)
 
@@ -26,7 +26,7 @@ def test_waiting_counts_but_for_first_items(passes):
             yield coming
         now += 99  # whatever ends behind the last item
 
-    waiting, used = Waiting(), 0
+    waiting, used = DataTimer(), 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module.time, "perf_counter", lambda: now)
         for each in passes:
@@ -40,7 +40,7 @@ def test_waiting_counts_but_for_first_items(passes):
 
 
 def test_it_is_said_in_a_line_if_there_is_anything_to_say():
-    waiting, told = Waiting(), []
+    waiting, told = DataTimer(), []
     assert list(waiting.around([1])) == [1]
     waiting.tell(told.append)
     assert told == []
@@ -58,7 +58,7 @@ def test_what_it_is_around_ends_with_it():
         finally:
             ended.append(True)
 
-    around = Waiting().around(items())
+    around = DataTimer().around(items())
     next(around)
     around.close()
     assert ended == [True]

@@ -9,13 +9,13 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from gencond_fast.config import EvaluateConfig
+from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.kept import Keeping
+from gencond_fast.data.readers.image_cache import CachePolicy
 from gencond_fast.data.source import Source
-from gencond_fast.data.waiting import Waiting
 from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.evaluation.attacks import require_autoattack
-from gencond_fast.evaluation.remembered import Outcome, Remembered
+from gencond_fast.evaluation.baseline_cache import BaselineCache, Outcome
 from gencond_fast.evaluation.result import CONDENSED, Row
 from gencond_fast.evaluation.robustness import attacked_rows, robust_accuracies
 from gencond_fast.evaluation.training_sets import TrainingSet, TrainingSets
@@ -29,13 +29,13 @@ from gencond_fast.training.protocol import Protocol
 from gencond_fast.training.train import accuracy, train_students
 
 
-class Bench:
+class StudentRunner:
     """Everything that the rows of one evaluation share.
 
     Attributes:
         sets: what students learn from.
         waiting: for the images of the tests, and of all training images.
-        remembered: the students of controls that earlier evaluations have trained.
+        remembered: the students of baselines that earlier evaluations have trained.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class Bench:
         self._source = source
         self._runtime = runtime
         self._protocol = protocol
-        self.waiting = Waiting()
+        self.waiting = DataTimer()
         self.sets = TrainingSets(config, artifact, source, protocol, runtime.device, self.waiting)
         self._normalisation = self.sets.normalisation
-        self.remembered = Remembered(self._identity())
+        self.remembered = BaselineCache(self._identity())
         assert source.val is not None
         self._attacked = attacked_rows(source.val.labels, config.attack.images)
         if "autoattack" in config.attack.names:
@@ -80,32 +80,34 @@ class Bench:
         config, source = self._config, self._source
         assert source.val is not None
         form = Form(source.channels, self._spec.image_size)
-        keeping = Keeping(config.in_memory, tell)
+        keeping = CachePolicy(config.in_memory, tell)
         names = [name for name, _ in config.training_sets]
-        controls = len(config.models) * names.count("random")
+        baselines = len(config.models) * names.count("random")
         if len(config.models) * len(names) * config.seeds > 1:
             keeping.keep(source.val, form, np.arange(len(source.val)), "validation images")
         if "full" in names:
             keeping.keep(source.train, form, np.arange(len(source.train)), "training images")
-        elif controls:
+        elif baselines:
             rows, times = np.unique(self.sets.random_rows(), return_counts=True)
-            keeping.keep(source.train, form, rows[controls * times > 1], "training images")
+            keeping.keep(source.train, form, rows[baselines * times > 1], "training images")
 
     def rows(self, sets: list[TrainingSet], progress: Progress, ranks: Ranks) -> tuple[Row, ...]:
         """Trains and tests one student of each set, model and seed, dealt out to the ranks.
 
-        Those of controls may have been trained before.
+        Those of baselines may have been trained before.
         """
         count = self._config.seeds
         pairs = [(each, model) for each in sets for model in self._config.models]
         own: list[Outcome] = []
         for place, pair in enumerate(pairs):
-            seeds = [s for s in range(count) if (place * count + s) % ranks.world == ranks.rank]
+            seeds = [
+                s for s in range(count) if (place * count + s) % ranks.world_size == ranks.rank
+            ]
             own += self._outcomes(*pair, seeds, progress)
-        dealt = ranks.collect([asdict(each) for each in own])
+        dealt = ranks.all_gather_object([asdict(each) for each in own])
         self.remembered.share(ranks)
         places = range(count * len(pairs))
-        outcomes = [Outcome(**dealt[i % ranks.world][i // ranks.world]) for i in places]
+        outcomes = [Outcome(**dealt[i % ranks.world_size][i // ranks.world_size]) for i in places]
         groups = [outcomes[i : i + count] for i in places[::count]]
         return tuple(self._row(*pair, group) for pair, group in zip(pairs, groups, strict=True))
 
@@ -117,8 +119,8 @@ class Bench:
         if known:
             progress.advance(self._config.epochs * len(known))
         missing = [seed for seed in seeds if seed not in known]
-        for start in range(0, len(missing), self._config.together):
-            group = missing[start : start + self._config.together]
+        for start in range(0, len(missing), self._config.parallel_students):
+            group = missing[start : start + self._config.parallel_students]
             known |= self._train(training_set, model, group, progress)
         return [known[seed] for seed in seeds]
 
@@ -188,7 +190,7 @@ class Bench:
         training: float,
         progress: Progress,
     ) -> Outcome:
-        """Tests a student that took so many steps and seconds, and remembers a control's."""
+        """Tests a student that took so many steps and seconds, and remembers a baseline's."""
         start = time.perf_counter()
         share = accuracy(
             student,
@@ -225,7 +227,7 @@ class Bench:
         )
 
     def _identity(self) -> dict[str, object]:
-        """What every student of a control depends on, beside its own parts."""
+        """What every student of a baseline depends on, beside its own parts."""
         config, source = self._config, self._source
         return {
             "data": source.fingerprint,
@@ -241,7 +243,7 @@ class Bench:
         }
 
     def _parts(self, training_set: TrainingSet, model: str, seed: int) -> dict[str, object]:
-        """What tells the students of a control from one another."""
+        """What tells the students of a baseline from one another."""
         protocol = replace(self._protocol_of(training_set), name="", soft=False)
         return {
             "images_per_class": training_set.images_per_class,

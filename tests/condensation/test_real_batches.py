@@ -7,8 +7,8 @@ import torch
 from command_line import TINY, call, metrics
 
 from gencond_fast.condensation.bank import build_bank
-from gencond_fast.condensation.live import RealBatches, statistics_of
 from gencond_fast.condensation.networks import build_networks
+from gencond_fast.condensation.real_batches import RealBatches, statistics_of
 from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.config.options import resolve
 from gencond_fast.system.progress import Reporter
@@ -17,9 +17,9 @@ from gencond_fast.system.progress import Reporter
 @pytest.fixture(scope="module")
 def parts():
     """A task whose sample holds all images, its networks and their tables."""
-    networks = {"width": 8, "random": 1, "trained": 0, "augmentations": 3, "frequencies": 5}
+    networks = {"width": 8, "random": 1, "trained": 0, "num_augmentations": 3, "frequencies": 5}
     config = resolve(
-        {"data": "digits", "out": "", "networks": networks | {"images_per_class": None}},
+        {"data": "digits", "out": "", "networks": networks | {"real_per_class": None}},
         {"losses": {"discrepancies": {"mean": 1.0, "cf": 1.0}}},
     )
     source = open_config(config, Reporter())

@@ -13,9 +13,9 @@ from gencond_fast.errors import RunError
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.system.runtime import choose_runtime
 from gencond_fast.training import train
+from gencond_fast.training.ensemble import train_together
 from gencond_fast.training.epochs import held
 from gencond_fast.training.protocol import DC, MODERN, PROTOCOLS, SOFT
-from gencond_fast.training.together import train_together
 from gencond_fast.training.train import train_student
 
 SEEDS = (11, 12, 13)
@@ -137,7 +137,7 @@ def test_from_the_command_line(tiny_run, tmp_path, monkeypatch):
 
     alone = accuracies()
     assert groups == []
-    together = accuracies("--together", "2")
+    together = accuracies("--parallel-students", "2")
     assert groups == [2]  # and one left over
     assert together[0] == pytest.approx(alone[0], abs=0.02)
-    refused(call("evaluate", tiny_run, "--data", "digits", "--together", "0"), "together")
+    refused(call("evaluate", tiny_run, "--data", "digits", "--parallel-students", "0"), "together")

@@ -22,7 +22,7 @@ _SHARE = 0.25  # of the memory that is left; the rest is for tensors and for the
 Decode = Callable[[Pairs], Generator[Batch, None, None]]
 
 
-class Kept:
+class ImageCache:
     """Images of one split in one form, each held from the time it is added.
 
     Args:
@@ -66,7 +66,7 @@ class Kept:
         return places[wanted], wanted
 
 
-class Keeping:
+class CachePolicy:
     """Decides what is kept in memory: all that is asked for, as long as it fits.
 
     Args:
@@ -101,7 +101,7 @@ class Keeping:
         needs = f"{len(rows):,} {what} take {format_bytes(size)}"
         allowed = f"{format_bytes(self._allowed)} allowed"
         if size <= self._allowed:
-            split.kept = Kept(form, rows)
+            split.kept = ImageCache(form, rows)
             self._allowed -= size
             self._tell(f"kept in memory: {needs} of {allowed}")
         elif self._switch == "on":
@@ -119,7 +119,7 @@ def needs_no_reading(split: Split, form: Form, rows: np.ndarray) -> bool:
     return kept is not None and kept.form == form and not _lacking(split, kept, rows).any()
 
 
-def joined(split: Split, kept: Kept, pairs: Pairs, decode: Decode) -> Iterator[Batch]:
+def joined(split: Split, kept: ImageCache, pairs: Pairs, decode: Decode) -> Iterator[Batch]:
     """The batches of pairs, of what is held and of what has yet to be decoded.
 
     They are the same as if nothing was held.
@@ -137,7 +137,7 @@ def joined(split: Split, kept: Kept, pairs: Pairs, decode: Decode) -> Iterator[B
             yield from _with(kept, split, part, None)
 
 
-def _decoded(split: Split, kept: Kept, pairs: Pairs, decode: Decode) -> Iterator[Batch]:
+def _decoded(split: Split, kept: ImageCache, pairs: Pairs, decode: Decode) -> Iterator[Batch]:
     waiting: deque[Part] = deque()
 
     def lacking() -> Pairs:
@@ -157,13 +157,13 @@ def _decoded(split: Split, kept: Kept, pairs: Pairs, decode: Decode) -> Iterator
         yield from _with(kept, split, waiting.popleft(), None)
 
 
-def _lacking(split: Split, kept: Kept, rows: np.ndarray) -> np.ndarray:
+def _lacking(split: Split, kept: ImageCache, rows: np.ndarray) -> np.ndarray:
     """Which of the images at `rows` have to be decoded: bool [n]."""
     lacking = ~kept.has(rows)
     return lacking if split.skipping is None else lacking & ~split.skipping(rows)
 
 
-def _with(kept: Kept, split: Split, part: Part, fresh: Batch | None) -> Iterator[Batch]:
+def _with(kept: ImageCache, split: Split, part: Part, fresh: Batch | None) -> Iterator[Batch]:
     """The batch of a part, of what is held and of those of its images that were decoded."""
     there = kept.has(part.rows)
     if fresh is not None:

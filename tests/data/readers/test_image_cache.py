@@ -17,9 +17,9 @@ from gencond_fast.config import EvaluateConfig
 from gencond_fast.config.options import parse
 from gencond_fast.data import open_source, stream
 from gencond_fast.data.crop import RandomCrop
-from gencond_fast.data.readers import kept, threads
+from gencond_fast.data.readers import decoding, image_cache
 from gencond_fast.data.readers.batch import Form, Part
-from gencond_fast.data.readers.kept import Keeping, Kept
+from gencond_fast.data.readers.image_cache import CachePolicy, ImageCache
 from gencond_fast.data.stream import decoded
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation import evaluate
@@ -38,13 +38,13 @@ SHORT = (*TINY, "--steps", 4, "--reader", "threads")
 def decodes(monkeypatch):
     """Names of the images that were decoded, in the order it happened."""
     seen = []
-    decode = threads.decode
+    decode = decoding.decode
 
     def counted(data, *, where, **options):
         seen.append(where)
         return decode(data, where=where, **options)
 
-    monkeypatch.setattr(threads, "decode", counted)
+    monkeypatch.setattr(decoding, "decode", counted)
     return seen
 
 
@@ -86,11 +86,11 @@ def same(one, other):
 def test_any_reads_are_the_same_and_decode_each_kept_image_once(spoilt, held, reads):
     plain = opened(spoilt, on_bad_image="skip").train
     keeping = opened(spoilt, on_bad_image="skip").train
-    keeping.kept = Kept(FORM, np.array(sorted(held), np.int64))
+    keeping.kept = ImageCache(FORM, np.array(sorted(held), np.int64))
     row_of = {plain.where(row): row for row in range(21)}
     with pytest.MonkeyPatch.context() as patch:
         seen = []
-        decode = threads.decode
+        decode = decoding.decode
 
         def counted(data, *, where, **options):
             seen.append(row_of[where])
@@ -101,7 +101,7 @@ def test_any_reads_are_the_same_and_decode_each_kept_image_once(spoilt, held, re
             wanted = np.array(sorted(rows), np.int64)
             expected = read(plain, wanted, batch_size)
             with patch.context() as counting:
-                counting.setattr(threads, "decode", counted)
+                counting.setattr(decoding, "decode", counted)
                 same(read(keeping, wanted, batch_size), expected)
             assert sorted(seen) == sorted(rows - decoded_before)
             decoded_before |= rows & (held | BAD)
@@ -111,7 +111,7 @@ def test_any_reads_are_the_same_and_decode_each_kept_image_once(spoilt, held, re
 @given(st.permutations(range(21)), st.integers(1, 21))
 def test_batches_in_any_order_are_joined_as_well(spoilt, order, batch_size):
     plain, keeping = (opened(spoilt, on_bad_image="skip").train for _ in range(2))
-    keeping.kept = Kept(FORM, np.arange(0, 21, 2))
+    keeping.kept = ImageCache(FORM, np.arange(0, 21, 2))
 
     def epoch(split):
         reads = []  # none may end before its loads were called
@@ -133,7 +133,7 @@ def test_batches_in_any_order_are_joined_as_well(spoilt, order, batch_size):
 def test_batches_may_be_written_to_and_stay_as_they_were(tmp_path, decodes):
     split = opened(str(write_tree(tmp_path / "d", pictures(5)))).train
     expected = torch.cat([batch.images for batch in read(split)])
-    split.kept = Kept(FORM, np.arange(15))
+    split.kept = ImageCache(FORM, np.arange(15))
     for _ in range(3):
         batches = read(split)
         assert torch.equal(torch.cat([batch.images for batch in batches]), expected)
@@ -145,7 +145,7 @@ def test_batches_may_be_written_to_and_stay_as_they_were(tmp_path, decodes):
 def test_another_form_is_decoded_anew(tmp_path, decodes):
     split = opened(str(write_tree(tmp_path / "d", pictures(5)))).train
     expected = [read(split, form=form) for form in (Form(1, 6), Form(3, 7))]
-    split.kept = Kept(FORM, np.arange(15))
+    split.kept = ImageCache(FORM, np.arange(15))
     read(split)
     for form, plain in zip((Form(1, 6), Form(3, 7)), expected, strict=True):
         same(read(split, form=form), plain)
@@ -157,7 +157,7 @@ def test_another_form_is_decoded_anew(tmp_path, decodes):
 def test_a_read_that_is_dropped_leaves_what_it_has_read(tmp_path, decodes):
     split = opened(str(write_tree(tmp_path / "d", pictures(7)))).train
     expected = read(split)
-    split.kept = Kept(FORM, np.arange(21))
+    split.kept = ImageCache(FORM, np.arange(21))
     decodes.clear()
     batches = stream(split, channels=3, image_size=6, batch_size=4, workers=1)
     same([next(batches), next(batches)], expected[:2])
@@ -171,7 +171,7 @@ def test_a_read_that_is_dropped_leaves_what_it_has_read(tmp_path, decodes):
 
 def test_images_under_random_crops_are_not_kept():
     with pytest.raises(ValueError, match="random crops"):
-        Kept(Form(3, 6, RandomCrop(0, 0)), np.arange(3))
+        ImageCache(Form(3, 6, RandomCrop(0, 0)), np.arange(3))
 
 
 def test_memory_is_taken_as_images_come():
@@ -180,7 +180,7 @@ def test_memory_is_taken_as_images_come():
             return int(file.read().split()[1]) * resource.getpagesize()
 
     before = resident()
-    held = Kept(Form(3, 256), np.arange(2000))  # 375 MiB
+    held = ImageCache(Form(3, 256), np.arange(2000))  # 375 MiB
     assert resident() - before < 50 * 2**20
     assert not held.has(np.arange(2000)).any()
 
@@ -206,9 +206,9 @@ SIZE = 15 * 3 * 6 * 6
     ],
 )
 def test_they_are_kept_if_they_fit(split, monkeypatch, switch, free, fits):
-    monkeypatch.setattr(kept, "own_memory", lambda: free)
+    monkeypatch.setattr(image_cache, "own_memory", lambda: free)
     told = []
-    Keeping(switch, told.append).keep(split, FORM, np.arange(15), "training images")
+    CachePolicy(switch, told.append).keep(split, FORM, np.arange(15), "training images")
     assert (split.kept is not None) == fits
     start = "kept in memory: " if fits else "not kept in memory: "
     assert [line.startswith(start) for line in told] == [True] * (switch != "off")
@@ -216,16 +216,16 @@ def test_they_are_kept_if_they_fit(split, monkeypatch, switch, free, fits):
 
 
 def test_what_must_be_kept_and_does_not_fit_is_refused(split, monkeypatch):
-    monkeypatch.setattr(kept, "own_memory", lambda: SIZE - 1)
+    monkeypatch.setattr(image_cache, "own_memory", lambda: SIZE - 1)
     with pytest.raises(InputError, match=r"in_memory' is on, but 15 test images take .* free: "):
-        Keeping("on", print).keep(split, FORM, np.arange(15), "test images")
+        CachePolicy("on", print).keep(split, FORM, np.arange(15), "test images")
     assert split.kept is None
 
 
 def test_two_sets_share_what_is_allowed(split, tmp_path, monkeypatch):
     other = opened(str(write_tree(tmp_path / "e", pictures(5)))).train
-    monkeypatch.setattr(kept, "own_memory", lambda: 4 * (2 * SIZE - 1))
-    keeping = Keeping("auto", lambda line: None)
+    monkeypatch.setattr(image_cache, "own_memory", lambda: 4 * (2 * SIZE - 1))
+    keeping = CachePolicy("auto", lambda line: None)
     keeping.keep(split, FORM, np.arange(15), "training images")
     keeping.keep(other, FORM, np.arange(15), "validation images")
     assert split.kept is not None
@@ -234,8 +234,8 @@ def test_two_sets_share_what_is_allowed(split, tmp_path, monkeypatch):
 
 def test_neither_arrays_nor_nothing_is_kept(tmp_path, split):
     array = opened(str(write_npz(tmp_path / "d.npz", pictures(5)))).train
-    Keeping("on", pytest.fail).keep(array, FORM, np.arange(15), "training images")
-    Keeping("on", pytest.fail).keep(split, FORM, np.arange(0), "training images")
+    CachePolicy("on", pytest.fail).keep(array, FORM, np.arange(15), "training images")
+    CachePolicy("on", pytest.fail).keep(split, FORM, np.arange(0), "training images")
     assert array.kept is None
     assert split.kept is None
 
@@ -285,7 +285,7 @@ def test_statistics_from_the_cache_need_no_images_kept(data, tmp_path, monkeypat
 
 
 def test_only_images_of_the_sample_are_kept_for_the_pass(data, tmp_path, monkeypatch, decodes):
-    options = ("--set", "networks.train_images=2", "--set", "networks.images_per_class=null")
+    options = ("--set", "networks.train_images=2", "--set", "networks.real_per_class=null")
     done = condensed(data, tmp_path, "on", monkeypatch, *options)
     assert "kept in memory: 4 training images" in done.err
     assert len(decodes) == len(set(decodes)) == 12
@@ -298,7 +298,7 @@ def test_students_are_tested_on_images_decoded_once(data, tmp_path, monkeypatch,
         decodes.clear()
         config = {"run": str(tmp_path / "run"), "data": str(data), "seeds": 2, "epochs": 1}
         config["reader"] = "threads"
-        config |= {"models": ["convnet3", "convnet4"], "controls": ["random"], "in_memory": switch}
+        config |= {"models": ["convnet3", "convnet4"], "baselines": ["random"], "in_memory": switch}
         results[switch] = evaluate(parse(EvaluateConfig, config))
         tested = [where for where in decodes if "/val/" in where]
         drawn = [where for where in decodes if "/train/" in where]

@@ -44,10 +44,10 @@ def check_choices(config: Config, source: Source, image_size: int) -> None:
                 f"discrepancy {name!r} needs trained networks, and networks.trained is 0: set it "
                 "to 1 or more"
             )
-    if config.training.choice == "easy" and options.trained == 0:
+    if config.training.selection == "easy" and options.trained == 0:
         raise InputError(
-            "training.choice is easy, which trained networks decide on, and networks.trained is 0: "
-            "set it to 1 or more"
+            "training.selection is easy, which trained networks decide on, and "
+            "networks.trained is 0: set it to 1 or more"
         )
     _check_every_step(config)
     _check_parts(config, len(source.train))
