@@ -13,7 +13,7 @@ import yaml
 
 from gencond_fast.condensation.checkpoint import CHECKPOINTS
 from gencond_fast.config import Config
-from gencond_fast.config.options import differences, parse, read_yaml, to_plain
+from gencond_fast.config.options import differences, read_run_config, to_plain
 from gencond_fast.errors import InputError
 from gencond_fast.store.artifact import FILE_NAME, load
 from gencond_fast.system.environment import describe
@@ -124,7 +124,7 @@ def _untouched(directory: Path) -> bool:
 
 def _refuse_other_options(config: Config, path: Path) -> None:
     try:
-        before = parse(Config, read_yaml(path) | {"out": config.out})
+        before = replace(read_run_config(path), out=config.out)
     except InputError as error:
         raise InputError(f"{path} is damaged ({error}): give another --out") from None
     # whoever meets a bad image half-way may go on without it

@@ -42,9 +42,9 @@ def with_soft_labels(
     """The images of a stored set, as its file has them, with the labels that teachers give them.
 
     The label of a sample is (1 - h) * soft + h * one-hot, with h = `labels.hard_label_weight` and
-    `soft` the mean of softmax(logits / `labels.temperature`) over teachers and over `labels.num_augmentations`
-    augmentations that are the same for all samples, the first one the identity (relabelling of
-    SRe2L, 2306.13092, its random crops replaced by DSA's operations).
+    `soft` the mean of softmax(logits / `labels.temperature`) over teachers and over
+    `labels.num_augmentations` augmentations that are the same for all samples, the first one the
+    identity (relabelling of SRe2L, 2306.13092, its random crops replaced by DSA's operations).
 
     Args:
         task: options, normalisation, machine.

@@ -12,6 +12,7 @@ from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.condensation.teachers import check_teachers, choose_teachers
 from gencond_fast.config import Config
 from gencond_fast.config.options import changed_options, resolve
+from gencond_fast.config.renamed import current_names
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
 from gencond_fast.models.custom import is_own
@@ -137,7 +138,7 @@ def _nested(name: str, value: Any) -> dict[str, Any]:
 
 def _options_of(metadata: Metadata) -> dict[str, Any]:
     options = metadata.made.get("options", {})
-    return options if isinstance(options, dict) else {}
+    return current_names(options) if isinstance(options, dict) else {}
 
 
 def _metadata(old: Metadata, config: Config) -> Metadata:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gencond_fast.config import METHODS, OBJECTIVES, PRESETS, PRIVATE, Config, NetworkConfig
+from gencond_fast.config.renamed import current_names
 from gencond_fast.errors import InputError
 
 T = TypeVar("T")
@@ -185,6 +186,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return {name: value for name, value in (values or {}).items() if value is not None}
 
 
+def read_run_config(path: Path) -> Config:
+    """The options of a run from its `config.yaml`, whichever version wrote it.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds options that no version had.
+    """
+    return parse(Config, _nested(current_names(flatten(read_yaml(path)))))
+
+
 def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:
     """Turns `section.option=value` strings into nested values; values are read as YAML.
 
@@ -236,6 +246,18 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The reverse of `flatten`."""
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *sections, name = path.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return nested
 
 
 def _default(option: dataclasses.Field[Any]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from gencond_fast.condensation.directory import CONFIG_NAME
 from gencond_fast.condensation.shadows import condense_shadow, halves
 from gencond_fast.config import AuditConfig, Config, EvaluateConfig
-from gencond_fast.config.options import parse, read_yaml
+from gencond_fast.config.options import read_run_config
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.audit_queries import MembershipQueries, QuerySet, asked_images
@@ -138,7 +138,7 @@ def _making(config: AuditConfig, artifact: Artifact) -> Config:
             f"{path} does not exist, and shadows are condensed with its options: give the run "
             "directory, or leave out --shadows"
         )
-    made = parse(Config, read_yaml(path))
+    made = read_run_config(path)
     spec = artifact.metadata.store
     return replace(
         made,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gencond_fast.config import Config
-from gencond_fast.config.options import parse, read_yaml
+from gencond_fast.config.options import read_run_config
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.result import EvaluationResult
 from gencond_fast.reporting.metrics import Metrics, read_metrics
@@ -94,7 +94,7 @@ def read_record(directory: Path) -> Record:
 def _read_config(directory: Path) -> Config:
     path = directory / "config.yaml"
     try:
-        return parse(Config, read_yaml(path))
+        return read_run_config(path)
     except InputError as error:
         raise InputError(f"{path} is damaged ({error}): mend it or condense again") from None
 
