@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -54,7 +53,7 @@ def _protocol(config: Config) -> Protocol:
     return Protocol(
         name="expert",
         batch_size=BATCH,
-        rate=config.trajectory.inner_lr,
+        lr=config.trajectory.inner_lr,
         momentum=0.0,
         schedule="constant",
         augmentation=config.networks.augmentation,
@@ -70,7 +69,7 @@ def _path(task: Setting, index: int) -> Path:
         epochs=options.epochs,
         parts=options.parts,
         index=index,
-        protocol=asdict(_protocol(task.config)),
+        protocol=_protocol(task.config).cache_parts(),
         layout=[tuple(p.shape) for p in expert_network(task, index).parameters()],
     )
     return cache_directory("experts") / f"{key}.safetensors"

@@ -93,7 +93,7 @@ class Loop:
                 first, start = start, start + stage.steps
                 if done >= start:
                     continue
-                optimizer = build_optimizer(self._store, stage.rate)
+                optimizer = build_optimizer(self._store, stage.lr)
                 if saved and done > first:
                     _restore(optimizer, saved.optimizer, saved)
                     _restore(stage, saved.stage, saved)
@@ -135,7 +135,7 @@ class Loop:
     def _step(self, run: _StageRun, number: int) -> dict[str, Tensor]:
         local = number - run.first
         for group in run.optimizer.param_groups:
-            group["lr"] = group["scale"] * run.stage.rate_at(local)
+            group["lr"] = group["scale"] * run.stage.lr_at(local)
         terms = self._add_up(run.stage.terms(local), run.optimizer)
         norm = self._clip()
         self._guard.watch(number + 1, {**terms, "gradient": norm})

@@ -21,14 +21,14 @@ class Stage(ABC):
     Attributes:
         name: for progress and metrics.
         steps: how many it has.
-        rate: peak learning rate.
+        lr: peak learning rate.
     """
 
     name: str
 
-    def __init__(self, steps: int, rate: float) -> None:
+    def __init__(self, steps: int, lr: float) -> None:
         self.steps = steps
-        self.rate = rate
+        self.lr = lr
 
     @abstractmethod
     def terms(self, step: int) -> dict[str, Tensor]:
@@ -55,14 +55,14 @@ class Stage(ABC):
         if state:
             raise ValueError("the steps of this stage depend on nothing but the stored set")
 
-    def rate_at(self, step: int) -> float:
+    def lr_at(self, step: int) -> float:
         """A short linear rise, then half a cosine down to zero."""
-        return warm_cosine(self.rate, step, self.steps, _RAMP)
+        return warm_cosine(self.lr, step, self.steps, _RAMP)
 
 
-def build_optimizer(store: StoredSet, rate: float) -> torch.optim.Adam:
-    """Adam (1412.6980) on the parameters of a stored set, at the rates that they ask for.
+def build_optimizer(store: StoredSet, lr: float) -> torch.optim.Adam:
+    """Adam (1412.6980) on the parameters of a stored set, at the learning rates that they ask for.
 
     Fused: it takes the time of passing once over them, their gradients and moments.
     """
-    return torch.optim.Adam(store.parameter_groups(), lr=rate, fused=True)
+    return torch.optim.Adam(store.parameter_groups(), lr=lr, fused=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -138,7 +138,7 @@ def _protocol(config: Config) -> Protocol:
         batch_size=BATCH,
         augmentation=config.networks.augmentation,
         cutmix=0.0,
-        average=None,
+        ema_decay=None,
     )
 
 
@@ -163,7 +163,7 @@ def _path(task: Setting, index: int) -> Path:
         model=model_identity(options.model),
         epochs=options.epochs,
         index=index,
-        protocol=asdict(_protocol(task.config)),
+        protocol=_protocol(task.config).cache_parts(),
         layout=[tuple(p.shape) for p in network.parameters()],
     )
     return cache_directory("teachers") / f"{key}.safetensors"

@@ -38,8 +38,8 @@ class Ranks:
     """The ranks of one job, as one of them sees it; alone by default.
 
     Attributes:
-        rank: this one, 0 ... world - 1.
-        world: how many there are.
+        rank: this one, 0 ... world_size - 1.
+        world_size: how many there are.
     """
 
     def __init__(self, rank: int = 0, world: int = 1, store: Store | None = None) -> None:

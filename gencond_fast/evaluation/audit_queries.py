@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -181,7 +181,7 @@ class MembershipQueries:
             data=self._source.fingerprint,
             left_out=self._source.left_out,
             decoder=self._source.decoder,
-            protocol=asdict(self._protocol),
+            protocol=self._protocol.cache_parts(),
             epochs=self._config.epochs,
             model=model_identity(self._config.models[0]),
             seed=seed,

@@ -247,7 +247,7 @@ class StudentRunner:
         protocol = replace(self._protocol_of(training_set), name="", soft=False)
         return {
             "images_per_class": training_set.images_per_class,
-            "protocol": asdict(protocol),
+            "protocol": protocol.cache_parts(),
             "model": model_identity(model),
             "seed": seed,
         }

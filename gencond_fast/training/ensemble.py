@@ -20,7 +20,7 @@ from gencond_fast.system.runtime import Runtime
 from gencond_fast.training.average import WeightAverage, averaged
 from gencond_fast.training.epochs import Epochs
 from gencond_fast.training.mixed import Mixed, mix
-from gencond_fast.training.optimiser import build_optimizer, set_rate
+from gencond_fast.training.optimiser import build_optimizer, set_lr
 from gencond_fast.training.protocol import Protocol
 
 
@@ -66,7 +66,7 @@ def train_together(
                 mix(images, targets, protocol, rng)
                 for (images, targets), rng in zip(batches, rngs, strict=True)
             ]
-            set_rate(group.optimizer, protocol, epoch, step, epochs=epochs, steps=data[0].steps)
+            set_lr(group.optimizer, protocol, epoch, step, epochs=epochs, steps=data[0].steps)
             losses = group.step(mixed)
         advance(len(students))
     if not losses.isfinite().all():
@@ -85,7 +85,7 @@ class _Group:
         self._parameters, self._buffers = stack_module_state(list(students))
         self._frame = _batchable(copy.deepcopy(students[0]).train())
         self.optimizer = build_optimizer(self._parameters.values(), protocol)
-        decay, live = protocol.average, averaged(self._state)
+        decay, live = protocol.ema_decay, averaged(self._state)
         self._average = None if decay is None else WeightAverage(live, decay)
         self._forward = runtime.compile(torch.vmap(self._one, randomness="different"))
 

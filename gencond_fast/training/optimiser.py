@@ -13,13 +13,13 @@ from gencond_fast.training.schedule import warm_cosine
 
 def build_optimizer(parameters: Iterable[Tensor], protocol: Protocol) -> Optimizer:
     """SGD or AdamW with the numbers of the protocol."""
-    rate, decay = protocol.rate, protocol.weight_decay
+    lr, decay = protocol.lr, protocol.weight_decay
     if protocol.optimizer == "adamw":
-        return AdamW(parameters, lr=rate, weight_decay=decay)
-    return SGD(parameters, lr=rate, momentum=protocol.momentum, weight_decay=decay)
+        return AdamW(parameters, lr=lr, weight_decay=decay)
+    return SGD(parameters, lr=lr, momentum=protocol.momentum, weight_decay=decay)
 
 
-def rate_at(protocol: Protocol, epoch: int, step: int, *, epochs: int, steps: int) -> float:
+def lr_at(protocol: Protocol, epoch: int, step: int, *, epochs: int, steps: int) -> float:
     """The learning rate of one step.
 
     Args:
@@ -30,17 +30,17 @@ def rate_at(protocol: Protocol, epoch: int, step: int, *, epochs: int, steps: in
         steps: of an epoch.
     """
     if protocol.schedule == "constant":
-        return protocol.rate
+        return protocol.lr
     if protocol.schedule == "step":
-        return protocol.rate / 10 if epoch > epochs // 2 else protocol.rate
+        return protocol.lr / 10 if epoch > epochs // 2 else protocol.lr
     done = epoch * steps + step
-    return warm_cosine(protocol.rate, done, epochs * steps, protocol.warm_up)
+    return warm_cosine(protocol.lr, done, epochs * steps, protocol.warm_up)
 
 
-def set_rate(
+def set_lr(
     optimizer: Optimizer, protocol: Protocol, epoch: int, step: int, *, epochs: int, steps: int
 ) -> None:
-    """Gives an optimiser the learning rate of one step, with arguments as `rate_at`."""
-    rate = rate_at(protocol, epoch, step, epochs=epochs, steps=steps)
+    """Gives an optimiser the learning rate of one step, with arguments as `lr_at`."""
+    lr = lr_at(protocol, epoch, step, epochs=epochs, steps=steps)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = lr

@@ -15,7 +15,7 @@ from gencond_fast.system.runtime import Runtime
 from gencond_fast.training.average import WeightAverage, averaged
 from gencond_fast.training.epochs import Epochs
 from gencond_fast.training.mixed import mix
-from gencond_fast.training.optimiser import build_optimizer, set_rate
+from gencond_fast.training.optimiser import build_optimizer, set_lr
 from gencond_fast.training.protocol import Protocol
 
 
@@ -48,7 +48,7 @@ class Trainer:
         self._seed = seed
         self._runtime = runtime
         self._optimizer = build_optimizer(network.parameters(), protocol)
-        decay, live = protocol.average, averaged(network.state_dict())
+        decay, live = protocol.ema_decay, averaged(network.state_dict())
         self._average = None if decay is None else WeightAverage(live, decay)
         self._forward = runtime.compile(network.forward)
         self._loss = torch.zeros(())
@@ -64,7 +64,7 @@ class Trainer:
         rng = named_rng(self._seed, "epoch", epoch)
         step = -1
         for step, (images, targets) in enumerate(self._data.batches(epoch, rng)):
-            set_rate(
+            set_lr(
                 self._optimizer,
                 self._protocol,
                 epoch,

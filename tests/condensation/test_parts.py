@@ -92,7 +92,7 @@ class _Steps(Stage):
 @given(steps=st.integers(1, 5000), rate=st.floats(1e-6, 1.0))
 def test_schedule(steps, rate):
     stage = _Steps(steps, rate)
-    rates = np.array([stage.rate_at(step) for step in range(steps)])
+    rates = np.array([stage.lr_at(step) for step in range(steps)])
     top = int(rates.argmax())
     assert rates.max() == pytest.approx(rate)
     assert (rates > 0).all()
@@ -103,10 +103,10 @@ def test_schedule(steps, rate):
 
 def test_schedule_by_its_formula():
     stage = _Steps(1000, 0.4)
-    assert [stage.rate_at(s) for s in (0, 24, 49)] == pytest.approx([0.008, 0.2, 0.4])
+    assert [stage.lr_at(s) for s in (0, 24, 49)] == pytest.approx([0.008, 0.2, 0.4])
     half, end = 50 + 475, 999
-    assert stage.rate_at(half) == pytest.approx(0.2)
-    assert stage.rate_at(end) == pytest.approx(0.2 * (1 + math.cos(math.pi * 949 / 950)))
+    assert stage.lr_at(half) == pytest.approx(0.2)
+    assert stage.lr_at(end) == pytest.approx(0.2 * (1 + math.cos(math.pi * 949 / 950)))
 
 
 def test_targets_are_the_first_images_of_each_class():

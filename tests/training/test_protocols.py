@@ -26,7 +26,7 @@ from gencond_fast.training import mixed as mixed_module
 from gencond_fast.training.average import WeightAverage
 from gencond_fast.training.epochs import held
 from gencond_fast.training.mixed import mixed_loss
-from gencond_fast.training.optimiser import rate_at
+from gencond_fast.training.optimiser import lr_at
 from gencond_fast.training.protocol import DC, MODERN, PROTOCOLS, SOFT, Protocol
 from gencond_fast.training.train import train_student
 from gencond_fast.training.trainer import Trainer
@@ -154,7 +154,7 @@ def test_modern_and_soft_are_what_they_say(noise, model, soft):
 def test_the_rate_rises_then_follows_half_a_cosine(epochs, steps, warm_up):
     protocol = replace(MODERN, warm_up=warm_up)
     rates = [
-        rate_at(protocol, epoch, step, epochs=epochs, steps=steps)
+        lr_at(protocol, epoch, step, epochs=epochs, steps=steps)
         for epoch in range(epochs)
         for step in range(steps)
     ]
