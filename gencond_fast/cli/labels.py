@@ -29,7 +29,7 @@ from gencond_fast.reporting.text import print_artifact, print_plain
         "Give the samples of a condensed file soft labels: class probabilities by networks that "
         "were trained on the real data.",
         "  gencond_fast relabel runs/c10 --data /data/cifar10 --soft-labels 5 --bytes 130KB\n"
-        "  gencond_fast relabel runs/c10 --data /data/cifar10 --teachers teachers --out soft.st\n"
+        "  gencond_fast relabel runs/c10 --data /data/cifar10 --source full_data --out soft.st\n"
         "  gencond_fast relabel runs/c10 --data /data/cifar10 --set labels.temperature=2",
     )
 )
@@ -39,10 +39,10 @@ from gencond_fast.reporting.text import print_artifact, print_plain
     "--soft-labels", type=int, help="Class probabilities kept a sample (default: as in the file)."
 )
 @click.option(
-    "--teachers",
-    type=click.Choice(["pool", "teachers"]),
-    help="pool: the trained feature networks of the file's options; teachers: networks trained on "
-    "all training images (default: as in the file, else pool).",
+    "--source",
+    type=click.Choice(["pool", "full_data"]),
+    help="Who gives the labels. pool: the trained feature networks of the file's options; "
+    "full_data: networks trained on all training images (default: as in the file, else pool).",
 )
 @click.option("--bytes", type=Bytes(), help="Another budget: 40KB, 1.5MiB (default: the file's).")
 @click.option("--out", help="File to write (default: over the one that is read).")
@@ -55,7 +55,7 @@ def relabel(
     run: str,
     data: str,
     soft_labels: int | None,
-    teachers: str | None,
+    source: str | None,
     out: str | None,
     assignments: tuple[str, ...],
     quiet: bool,
@@ -64,7 +64,7 @@ def relabel(
     """Parses the options of a relabelling and runs it."""
     given = {name: value for name, value in plain.items() if value is not None}
     given["store"] = {} if soft_labels is None else {"soft_labels": soft_labels}
-    given["labels"] = {} if teachers is None else {"teachers": teachers}
+    given["labels"] = {} if source is None else {"source": source}
     options = (given, parse_assignments(assignments))
     from gencond_fast.condensation import relabel as relabelled
     from gencond_fast.store.artifact import load

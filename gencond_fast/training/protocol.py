@@ -18,8 +18,8 @@ class Protocol:
         momentum: of SGD.
         weight_decay: of the optimiser; AdamW's is decoupled.
         schedule: `step` divides the learning rate by ten after half of the epochs; `cosine`
-            lets it rise linearly over `warm_up`, then fall along half a cosine to zero, step by step;
-            `constant` stays.
+            lets it rise linearly over `warm_up`, then fall along half a cosine to zero, step by
+            step; `constant` stays.
         warm_up: share of all steps, of `cosine`.
         augmentation: DSA operations, one a batch, parameters for each image; none leave it as
             it is.

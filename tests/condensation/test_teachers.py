@@ -180,7 +180,7 @@ def test_teachers_give_the_labels_of_a_run(cache, tmp_path, epochs):
     assert done.code == 0, done.err
     assert out.read_bytes() == (run / "condensed.safetensors").read_bytes()
     pool = tmp_path / "pool"
-    done = call("relabel", run, "--data", "digits", "--teachers", "pool", "--out", pool)
+    done = call("relabel", run, "--data", "digits", "--source", "pool", "--out", pool)
     assert done.code == 0, done.err
     index = torch.arange(10)
     assert not torch.equal(load(pool).store.targets(index), load(out).store.targets(index))

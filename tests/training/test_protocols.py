@@ -65,11 +65,11 @@ def states(student: nn.Module) -> Tensor:
 
 def test_the_published_numbers_of_each_protocol():
     assert set(PROTOCOLS) == {"dc", "modern", "soft"}
-    assert (MODERN.optimizer, MODERN.rate, MODERN.weight_decay) == ("adamw", 1e-3, 0.05)
-    assert (MODERN.schedule, MODERN.cutmix, MODERN.average) == ("cosine", 0.5, 0.99)
+    assert (MODERN.optimizer, MODERN.lr, MODERN.weight_decay) == ("adamw", 1e-3, 0.05)
+    assert (MODERN.schedule, MODERN.cutmix, MODERN.ema_decay) == ("cosine", 0.5, 0.99)
     assert MODERN.augmentation == DC.augmentation
     assert replace(SOFT, name="modern", soft=False) == MODERN
-    assert (DC.cutmix, DC.average, DC.soft) == (0.0, None, False)
+    assert (DC.cutmix, DC.ema_decay, DC.soft) == (0.0, None, False)
 
 
 def test_dc_has_the_bits_of_a_plain_loop(noise):
@@ -264,8 +264,8 @@ def test_the_command_prints_every_number_and_the_steps(tiny_run):
     assert done.code == 0, done.err
     steps = 7 * math.ceil(len(gf.CondensedDataset(tiny_run)) / 256)
     assert f"optimiser steps of a student: {steps} on stored\n" in done.out
-    assert "protocol modern: batch_size 256, optimizer adamw, rate 0.001" in done.out
-    assert "flip+scale+rotate, cutmix 0.5, average 0.99, soft False" in done.out
+    assert "protocol modern: batch_size 256, optimizer adamw, lr 0.001" in done.out
+    assert "flip+scale+rotate, cutmix 0.5, ema_decay 0.99, soft False" in done.out
 
 
 def test_an_unknown_protocol_is_refused(tiny_run):
