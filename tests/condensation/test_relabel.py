@@ -311,7 +311,7 @@ def test_a_file_does_not_say_which_code_is_run(tiny_run, tmp_path, monkeypatch, 
     assert not (tmp_path / "was_run").exists()
     value = f"[{named}]" if "mixture" in option else named
     said = ("--set", f"{option}={value}", "--set", "networks.trained=2")
-    source = "teachers" if "teachers" in option else "pool"
+    source = "full_data" if "teachers" in option else "pool"
     said += ("--source", source, "--set", "teachers.epochs=1", "--set", "networks.random=0")
     done = call("relabel", "made", *words, *said)
     assert done.code == 0, done.err
