@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gencond_fast.condensation import directory as run_directory
-from gencond_fast.condensation.bank import build_bank, keep_images
+from gencond_fast.condensation.bank import fill_bank, load_bank, with_image_cache
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_checkpoint
 from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.experts import build_experts
@@ -118,8 +118,7 @@ def condense(
 def _open(setting: Setting, ranks: Ranks) -> Task:
     if setting.config.privacy.on:
         return open_private_task(setting)
-    keep_images(setting, ranks)
-    return open_task(setting)
+    return open_task(with_image_cache(setting, ranks))
 
 
 def _run(task: Task, directory: Path, ranks: Ranks) -> None:
@@ -274,7 +273,9 @@ def _stages(
         if isinstance(task, PrivateTask):
             bank = build_private_bank(task, networks, directory)
         else:
-            bank = build_bank(task, networks, partition.ranks)
+            tables = fill_bank(task, networks, partition.ranks)
+            task.source.train.release_cache()  # nothing reads these images again
+            bank = load_bank(task, networks, tables)
         stages.append(Match(task, store, networks, bank, steps - before, partition))
     if task.config.trajectory.steps:
         stages.append(Trajectory(task, store, build_experts(task, partition.ranks), partition))

@@ -45,7 +45,7 @@ SMALL = Form(3, 8)
 
 def read(split, form=SMALL, rows=None, batch_size=4, workers=2, reader=read_in_processes):
     rows = np.arange(len(split)) if rows is None else rows
-    with in_order(split, rows, batch_size) as pairs:
+    with in_order(split.split, rows, batch_size) as pairs:
         yield from reader(split, form, pairs, workers)
 
 
@@ -265,7 +265,7 @@ from gencond_fast.data import open_source
 from gencond_fast.data.readers.batch import Form, in_order
 from gencond_fast.data.readers.processes import read_in_processes
 split = open_source(sys.argv[1]).train
-with in_order(split, np.arange(len(split)), 64) as pairs:
+with in_order(split.split, np.arange(len(split)), 64) as pairs:
     for batch in read_in_processes(split, Form(3, 200), pairs, 2):
         print(batch.done, flush=True)
 """
