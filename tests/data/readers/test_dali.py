@@ -149,7 +149,7 @@ def test_windows_of_jpegs_are_those_of_the_whole_image(channels, size, crop):
     (batch,) = read(split, Form(channels, size, crop), batch_size=len(split))
     off = []
     for row, got in enumerate(batch.images):
-        whole = decode(split.files[row], channels=channels, where="")
+        whole = decode(split.split.files[row], channels=channels, where="")
         height, width = whole.shape[:2]
         side = min(width, height)
         if crop is None:
@@ -179,9 +179,9 @@ def test_what_is_not_for_dali_is_what_pillow_decodes(channels, size, crop):
     for batch in read(split, form, batch_size=len(split)):
         for row, got in zip(rows, batch.images, strict=True):
             (shape,) = shapes(form, rows[row : row + 1])
-            load = partial(split.files.__getitem__, row)
-            expected = pixels(load, split, int(row), form, shape)
-            np.testing.assert_array_equal(got.permute(1, 2, 0), expected, split.names[row])
+            load = partial(split.split.files.__getitem__, row)
+            expected = pixels(load, split.split, int(row), form, shape)
+            np.testing.assert_array_equal(got.permute(1, 2, 0), expected, split.split.names[row])
 
 
 @given(
