@@ -116,9 +116,12 @@ def condense(
 
 
 def _open(setting: Setting, ranks: Ranks) -> Task:
-    if setting.config.privacy.on:
+    config = setting.config
+    if config.privacy.on:
         return open_private_task(setting)
-    return open_task(with_image_cache(setting, ranks))
+    if config.training.steps > _warm_steps(config):  # only matching needs the bank
+        setting = with_image_cache(setting, ranks)
+    return open_task(setting)
 
 
 def _run(task: Task, directory: Path, ranks: Ranks) -> None:
@@ -256,6 +259,10 @@ def sized_metadata(
     return describe(spec)
 
 
+def _warm_steps(config: Config) -> int:
+    return round(config.training.steps * config.warm_share)
+
+
 def _stages(
     task: Task,
     store: StoredSet,
@@ -264,8 +271,7 @@ def _stages(
     directory: Path,
     partition: ClassPartition,
 ) -> list[Stage]:
-    steps = task.config.training.steps
-    before = round(steps * task.config.warm_share)
+    steps, before = task.config.training.steps, _warm_steps(task.config)
     stages: list[Stage] = []
     if before and not task.config.starts_real:
         stages.append(WarmStart(task, store, rows, before, partition))
