@@ -49,7 +49,7 @@ def prepared(
     crop = RandomCrop(seed=0, epoch=0) if random else None
     with tempfile.TemporaryDirectory(prefix="gencond-data-") as place:
         root = Path(place) / "images"
-        _copy(train, rows, root, data)
+        _copy(train.split, rows, root, data)
         split = open_source(str(root)).train
         files = [split.where(row) for row in range(len(split))]
         windows = _windows(files, crop)

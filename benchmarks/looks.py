@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.trees import LONG_AGO
-from gencond_fast.data.contract import Split
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.source import open_source
 from gencond_fast.data.stream import stream
 
@@ -47,7 +47,7 @@ class Photographs:
     rows: list[np.ndarray]
 
 
-def read(split: Split, side: int) -> Photographs:
+def read(split: ImageReader, side: int) -> Photographs:
     """All photographs of a split, squares of `side` pixels, held in memory."""
     images = np.empty((len(split), side, side, 3), np.uint8)
     for batch in stream(split, channels=3, image_size=side, batch_size=256):

@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmarks.reading import Epoch, Job, Read
 from gencond_fast.data import open_source, stream
-from gencond_fast.data.readers.batch import Batch, Form, Reader, in_order
+from gencond_fast.data.readers.batch import Batch, Form, in_order
+from gencond_fast.data.readers.choice import Reader
 from gencond_fast.data.readers.prefetch import ahead
 
 IN_MEMORY = "in memory"
@@ -58,7 +59,8 @@ def reading(job: Job, name: str) -> Epoch:
         rows = np.arange(len(split))
         with ExitStack() as stack:
             passes = [
-                stack.enter_context(in_order(split, rows, job.batch)) for _ in range(job.passes)
+                stack.enter_context(in_order(split.split, rows, job.batch))
+                for _ in range(job.passes)
             ]
             yield from read(split, form, chain.from_iterable(passes), job.workers)
 
@@ -73,11 +75,10 @@ def reading_kept(job: Job) -> Epoch:
     """Streams of a split that keeps its images once they were decoded, in the first pass of all."""
     kept = importlib.import_module(MODULES[IN_MEMORY])
     split = open_source(job.root).train
-    rows = np.arange(len(split))
-    split.kept = kept.ImageCache(Form(channels=3, size=job.size), rows)
+    cache = kept.ImageCache(Form(channels=3, size=job.size), np.arange(len(split)))
     again = partial(
         stream,
-        split,
+        split.with_cache(cache),
         channels=3,
         image_size=job.size,
         batch_size=job.batch,

@@ -126,7 +126,7 @@ def _work(root: Path, how: str) -> Report:
 def _stream(root: Path, name: str) -> tuple[int, float]:
     split = open_source(str(root)).train
     images, first = 0, 0.0
-    with in_order(split, np.arange(len(split)), _BATCH) as pairs:
+    with in_order(split.split, np.arange(len(split)), _BATCH) as pairs:
         for batch in readers.find(name)(split, Form(3, _SIDE), pairs, _WORKERS):
             first = first or time.perf_counter()
             images += len(batch.indices)

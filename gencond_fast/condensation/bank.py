@@ -9,7 +9,7 @@ the real side of a step is a look-up.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from gencond_fast.condensation.networks import (
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.data.augment import Augmentation, draw_augmentation
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.image_cache import CachePolicy
+from gencond_fast.data.readers.cache_policy import CachePolicy
 from gencond_fast.data.sample import sample_rows
 from gencond_fast.discrepancy import Real, required
 from gencond_fast.distributed.ranks import Ranks
@@ -109,23 +109,37 @@ class Bank:
         return self.moments + self.waves
 
 
-def keep_images(setting: Setting, ranks: Ranks | None = None) -> None:
-    """Lets the images of the sample be kept for a pass that will read them again, if it will.
+def with_image_cache(setting: Setting, ranks: Ranks | None = None) -> Setting:
+    """The setting with a cache for the images that both the sample and the statistics read.
 
-    To be called before the sample is drawn; `fill_bank` gives the memory back.
+    Draw the sample from the setting that this returns, and measure the bank with the task that
+    this gives::
+
+        task = open_task(with_image_cache(setting, ranks))
+        bank = fill_bank(task, networks, ranks)
+        task.source.train.release_cache()
+
+    Then these images are decoded once. Without the cache they are decoded twice, to the same
+    pixels.
+
+    Returns:
+        `setting` itself where there is nothing to cache: all tables are measured already, or
+        `in_memory` or the free memory forbid it.
 
     Raises:
-        InputError: they are to be kept and there is too little memory.
+        InputError: `in_memory` is `on` and there is too little memory.
     """
     if all(
         is_whole(path) for path in _files(setting, plan_networks(setting.config.networks)).paths
     ):
-        return
+        return setting
     source, options = setting.source, setting.config
     measured = (ranks or Ranks()).share(chosen_images(setting))
     rows = np.intersect1d(sample_rows(source, **setting.sample_options), measured)
-    keeping = CachePolicy(options.in_memory, setting.reporter.message)
-    keeping.keep(source.train, Form(source.channels, setting.image_size), rows, "training images")
+    policy = CachePolicy(options.in_memory, setting.reporter.message)
+    form = Form(source.channels, setting.image_size)
+    train = policy.keep(source.train, form, rows, "training images")
+    return replace(setting, source=replace(source, train=train))
 
 
 def build_bank(
@@ -144,7 +158,15 @@ def build_bank(
         InputError: an image cannot be read.
         OSError: the cache cannot be written or read.
     """
-    bank = fill_bank(task, networks, ranks)
+    return load_bank(task, networks, fill_bank(task, networks, ranks))
+
+
+def load_bank(task: Task, networks: FeatureNetworks, bank: Bank) -> list[BankEntry]:
+    """Reads the tables of a bank, one entry a network.
+
+    Raises:
+        OSError: the cache cannot be read.
+    """
     entries = []
     for place, plan in enumerate(networks.plans):
         moments = _read(bank.moments[place], task)
@@ -177,7 +199,6 @@ def fill_bank(task: Task, networks: FeatureNetworks, ranks: Ranks | None = None)
         locked = exclusive(together, lambda: task.reporter.message(_WAITING))
         with locked if ranks.is_main else nullcontext():
             measured = _measure_missing(task, networks, bank, together, ranks)
-    task.source.train.kept = None  # nobody reads them again
     return Bank(bank.moments, bank.waves, measured)
 
 

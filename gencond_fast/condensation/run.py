@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gencond_fast.condensation import directory as run_directory
-from gencond_fast.condensation.bank import build_bank, keep_images
+from gencond_fast.condensation.bank import fill_bank, load_bank, with_image_cache
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_checkpoint
 from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.experts import build_experts
@@ -116,9 +116,11 @@ def condense(
 
 
 def _open(setting: Setting, ranks: Ranks) -> Task:
-    if setting.config.privacy.on:
+    config = setting.config
+    if config.privacy.on:
         return open_private_task(setting)
-    keep_images(setting, ranks)
+    if config.training.steps > _warm_steps(config):  # only matching needs the bank
+        setting = with_image_cache(setting, ranks)
     return open_task(setting)
 
 
@@ -257,6 +259,10 @@ def sized_metadata(
     return describe(spec)
 
 
+def _warm_steps(config: Config) -> int:
+    return round(config.training.steps * config.warm_share)
+
+
 def _stages(
     task: Task,
     store: StoredSet,
@@ -265,8 +271,7 @@ def _stages(
     directory: Path,
     partition: ClassPartition,
 ) -> list[Stage]:
-    steps = task.config.training.steps
-    before = round(steps * task.config.warm_share)
+    steps, before = task.config.training.steps, _warm_steps(task.config)
     stages: list[Stage] = []
     if before and not task.config.starts_real:
         stages.append(WarmStart(task, store, rows, before, partition))
@@ -274,7 +279,9 @@ def _stages(
         if isinstance(task, PrivateTask):
             bank = build_private_bank(task, networks, directory)
         else:
-            bank = build_bank(task, networks, partition.ranks)
+            tables = fill_bank(task, networks, partition.ranks)
+            task.source.train.release_cache()  # nothing reads these images again
+            bank = load_bank(task, networks, tables)
         stages.append(Match(task, store, networks, bank, steps - before, partition))
     if task.config.trajectory.steps:
         stages.append(Trajectory(task, store, build_experts(task, partition.ranks), partition))

@@ -13,7 +13,6 @@ from gencond_fast.condensation.run import condense
 from gencond_fast.config import Config
 from gencond_fast.config.options import to_plain
 from gencond_fast.data.labels import shuffled_rank
-from gencond_fast.data.part import part_of
 from gencond_fast.data.source import Source
 from gencond_fast.system.cache import cache_directory, cache_key, exclusive
 from gencond_fast.system.progress import Reporter
@@ -70,7 +69,7 @@ def condense_shadow(
         InputError, RunError: as `condense`.
         OSError: the cache cannot be written.
     """
-    part = part_of(source, rows, reporter.message)
+    part = source.subset(rows, reporter.message)
     config = replace(config, seed=derive_seed(config.seed, "shadow", number) % 2**32)
     key = cache_key(
         kind="shadow",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from gencond_fast.condensation.bank import Bank, fill_bank, keep_images
+from gencond_fast.condensation.bank import Bank, fill_bank, with_image_cache
 from gencond_fast.condensation.sharing import shared_networks
 from gencond_fast.condensation.task import (
     choose_image_size,
@@ -88,8 +88,7 @@ def build_statistics(
     image_size = choose_image_size(config, source)
     check_choices(config, source, image_size)
     setting = set_up(config, source, image_size, reporter)
-    keep_images(setting, ranks)
-    task = open_task(setting)
+    task = open_task(with_image_cache(setting, ranks))
     ranks.check_same_runtime(task.runtime.describe())
     ranks.connect(task.runtime.device)
     networks = shared_networks(task, ranks)

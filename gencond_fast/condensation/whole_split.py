@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from gencond_fast.condensation.state import load_state, save_state
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.image_cache import CachePolicy
+from gencond_fast.data.readers.cache_policy import CachePolicy
+from gencond_fast.data.source import Source
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.system.cache import exclusive, load_tensors, save_tensors
 from gencond_fast.training.epochs import Epochs, streamed
@@ -83,7 +85,8 @@ def train_on_all(
         RunError: the network diverged.
         OSError: the cache cannot be written.
     """
-    data = _all_images(task, protocol, seed)
+    source = _with_image_cache(task, epochs)
+    data = _all_images(task, source, protocol, seed)
     trainer = Trainer(
         network, data, protocol=protocol, epochs=epochs, seed=seed, runtime=task.runtime
     )
@@ -99,7 +102,6 @@ def train_on_all(
         if step in ends:
             kept.append(weights_of(network))
 
-    _keep_images(task, epochs)
     with task.reporter.task(f"{name}, epochs", epochs, done) as progress:
         for epoch in range(done, epochs):
             trainer.run_epoch(epoch, keep)
@@ -107,7 +109,7 @@ def train_on_all(
             state = {"epochs": epoch + 1, "trainer": trainer.state_dict(), "kept": kept}
             save_state(_state_of(path), state)
             progress.advance(1)
-    task.source.train.kept = None
+    source.train.release_cache()
     return kept
 
 
@@ -116,9 +118,9 @@ def weights_of(network: Classifier) -> Tensor:
     return torch.cat([each.detach().cpu().flatten() for each in network.parameters()])
 
 
-def _all_images(task: Task, protocol: Protocol, seed: int) -> Epochs:
+def _all_images(task: Task, source: Source, protocol: Protocol, seed: int) -> Epochs:
     return streamed(
-        task.source,
+        source,
         task.image_size,
         task.normalisation,
         protocol,
@@ -129,13 +131,15 @@ def _all_images(task: Task, protocol: Protocol, seed: int) -> Epochs:
     )
 
 
-def _keep_images(task: Task, epochs: int) -> None:
-    """Lets the images of the epochs be decoded once, if they fit into memory."""
-    train = task.source.train
-    keeping = CachePolicy(task.config.in_memory, task.reporter.message)
-    form = Form(task.source.channels, task.image_size)
-    if epochs > 1:
-        keeping.keep(train, form, np.arange(len(train)), "training images")
+def _with_image_cache(task: Task, epochs: int) -> Source:
+    """The data set, whose training images all epochs together decode once if they fit in memory."""
+    source = task.source
+    if epochs <= 1:
+        return source
+    policy = CachePolicy(task.config.in_memory, task.reporter.message)
+    form, rows = Form(source.channels, task.image_size), np.arange(len(source.train))
+    train = policy.keep(source.train, form, rows, "training images")
+    return replace(source, train=train)
 
 
 def _state_of(path: Path) -> Path:

@@ -1,7 +1,7 @@
-"""Differentiable siamese augmentation (DSA, 2102.08259): one transform a batch, batched.
+"""Differentiable siamese augmentation (DSA, 2102.08259), vectorised over the batch.
 
-Every call applies one operation of the policy. Its parameters are either shared by the batch
-(siamese: real and generated images see the same transform) or drawn for each image.
+Every call applies one operation. Its parameters are either shared by the batch (siamese: real and
+generated images get the same transform) or drawn for each image.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Augmentation:
 def draw_augmentation(
     operation: str, rng: torch.Generator, *, batch_size: int = 1, device: str | torch.device = "cpu"
 ) -> Augmentation:
-    """Draws parameters for `operation`; a batch size of 1 makes them shared by every image."""
+    """Draws the parameters of an operation; with `batch_size` 1 all images share them."""
     return Augmentation(operation, torch.rand(batch_size, 3, generator=rng).to(device))
 
 
@@ -52,13 +52,13 @@ def draw_from_policy(
     batch_size: int = 1,
     device: str | torch.device = "cpu",
 ) -> Augmentation:
-    """One of the operations, each as likely, with parameters as `draw_augmentation` draws them."""
+    """Draws one of the operations, all equally likely, and its parameters."""
     operation = operations[int(torch.randint(len(operations), (), generator=rng))]
     return draw_augmentation(operation, rng, batch_size=batch_size, device=device)
 
 
 def augment(images: Tensor, augmentation: Augmentation) -> Tensor:
-    """Transforms normalised images [B, C, H, W]; differentiable in `images`.
+    """Transforms normalised images, float [B, C, H, W]; differentiable in `images`.
 
     Raises:
         ValueError: the operation is unknown, or the draws fit neither 1 nor B images.
@@ -83,7 +83,7 @@ def _color(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def _crop(images: Tensor, draws: Tensor) -> Tensor:
-    """Shifts by up to an eighth of the side; zeros (the mean colour) come in."""
+    """Shifts by up to an eighth of the side and fills with zeros, which are the mean colour."""
     height, width = images.shape[-2:]
     pad_y, pad_x = int(height * _CROP + 0.5), int(width * _CROP + 0.5)
     padded = F.pad(images, (pad_x, pad_x, pad_y, pad_y))
@@ -107,7 +107,7 @@ def _cutout(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def _span(draw: Tensor, length: int, size: int) -> Tensor:
-    """[b, length] bool: the `size` positions around a centre at `draw` of the length."""
+    """The `size` positions around a centre at `draw` of the length: bool [b, length]."""
     start = (draw * (length + (1 - size % 2))).long() - size // 2
     position = torch.arange(length, device=draw.device)
     return (position >= start[:, None]) & (position < start[:, None] + size)

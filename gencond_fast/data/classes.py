@@ -1,4 +1,4 @@
-"""A part of the classes of a data set, chosen by name."""
+"""Some of the classes of a data set, chosen by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gencond_fast.errors import InputError
 
 
 class MissingClass(InputError):
-    """A class that was asked for is not in the data; `name` says which."""
+    """The class `name` was asked for and is not in the data."""
 
     def __init__(self, name: str, message: str) -> None:
         self.name = name
@@ -21,10 +21,10 @@ class MissingClass(InputError):
 
 
 def parse_classes(text: str) -> tuple[str, ...]:
-    """Class names as a user writes them: a file with one a line, or names between commas.
+    """Class names as a user gives them: `cat,dog`, or the path of a file with one name a line.
 
     Raises:
-        InputError: there is no name in it, or the file cannot be read.
+        InputError: `text` names no class, or the file cannot be read.
     """
     path = Path(text).expanduser()
     try:
@@ -41,12 +41,12 @@ def parse_classes(text: str) -> tuple[str, ...]:
 def find_classes(
     wanted: Sequence[str], names: Sequence[str], titles: Sequence[str] | None, location: str
 ) -> list[int]:
-    """The labels of the wanted classes, in the order they are wanted in.
+    """The labels of the wanted classes, in the order of `wanted`.
 
     Args:
         wanted: names of classes.
-        names: those of the data set, in label order.
-        titles: their readable names, in the same order, to make out what was meant.
+        names: the class names of the data set in label order.
+        titles: their readable names in the same order, for suggestions where a name is unknown.
         location: the data set, for messages.
 
     Raises:
@@ -64,7 +64,7 @@ def find_classes(
 
 
 def select(split: Split, labels: Sequence[int], num_classes: int) -> Split:
-    """The images of some classes, which are numbered anew in the order given."""
+    """The images of the classes `labels`, whose class `labels[k]` becomes label k."""
     renumbered = np.full(num_classes, -1, dtype=np.int64)
     renumbered[list(labels)] = np.arange(len(labels))
     new = renumbered[split.labels]
@@ -73,11 +73,11 @@ def select(split: Split, labels: Sequence[int], num_classes: int) -> Split:
 
 
 def _hint(name: str, names: Sequence[str], titles: Sequence[str] | None) -> str:
-    """The rest of the sentence: what may have been meant."""
+    """The end of the sentence: which classes may have been meant."""
     meant: dict[str, str] = {}
-    for each, title in zip(names, titles or names, strict=True):
-        shown = each if titles is None else f"{each} ({title})"
-        meant |= {word.strip().lower(): shown for word in (each, *title.split(","))}
+    for known, title in zip(names, titles or names, strict=True):
+        shown = known if titles is None else f"{known} ({title})"
+        meant |= {word.strip().lower(): shown for word in (known, *title.split(","))}
     close = difflib.get_close_matches(name.lower(), meant, n=3, cutoff=0.6)
     if not close:
         return f"; it has {len(names)}, such as {', '.join(names[:3])}."

@@ -1,4 +1,4 @@
-"""What every kind of source offers: splits that are read in order and never held in memory."""
+"""What every data format offers: splits whose labels are in memory and whose images are read."""
 
 from __future__ import annotations
 
@@ -7,71 +7,65 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gencond_fast.data.skipping import Skipping
-
-if TYPE_CHECKING:
-    from gencond_fast.data.readers.image_cache import ImageCache
-
 Load = Callable[[], bytes]
-"""Fetches the encoded bytes of one image, from any thread, until its read has ended."""
+"""Returns the encoded bytes of one image; any thread may call it until its read ends."""
 
 Block = list[Load] | np.ndarray
-"""Consecutive images of a read: one `Load` each, or their pixels, uint8 [n, H, W, 1 or 3]."""
+"""Consecutive images of a read: a `Load` for each, or their pixels, uint8 [n, H, W, 1 or 3]."""
 
 MAX_IMAGES = 1 << 27
-"""In a file of arrays or a table, where a few bytes can state any number of them."""
+"""The most images that a file of arrays or a table may claim, since a few bytes can claim any."""
 
 MAX_BYTES = 1 << 30
-"""Of one encoded image."""
+"""The largest encoded image."""
 
 _PIECE = 64
 
 
 class Split(ABC):
-    """One split of a data set: labels at hand, images on demand.
+    """One split of a data set as its container stores it: labels in memory, images on demand.
+
+    A split never changes once it is made. How its images are decoded, skipped and cached is the
+    business of an `ImageReader`.
 
     Attributes:
         labels: int64 [N], values 0 … C-1, known without decoding an image.
-        shape: (H, W, channels) of every image where the container fixes it, else None.
-        skipping: what is left out as undecodable; None where an undecodable image is an error.
-        serial_bytes: what an image takes on average as it is read, where images are to be had in
-            ascending stretches alone; None where each can be read by itself as cheaply.
-        reader: who decodes the images, `threads`, `processes` or `dali`: see `choice`.
-        kept: images that are held in memory once they were decoded, or None.
+        shape: (H, W, channels) of every image where images are stored as pixels, else None.
+        serial_bytes: the average stored size of an image in bytes, where images are only cheap to
+            read in ascending stretches (parquet, .npz); None where any single image is as cheap.
     """
 
     labels: np.ndarray
     shape: tuple[int, int, int] | None = None
-    skipping: Skipping | None = None
     serial_bytes: int | None = None
-    reader: str = "threads"
-    kept: ImageCache | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def pieces(self) -> np.ndarray:
-        """Ascending edges 0 … N, int64, of the stretches that are best read by one worker."""
+        """Edges of the stretches that one worker reads best: ascending int64, from 0 to N."""
         return np.append(np.arange(0, len(self), _PIECE), len(self))
 
     def origin(self, rows: np.ndarray) -> np.ndarray:
-        """Where the images at `rows` stand in the split as its container has it."""
+        """The rows that the images at `rows` have in the whole split of the container: int64 [n].
+
+        A subset of a split gives other numbers than `rows`.
+        """
         return rows
 
     @abstractmethod
     def read(self, indices: np.ndarray, block: int) -> Generator[Block, None, None]:
-        """Yields the images at strictly ascending `indices`, `block` at a time, the last shorter.
+        """Yields images in blocks of `block`, the last one shorter; decodes none of them.
 
-        Files stay open until the iterator is closed or has found its end, and the loads that it
-        gave may be called until then.
+        Files stay open until the iterator is closed or exhausted. Until then the loads that it
+        gave may be called.
 
         Args:
             indices: int64 [n], strictly ascending, within 0 … N-1.
-            block: images in each yielded block, at least 1.
+            block: images in a yielded block, at least 1.
 
         Raises:
             InputError: a file is missing, unreadable or damaged.
@@ -79,20 +73,20 @@ class Split(ABC):
 
     @abstractmethod
     def where(self, index: int) -> str:
-        """Names image `index` so that the user can find it, for messages."""
+        """A name of image `index` for messages, by which the user finds it."""
 
     def file_name(self, index: int) -> str:
-        """What the file of image `index` is called, empty where it has none of its own."""
+        """The name of the file of image `index`; empty where several images share a file."""
         return ""
 
 
 class Subset(Split):
-    """The images of another split at the given strictly ascending rows.
+    """Some images of another split.
 
     Args:
         base: the other split.
-        rows: int64 [n], strictly ascending.
-        labels: int64 [n], where they are numbered anew; None keeps those of `base`.
+        rows: int64 [n], strictly ascending, the rows of the images in `base`.
+        labels: int64 [n], new labels; None keeps those of `base`.
     """
 
     def __init__(self, base: Split, rows: np.ndarray, labels: np.ndarray | None = None) -> None:
@@ -125,15 +119,15 @@ class Subset(Split):
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """What the reader of one kind of source hands to `open_source`.
+    """A data set as one data format has opened it, for `open_source`.
 
     Attributes:
         class_names: the name of label k at place k.
         train: the training split.
         val: the validation split, or None.
         digest: sha256 hex that changes with the data.
-        bytes: what all images take where they lie, as files, inside archives or in memory.
-        titles: readable names of the classes, where the source has them.
+        bytes: the stored size of all images, as files, inside archives or in memory.
+        titles: readable names of the classes, where the data set has them.
     """
 
     class_names: tuple[str, ...]
@@ -145,7 +139,7 @@ class Opened:
 
 
 def files_digest(files: Iterable[Path], root: Path) -> str:
-    """Returns the sha256 hex of the files' names below `root`, sizes and modification times."""
+    """The sha256 hex of names below `root`, sizes and modification times of files."""
     digest = hashlib.sha256()
     for file in files:
         status = file.stat()
@@ -155,12 +149,15 @@ def files_digest(files: Iterable[Path], root: Path) -> str:
 
 
 def files_bytes(files: Iterable[Path]) -> int:
-    """The sizes of all files together."""
+    """The total size of files in bytes."""
     return sum(file.stat().st_size for file in files)
 
 
 def runs(indices: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yields (start, stop) positions of the stretches of consecutive numbers in `indices`."""
+    """Yields the (start, stop) positions of each run of consecutive numbers in `indices`.
+
+    For example, [3, 4, 5, 9] gives (0, 3) and (3, 4).
+    """
     if len(indices) == 0:
         return
     breaks = np.flatnonzero(np.diff(indices) != 1) + 1

@@ -1,4 +1,4 @@
-"""Random windows of images, the same ones for an image however and by whomever it is read."""
+"""Random windows of images. The window of an image does not depend on how the image is read."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _DRAWS = 4
 class RandomCrop:
     """A window of random area and aspect ratio for each image (1409.4842), in one epoch.
 
-    The area is uniform, the ratio log-uniform and the place uniform, all in whole pixels. A side
-    that exceeds the image is cut to it, where the usual implementation draws again up to ten times
-    and then takes the centre.
+    The area is uniform, the ratio log-uniform and the place uniform, in whole pixels. A side that
+    is longer than the image is cut to it. (torchvision's RandomResizedCrop instead draws again, up
+    to ten times, and then takes the centre.)
 
     Attributes:
         seed: of the run.
         epoch: pass over the images.
-        area: share of the image's area, smallest and largest.
-        ratio: width over height, smallest and largest.
+        area: smallest and largest area, as a share of the image's.
+        ratio: smallest and largest ratio of width to height.
     """
 
     seed: int
@@ -38,7 +38,7 @@ class RandomCrop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
     def draws(self, rows: np.ndarray) -> np.ndarray:
-        """Uniform numbers in [0, 1) behind the windows of the images at `rows`: float64 [n, 4]."""
+        """The random numbers for the windows at `rows`: float64 [n, 4], uniform in [0, 1)."""
         start = np.uint64(derive_seed(self.seed, "crop", self.epoch))
         count = np.arange(_DRAWS, dtype=np.uint64) + np.uint64(1)
         with np.errstate(over="ignore"):
@@ -46,10 +46,10 @@ class RandomCrop:
         return (_mixed(state) >> np.uint64(11)) * 2.0**-53
 
     def windows(self, draws: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
-        """The windows in images of these sizes.
+        """The windows in images of known sizes.
 
         Args:
-            draws: float64 [n, 4].
+            draws: float64 [n, 4], from `draws`.
             width: [n], pixels.
             height: [n], pixels.
 
@@ -65,10 +65,10 @@ class RandomCrop:
         return np.stack((left, top, left + across, top + down), axis=1).astype(np.int64)
 
     def shapes(self, draws: np.ndarray) -> np.ndarray:
-        """What windows are before they meet their images: float64 [n, 4].
+        """The windows relative to images whose sizes are not known yet: float64 [n, 4].
 
-        That is their share of the area, their ratio, and where they lie in what is left beside and
-        below them, in [0, 1).
+        The columns are the share of the area, the ratio of width to height, and the place in the
+        room that is left across and down, in [0, 1).
         """
         least, most = self.area
         low, high = np.log(self.ratio)
@@ -78,7 +78,7 @@ class RandomCrop:
 
 
 def window(shape: Sequence[float], width: int, height: int) -> Window:
-    """One row of `RandomCrop.windows`, to the bit, from one of `shapes`; fast for one image."""
+    """The window of one image from a row of `RandomCrop.shapes`; the same as `windows` gives."""
     share, ratio, across_at, down_at = shape
     area = width * height * share
     across = min(max(round(math.sqrt(area * ratio)), 1), width)

@@ -1,4 +1,4 @@
-"""How much of its time a job waits for its data."""
+"""Data time: how much of its time a job waits for images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ T = TypeVar("T")
 
 
 class DataTimer:
-    """A stopwatch around iterators: the time until their next item, but for the first ones.
+    """A stopwatch around iterators: how long they take to give their next item.
 
-    The first item of a pass is left out because nothing has been prepared by then.
+    For example, in a loop over batches::
+
+        timer = DataTimer()
+        for batch in timer.around(batches):
+            ...  # train
+        timer.tell(print)  # waited for data 12 % of the time after the first batch
+
+    The first item of an iterator does not count, because nothing is prepared when it is asked for.
 
     Attributes:
-        waited: seconds spent waiting.
-        passed: seconds spent altogether, from each first item to the last.
+        waited: seconds spent waiting for items.
+        passed: seconds from the first item of each iterator to its last.
     """
 
     def __init__(self) -> None:
@@ -24,7 +31,7 @@ class DataTimer:
         self.passed = 0.0
 
     def around(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, while it is measured how long they take to come."""
+        """The same items; measures how long each takes to come."""
         given = asked = None
         for item in items:
             now = time.perf_counter()
@@ -36,7 +43,7 @@ class DataTimer:
             asked = time.perf_counter()
 
     def tell(self, tell: Callable[[str], None]) -> None:
-        """Says the share in a line, if any pass had a second item."""
+        """Says in a line which share of the time was waiting, if an iterator had a second item."""
         if self.passed:
             share = 100 * self.waited / self.passed
             tell(f"waited for data {share:.0f} % of the time after the first batch")

@@ -1,4 +1,4 @@
-"""Encoded bytes to pixels: every common image mode becomes uint8 gray or RGB, or a clear error."""
+"""From encoded bytes to pixels: any common image becomes uint8 gray or RGB, or a clear error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gencond_fast.data.resize import fit
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.errors import InputError
 
-# Only these parsers ever see the bytes, whatever a file is called.
+# only these parsers ever see the bytes, whatever the name of a file
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 89_478_485  # from here on Pillow itself warns of a decompression bomb
 
@@ -40,18 +40,18 @@ def decode(
     image_size: int | None = None,
     window: Callable[[int, int], Window] | None = None,
 ) -> np.ndarray:
-    """Decodes one image: upright by its EXIF tag, the first frame, transparency dropped.
+    """Decodes one image: its first frame, turned upright by its EXIF tag, without transparency.
 
     16-bit gray is scaled by 255/65535 and rounded. 16-bit colour keeps its high byte, which is at
-    most one step away from that.
+    most one level away from that.
 
     Args:
         data: the bytes of a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file.
         channels: 1 for gray or 3 for RGB.
         where: names the image in messages.
         image_size: side of the square that the window is resized to; None keeps all pixels.
-        window: gives the window for the width and height of the upright image; None takes the
-            largest centred square, and lets large JPEGs decode at a fraction of their size.
+        window: takes the width and height of the upright image and returns the window. None is the
+            largest centred square; then large JPEGs may be decoded at a fraction of their size.
 
     Returns:
         uint8 [H, W, channels].
@@ -75,7 +75,16 @@ def decode(
 
 
 def fetch(item: Load, where: str) -> bytes:
-    """Fetches an image's bytes; a file that cannot be read is an `InputError` naming it."""
+    """Returns the encoded bytes of an image.
+
+    Args:
+        item: returns them.
+        where: names the image in messages.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+        BadImage: a row of a table has no image.
+    """
     try:
         return item()
     except FileNotFoundError as error:
@@ -90,7 +99,7 @@ def fetch(item: Load, where: str) -> bytes:
 
 
 def header(data: bytes, where: str) -> tuple[bool, int]:
-    """Returns (whether the image is gray, its shorter side), without decoding pixels.
+    """Whether the image is gray, and its shorter side in pixels; decodes no pixels.
 
     Raises:
         BadImage: as `decode`, as far as the header shows.
@@ -105,7 +114,7 @@ def is_gray(mode: str) -> bool:
 
 
 def open_image(data: bytes, where: str) -> Image.Image:
-    """Opens an image as far as its header; the pixels are not decoded.
+    """Reads the header of an image; decodes no pixels.
 
     Raises:
         BadImage: the bytes are no image, or claim too many pixels.
@@ -131,7 +140,7 @@ def open_image(data: bytes, where: str) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation 1 … 8 of an image; 1, upright, where the tag is absent or damaged."""
+    """The EXIF orientation of an image, 1 … 8; 1 (upright) where the tag is missing or damaged."""
     try:
         found = image.getexif().get(_ORIENTATION)
     except Exception:  # a damaged tag says nothing about the pixels
@@ -152,10 +161,10 @@ def _draft(image: Image.Image, image_size: int) -> None:
 
 
 def fraction(width: int, height: int, image_size: int) -> int:
-    """By what a JPEG of this size is decoded smaller: 8, 4, 2 or 1.
+    """The divisor, 8, 4, 2 or 1, by which the decoder may shrink a JPEG before it is resized.
 
-    It stays at twice the size that it is resized to, where the filter leaves nothing of what was
-    lost, and its central window stays at whole pixels.
+    The shrunk image keeps at least twice the side `image_size`, so that the resizing filter removes
+    what was lost. The offset of its central window stays a whole number of pixels.
     """
     shorter, offset = min(width, height), abs(width - height) // 2
     fitting = (part for part in (8, 4, 2) if shorter >= 2 * part * image_size)

@@ -1,4 +1,4 @@
-"""What an opened data set needs to know of its images: whether any has colour, and their size."""
+"""What headers tell about a data set: whether any image has colour, and how large images are."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gencond_fast.data.contract import Load, Split
+from gencond_fast.data.contract import Load
 from gencond_fast.data.decode import decode, fetch, header
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.system.cache import cache_directory, cache_key, load_json, save_json
 
@@ -18,12 +19,12 @@ _HEADERS_AT_ONCE = 64
 _WORTH_KEEPING = 1000  # headers; to find no colour all of them are read
 
 
-def inspect(splits: Sequence[Split | None], digest: str) -> tuple[int, int]:
-    """Finds the channels and the size of images, reading headers up to the first colour image.
+def inspect(splits: Sequence[ImageReader | None], digest: str) -> tuple[int, int]:
+    """Finds the channels and the size of images; reads headers up to the first colour image.
 
     Args:
         splits: training and validation images.
-        digest: names the data, to remember the answer where many headers were read for it.
+        digest: names the data. The answer is cached under it where many headers had to be read.
 
     Returns:
         (3 if any image has colour, else 1; shorter side of the first image that can be decoded,
@@ -51,20 +52,20 @@ def _kept(digest: str) -> Path | None:
         return None
 
 
-def _look(splits: Sequence[Split | None]) -> tuple[int, int, int]:
+def _look(splits: Sequence[ImageReader | None]) -> tuple[int, int, int]:
     """(channels, shorter side of the first image, headers read)."""
     native_size = read = 0
-    for split in splits:
-        if split is None:
+    for images in splits:
+        if images is None:
             continue
-        if split.shape is not None:
-            native_size = native_size or min(split.shape[:2])
-            if split.shape[2] == 3:
+        if images.shape is not None:
+            native_size = native_size or min(images.shape[:2])
+            if images.shape[2] == 3:
                 return 3, native_size, read
             continue
-        with closing(split.read(np.arange(len(split)), _HEADERS_AT_ONCE)) as blocks:
+        with closing(images.split.read(np.arange(len(images)), _HEADERS_AT_ONCE)) as blocks:
             for index, item in enumerate(chain.from_iterable(blocks)):
-                found = _header(split, index, item, first=not native_size)
+                found = _header(images, index, item, first=not native_size)
                 read += 1
                 if found is None:
                     continue
@@ -75,20 +76,19 @@ def _look(splits: Sequence[Split | None]) -> tuple[int, int, int]:
     return 1, native_size, read
 
 
-def _header(split: Split, index: int, item: Load, *, first: bool) -> tuple[bool, int] | None:
+def _header(images: ImageReader, index: int, item: Load, *, first: bool) -> tuple[bool, int] | None:
     """As `decode.header`, None for an image that is left out."""
-    if split.skipping is None:
-        where = split.where(index)
+    where = images.where(index)
+    if images.skip is None:
         return header(fetch(item, where), where)
-    if index in split.skipping:
+    if index in images.skip:
         return None
-    where = split.where(index)
     data = fetch(item, where)
     try:
         gray, short = header(data, where)
         if first or not gray:  # what decides must not be an image that is left out later
             decode(data, channels=3, where=where)
     except BadImage as error:
-        split.skipping.meet(index, error)
+        images.skip_or_raise(index, error)
         return None
     return gray, short

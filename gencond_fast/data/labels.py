@@ -1,4 +1,4 @@
-"""Labels: their checks, their numbering 0 … C-1, and the stratified split."""
+"""Labels: checks, numbering 0 … C-1, and the stratified split."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def number_classes(
     names: Sequence[str] | None,
     location: str,
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray | None]:
-    """Turns stored integer labels into 0 … C-1 and the names of the classes.
+    """Numbers the classes of stored integer labels 0 … C-1, and names them.
 
-    With `names`, label k means names[k] and every name needs a training image. Without, the
-    sorted distinct training labels become 0 … C-1 and are named by their value.
+    With `names`, label k means names[k], and every class needs a training image. Without, the
+    sorted distinct training labels become 0 … C-1, and their values become the names.
 
     Args:
         train: integer [N].
         val: integer [M], or None.
-        names: class names in label order, or None where the source has none.
-        location: the source, for messages.
+        names: class names in label order, or None where the data set has none.
+        location: the data set, for messages.
 
     Returns:
         (class names, train labels int64 [N], val labels int64 [M] or None).
@@ -74,7 +74,14 @@ def _refuse_unknown(unknown: np.ndarray, location: str) -> None:
 
 
 def shuffled_rank(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Returns int64 [N]: each image's place in a random order of the images of its class."""
+    """The place of every image in a random order of the images of its class: int64 [N].
+
+    For example, `shuffled_rank(labels, seed) < 10` chooses ten random images of each class.
+
+    Args:
+        labels: int64 [N], values 0 … C-1.
+        seed: chooses the order.
+    """
     keys = np.random.default_rng(seed).random(len(labels))
     order = np.lexsort((keys, labels))
     counts = np.bincount(labels)
@@ -87,18 +94,18 @@ def shuffled_rank(labels: np.ndarray, seed: int) -> np.ndarray:
 def stratified_split(
     labels: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sets a share of every class apart, the same one for the same labels and seed.
+    """Sets a share of every class apart; the same images for the same labels and seed.
 
-    A class of n images gives round(n · fraction) of them, at least one and at most n-1; a class
-    of one image gives none.
+    Of n images of a class, round(n · fraction) are set apart, at least one and at most n-1. A class
+    of one image keeps it.
 
     Args:
         labels: int64 [N], values 0 … C-1.
-        fraction: the share set apart, between 0 and 1, both excluded.
-        seed: chooses which images.
+        fraction: the share that is set apart, above 0 and below 1.
+        seed: chooses the images.
 
     Returns:
-        Ascending int64 rows: (kept, set apart), together 0 … N-1.
+        (rows kept, rows set apart), both ascending int64; together they are 0 … N-1.
     """
     counts = np.bincount(labels)
     apart = np.floor(counts * fraction + 0.5).astype(np.int64)

@@ -1,4 +1,4 @@
-"""CutMix (1905.04899): images with a box of another image, and the labels of both; batched."""
+"""CutMix (1905.04899): images with a box from another image, and the labels of both."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Mixing:
     """Which images are mixed, and the random numbers behind their boxes.
 
     Attributes:
-        partners: int64 [B], a permutation: whose box each image gets.
-        draws: float32 [b, 3], with b = 1 (one box a batch) or B: the side of the box as a share of
-            the image's, and its centre, uniform in [0, 1).
+        partners: int64 [B], a permutation; image i gets its box from image `partners[i]`.
+        draws: float32 [b, 3], with b = 1 (one box for the batch) or B: the side of the box as a
+            share of the image's side, and its centre down and across, uniform in [0, 1).
     """
 
     partners: Tensor
@@ -38,9 +38,8 @@ def draw_cutmix(
         batch_size: B.
         alpha: the share that an image keeps follows Beta(alpha, alpha) before its box is cut to the
             image; positive.
-        each: whether every image has a box of its own, rather than one for the batch as in the
-            paper.
-        device: where the tensors are to be.
+        each: True draws a box for every image; False draws one for the batch, as in the paper.
+        device: of the tensors.
 
     Raises:
         ValueError: `alpha` is not positive.
@@ -57,14 +56,15 @@ def draw_cutmix(
 
 
 def cutmix(images: Tensor, labels: Tensor, mixing: Mixing) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Puts a box of each image's partner in its place; differentiable in the images.
+    """Pastes a box of its partner into every image; differentiable in the images.
 
-    The loss of a mixed image is that under its own label times its share, and that under its
-    partner's label times the rest:
+    The loss of a mixed image weighs the loss under its own label with the share of pixels that it
+    keeps, and the loss under its partner's label with the rest::
 
-        images, own, other, share = cutmix(images, labels, mixing)
-        losses = [F.cross_entropy(logits, each, reduction="none") for each in (own, other)]
-        loss = torch.lerp(losses[1], losses[0], share).mean()
+        images, labels, partner_labels, share = cutmix(images, labels, mixing)
+        loss = F.cross_entropy(logits, labels, reduction="none")
+        partner_loss = F.cross_entropy(logits, partner_labels, reduction="none")
+        loss = torch.lerp(partner_loss, loss, share).mean()
 
     Args:
         images: [B, channels, H, W], any dtype; channels last stay so.
@@ -72,8 +72,8 @@ def cutmix(images: Tensor, labels: Tensor, mixing: Mixing) -> tuple[Tensor, Tens
         mixing: what to mix.
 
     Returns:
-        The mixed images; the labels; those of the partners; and the share of the pixels that each
-        image keeps, float32 [B], of the box as it was cut to the image.
+        The mixed images; the labels; the labels of the partners; and the share of its pixels that
+        each image keeps, float32 [B], counted after the box was cut to the image.
 
     Raises:
         ValueError: `mixing` was drawn for another batch size.
@@ -92,7 +92,7 @@ def cutmix(images: Tensor, labels: Tensor, mixing: Mixing) -> tuple[Tensor, Tens
 
 
 def _inside(side: Tensor, centre: Tensor, length: int) -> Tensor:
-    """[b, length] bool: the positions that a box covers, in the paper's rounding."""
+    """The positions that a box covers, rounded as in the paper: bool [b, length]."""
     half = (side * length).long()[:, None] // 2
     middle = (centre * length).long()[:, None]
     position = torch.arange(length, device=side.device)

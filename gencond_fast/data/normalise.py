@@ -1,4 +1,4 @@
-"""From bytes or [0, 1] to the zero-mean images that networks see."""
+"""Normalisation: from uint8 or [0, 1] to the images of mean 0 that networks take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Normalisation:
     def __call__(self, images: Tensor) -> Tensor:
         """Normalises images [B, channels, H, W], uint8 or float in [0, 1], to float32.
 
-        Differentiable in float images.
+        It is differentiable in float images.
         """
         scale = 1.0 / 255.0 if images.dtype == torch.uint8 else 1.0
         mean, std = (
@@ -31,7 +31,7 @@ _COUNTED = 512  # images at a time
 
 
 def measure(images: Tensor) -> Normalisation:
-    """The normalisation of uint8 images [N, channels, H, W], to four decimals."""
+    """Mean and standard deviation of uint8 images [N, channels, H, W], to four decimals."""
     # one pass over integers: exact, and no copy of the images, which is eight times as large
     counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
     for part in images.split(_COUNTED):

@@ -1,4 +1,4 @@
-"""From any size to a square: a window of whole pixels is cut out and resized."""
+"""From an image of any size to a square: cuts out a window of whole pixels and resizes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gencond_fast.data.crop import Window
 
 
 def central(width: int, height: int) -> Window:
-    """The largest square in the centre; what is left over by an odd pixel is right or below."""
+    """The largest square in the centre; an odd pixel is left over on the right or below."""
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
@@ -19,10 +19,10 @@ def central(width: int, height: int) -> Window:
 def fit(pixels: np.ndarray, size: int, window: Window | None = None) -> np.ndarray:
     """Cuts out a window and resizes it, bicubic (a = -1/2) and antialiased.
 
-    The same filter as Pillow's, from PyTorch's vectorised code for bytes. As there, pixels are
-    rounded and clipped between the two directions, which may come in the other order: on
-    photographs no pixel is more than two of 255 levels away from Pillow's, on noise that is clipped
-    some are by tens.
+    The filter is Pillow's, computed by PyTorch's vectorised code for bytes. Both round and clip
+    pixels between the two directions, but may take the directions in another order. On photographs
+    no pixel is more than two of 255 levels away from Pillow's; on clipped noise some are tens of
+    levels away.
 
     Args:
         pixels: uint8 [H, W, channels].
@@ -43,7 +43,7 @@ def fit(pixels: np.ndarray, size: int, window: Window | None = None) -> np.ndarr
 
 
 def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Returns uint8 [..., channels] from [..., 1 or 3]: gray is repeated, RGB becomes luma."""
+    """From uint8 [..., 1 or 3] to uint8 [..., channels]: gray is repeated, RGB becomes luma."""
     if pixels.shape[-1] == channels:
         return pixels
     if channels == 3:

@@ -1,4 +1,4 @@
-"""A class-balanced random part of a training split, small enough to be held in memory."""
+"""A class-balanced random sample of a training split, small enough to be held in memory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gencond_fast.data.contract import Split
 from gencond_fast.data.labels import shuffled_rank
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.source import Source, refuse_empty_class
 from gencond_fast.data.stream import stream
 from gencond_fast.errors import InputError
@@ -38,18 +38,20 @@ def draw_sample(
     seed: int,
     workers: int | None = None,
 ) -> Sample:
-    """Draws the same number of training images of every class, decoded, without repetition.
+    """Draws and decodes the same number of training images of every class, without repetition.
 
     The same source, sizes and seed give the same sample. A class with fewer images gives all it
-    has. A smaller `per_class` or `max_bytes` keeps the first images of each class. Where the source
-    skips bad images, the next ones in the random order of their class stand in for them.
+    has. With a smaller `per_class` or `max_bytes`, each class keeps the first of its images. Where
+    the source skips undecodable images, the next images in the random order of the class take their
+    places.
 
     Args:
-        source: where the images come from.
+        source: the data set. The images are read through `source.train`, so its cache is used.
         image_size: S, height and width.
         per_class: images wanted of each class, at least 1.
-        max_bytes: the most that `images` may take; fewer of each class are drawn to keep to it.
-        seed: chooses images and their order.
+        max_bytes: the most that the images may take; where all that are wanted take more, fewer of
+            each class are drawn.
+        seed: chooses the images and their order.
         workers: as for `stream`.
 
     Raises:
@@ -91,7 +93,7 @@ def draw_sample(
 def sample_rows(
     source: Source, *, image_size: int, per_class: int, max_bytes: int, seed: int
 ) -> np.ndarray:
-    """The images that `draw_sample` would decode if no further one is bad: ascending int64 rows.
+    """The rows that `draw_sample` decodes if it finds no undecodable image: ascending int64.
 
     Raises:
         InputError, ValueError: as `draw_sample`.
@@ -117,17 +119,17 @@ def _share(source: Source, image_size: int, per_class: int, max_bytes: int) -> i
     return share
 
 
-def _first(order: np.ndarray, share: int, split: Split) -> np.ndarray:
-    """The first rows of each class in an order of classes, but for those that are left out."""
-    if split.skipping is not None:
-        order = order[~split.skipping(order)]
-    counts = np.bincount(split.labels[order])
+def _first(order: np.ndarray, share: int, images: ImageReader) -> np.ndarray:
+    """The first `share` rows of each class in an order of classes, without those left out."""
+    if images.skip is not None:
+        order = order[~images.skip(order)]
+    counts = np.bincount(images.labels[order])
     within = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     return order[within < share]
 
 
 def _affordable(counts: np.ndarray, per_class: int, limit: int) -> int:
-    """The most images of each class, at most `per_class`, that are `limit` images or fewer."""
+    """How many images of each class, at most `per_class`, are `limit` images or fewer in all."""
     low, high = 0, min(per_class, int(counts.max()))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,4 +1,4 @@
-"""The order of a shuffled epoch, a pure function of seed and epoch, and each rank's share of it."""
+"""The order of a shuffled epoch, a function of seed and epoch alone, and the share of a rank."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from gencond_fast.system.rng import derive_seed
 
-_STRETCHES = 8  # that a pool mixes at least
+_STRETCHES = 8  # the fewest that a pool mixes
 
 
 def epoch_order(
@@ -21,19 +21,22 @@ def epoch_order(
 ) -> np.ndarray:
     """The images of one epoch in random order.
 
-    Plain, each image comes once. Balanced, each of the C classes that occur comes ceil(n / C)
-    times, so that an epoch is as long as a plain one. The images of a class stand in a ring, in an
-    order that the seed alone decides, and every epoch goes on around it where the last one stopped.
-    So within an epoch, and within any number of epochs from the first on, the images of a class
-    come equally often to within one: a small class in whole rounds, a large one in its turn.
+    In a plain epoch each image comes once. In a balanced epoch each of the C classes that occur
+    comes ceil(n / C) times, so the epoch is about as long as a plain one. For example, with 2 ants
+    and 10 bees a balanced epoch has 6 ants, each ant three times, and 6 of the bees; the next epoch
+    begins with the other 4 bees.
 
-    The order takes 8 bytes an image, and 50 for a moment while a balanced one is made.
+    In general, the images of a class stand in a ring, in an order that depends on the seed alone,
+    and every epoch goes on around the ring where the last one stopped. So in one epoch, and in the
+    first k epochs together, the images of a class come equally often to within one.
+
+    Memory: 8 bytes an image, and 50 while a balanced order is made.
 
     Args:
         labels: integer [N], values 0 … C-1.
         seed: of the run.
         epoch: pass over the images, from 0.
-        balanced: whether classes come equally often, rather than images.
+        balanced: True makes classes come equally often instead of images.
         rows: integer [n], the images to choose from, each once; None means all.
 
     Returns:
@@ -48,7 +51,7 @@ def epoch_order(
 
 
 def _turn(rows: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """What one epoch takes from the rings of the classes."""
+    """The images that one balanced epoch takes from the rings of the classes, see `epoch_order`."""
     ring = np.random.default_rng(derive_seed(seed, "rings")).permutation(len(rows))
     keys = labels[ring].astype(np.min_scalar_type(int(labels.max())))  # short ones sort faster
     ring = ring[np.argsort(keys, kind="stable")]
@@ -63,21 +66,22 @@ def _turn(rows: np.ndarray, labels: np.ndarray, seed: int, epoch: int) -> np.nda
 def in_pools(
     order: np.ndarray, edges: np.ndarray, largest: int, *, seed: int, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sorts an order into pools of few stretches, for images that are best read in stretches.
+    """Sorts an order into pools, for images that are only cheap to read in stretches.
 
-    The stretches are dealt to pools at random in every epoch, and a pool keeps the order that its
-    images had: it is mixed as the whole was. One pool is the order as it was. Stretches are cut
-    so that a pool has at least eight of them; what the order repeats counts as often as it comes.
+    Every epoch deals the stretches to pools at random. Within a pool the images keep the order that
+    they had, which is random. If all images fit into one pool, the order does not change. Long
+    stretches are cut, so that a pool has at least eight. An image that the order repeats counts as
+    often as it comes.
 
     Args:
         order: int64 [n], as `epoch_order` gives it.
         edges: ascending int64 edges of the stretches, from 0 to at least the largest row + 1.
-        largest: images in a pool, up to an eighth more.
+        largest: images in a pool; a pool may have an eighth more.
         seed: of the run.
         epoch: pass over the images.
 
     Returns:
-        int64 [n], the same rows, and int64 where each pool ends in them.
+        The same rows, int64 [n], and the places at which pools end in them, int64 [pools].
     """
     edges = _cut(edges, max(1, largest // _STRETCHES))
     stretch = np.searchsorted(edges, order, side="right") - 1
@@ -99,12 +103,12 @@ def _cut(edges: np.ndarray, longest: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Share:
-    """What falls to one of several ranks: of every batch a part, equally large to within one image.
+    """The images of one rank: its share of every batch, as large as any other to within one image.
 
     Attributes:
-        places: ascending int64 [m], of its images in the order of the epoch.
-        edges: int64 [steps + 1], where its part of each step starts in them (and the last ends).
-        done: int64 [steps], images of the epoch that all ranks have behind them after each step.
+        places: ascending int64 [m], the places of its images in the order of the epoch.
+        edges: int64 [steps + 1]; its images of step s are `places[edges[s]:edges[s + 1]]`.
+        done: int64 [steps], images of the epoch that all ranks together have done after each step.
     """
 
     places: np.ndarray
@@ -113,17 +117,17 @@ class Share:
 
 
 def share_of(length: int, batch_size: int, rank: int, world: int, start: int = 0) -> Share:
-    """Deals the batches of an epoch to ranks, from image `start` of it on.
+    """Deals the batches of an epoch to ranks, from image `start` of the epoch on.
 
-    All ranks together have the same images in a step however many they are, each of them once, and
-    take the same number of steps.
+    The images of a step do not depend on the number of ranks. Each of them falls to one rank, and
+    all ranks take the same number of steps.
 
     Args:
         length: images of the epoch.
-        batch_size: images in a step of all ranks together; the last one may have fewer.
-        rank: which of them, 0 … world - 1.
-        world: how many there are.
-        start: images of the epoch that are behind all ranks.
+        batch_size: images in a step of all ranks together; the last step may have fewer.
+        rank: which rank, 0 … world - 1.
+        world: how many ranks there are.
+        start: images of the epoch that all ranks together have done already.
     """
     firsts = np.arange(start, length, batch_size)
     done = np.minimum(firsts + batch_size, length)

@@ -1,11 +1,11 @@
-"""`open_source`: from what the user calls the data to splits that can be streamed."""
+"""`open_source`: from a path or a known name to a data set whose images can be streamed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,10 +15,11 @@ from gencond_fast.config import Device, ReaderName
 from gencond_fast.data.classes import find_classes, select
 from gencond_fast.data.contract import Opened, Split, Subset
 from gencond_fast.data.formats.opening import KNOWN_NAMES, open_data
-from gencond_fast.data.health.badlist import read_bad_list
+from gencond_fast.data.health.badlist import BadList, read_bad_list
 from gencond_fast.data.inspection import inspect
 from gencond_fast.data.labels import stratified_split
 from gencond_fast.data.readers.choice import choose_reader
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.skipping import Skipping
 from gencond_fast.errors import InputError
 
@@ -29,60 +30,74 @@ _FINGERPRINT_DIGITS = 32
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set, opened: labels in memory, images on demand.
+    """An opened data set: labels in memory, images on demand.
 
     Attributes:
-        location: what the user called it.
+        location: the path or name that the user gave.
         class_names: the name of label k at place k.
-        titles: readable names, in the same order; the class names where there are none.
+        titles: readable names in the same order; the class names where there are none.
         channels: 1 if every image is gray, else 3.
-        train: the training split.
-        val: the validation split, or None.
+        train: the training images.
+        val: the validation images, or None.
         fingerprint: 32 hex digits that change with the data (files by name, size and time of
             modification, arrays by content), with the split and with the choice of classes.
-        native_size: shorter side of the first training image.
+        native_size: shorter side of the first training image in pixels.
     """
 
     location: str
     class_names: tuple[str, ...]
     titles: tuple[str, ...]
     channels: int
-    train: Split
-    val: Split | None
+    train: ImageReader
+    val: ImageReader | None
     fingerprint: str
     native_size: int
 
     @property
     def left_out(self) -> dict[str, object] | None:
-        """What names the images that are left out from the start, None if all must be decoded.
+        """Names the images that are left out from the start; None if all must be decodable.
 
-        Part of the key of everything computed from the images and kept.
+        It is part of the cache key of everything that is computed from the images.
         """
-        if self.train.skipping is None:
+        if self.train.skip is None:
             return None
-        known = hashlib.sha256(self.train.skipping.known.tobytes()).hexdigest()
+        known = hashlib.sha256(self.train.skip.known.tobytes()).hexdigest()
         return {"on_bad_image": "skip", "known": known}
 
     @property
     def decoder(self) -> str | None:
-        """Who decodes the images, None where Pillow does: others' pixels differ a little.
+        """Names a decoder whose pixels differ a little from Pillow's; None where Pillow decodes.
 
-        Part of the key of everything computed from the images and kept.
+        It is part of the cache key of everything that is computed from the images.
         """
         if self.train.reader != "dali":
             return None
         return "dali on a GPU" if torch.cuda.is_available() else "dali"
 
     def tell_left_out(self, tell: Callable[[str], None]) -> None:
-        """Counts the images left out so far in a line, if there were any: a job's last word."""
-        splits = [split for split in (self.train, self.val) if split is not None]
-        skipped = [split.skipping for split in splits if split.skipping is not None]
-        count, known = sum(map(len, skipped)), sum(len(each.known) for each in skipped)
+        """Says at the end of a job how many images were left out, if there were any."""
+        splits = [images for images in (self.train, self.val) if images is not None]
+        skipped = [images.skip for images in splits if images.skip is not None]
+        count, known = sum(map(len, skipped)), sum(len(skip.known) for skip in skipped)
         if count:
             tell(
                 f"left out {count:,} of {sum(map(len, splits)):,} images, which cannot be decoded: "
-                f"{known:,} known from `gencond_fast data check`, {count - known:,} met on the way"
+                f"{known:,} known from `gencond-fast data check`, "
+                f"{count - known:,} found while reading"
             )
+
+    def subset(self, rows: np.ndarray, tell: Callable[[str], None]) -> Source:
+        """The same data set with some of its training images alone.
+
+        Its fingerprint is another one, so that nothing in a cache is confused with it.
+
+        Args:
+            rows: ascending int64 rows of the training split, at least one of each class.
+            tell: called with a line for each undecodable image that the subset finds.
+        """
+        digest = hashlib.sha256(self.fingerprint.encode() + rows.astype("<i8").tobytes())
+        fingerprint = digest.hexdigest()[: len(self.fingerprint)]
+        return replace(self, train=self.train.subset(rows, tell), fingerprint=fingerprint)
 
 
 def open_source(
@@ -97,37 +112,46 @@ def open_source(
     device: Device = "auto",
     tell: Callable[[str], None] = lambda line: None,
 ) -> Source:
-    """Opens a data set by path or name, reading labels and as few image headers as it can.
+    """Opens a data set by path or name; reads labels and as few image headers as it can.
 
-    Kinds: a folder `train/CLASS/*` with `val`, `validation` or `test` beside it, or just
-    `CLASS/*`; an uncompressed `.tar` of such a folder; a folder or file of parquet in the hub's
-    layout; a `.npz` file or a folder with `train.npz`; a known name (`digits`, while `./digits`
-    is a folder). Where a source has more than one validation split, `val` goes before
-    `validation` and `test`.
+    For example::
+
+        source = open_source("/data/imagenet", val_fraction=0.1)
+        len(source.train), source.class_names, source.native_size
+
+    It opens
+
+    - a folder `train/CLASS/*` with `val`, `validation` or `test` beside `train`, or just `CLASS/*`;
+    - an uncompressed `.tar` of such a folder;
+    - a file or a folder of parquet in the layout of the Hugging Face hub;
+    - a `.npz` file or a folder with `train.npz`;
+    - a known name: `digits` (a folder of that name is `./digits`).
+
+    Of several validation splits, `val` goes before `validation`, and that before `test`.
 
     With `on_bad_image="skip"`, images whose content cannot be decoded take part in nothing. Those
-    that `gencond_fast data check` has listed are not touched; the others are named when they are
-    met, and which of the two an image is changes no result. An image that is gone or may not be
-    read is an error unless it is listed.
+    that `gencond-fast data check` has listed are never read. Others are reported when they are
+    found. Results do not depend on which of the two an image is. An image that is missing or may
+    not be read is an error unless it is listed.
 
-    Memory: 8 bytes an image for labels and 16 to 70 for finding it (file names are the most of
-    it), none for pixels.
+    Memory: 8 bytes an image for its label, 16 to 70 for where it is (mostly its file name), none
+    for pixels.
 
     Args:
         data: path or known name.
-        val_fraction: share of every class of the training split to set apart for validation,
-            0 < share < 1; a validation split of the source's own is left untouched. The same
-            images of a class are set apart whichever classes are chosen.
+        val_fraction: share of each class of the training split that is set apart for validation,
+            between 0 and 1. A validation split of the data set is not used then. The choice of
+            classes does not change which images of a class are set apart.
         seed: chooses which images are set apart.
         classes: names of the classes to keep, at least two; None keeps all.
         in_given_order: label k is `classes[k]`; else the classes keep the order of the data.
         on_bad_image: `error` or `skip`, see above.
         reader: who decodes the images, see `choice.choose_reader`.
-        device: where they are wanted, of which an automatic choice depends.
-        tell: called with a line that names the reader, and one for each bad image that is met.
+        device: where the images are wanted; `reader="auto"` depends on it.
+        tell: called with a line that names the reader, and one for each undecodable image found.
 
     Raises:
-        InputError: one sentence that names what is wrong and what to do.
+        InputError: the data cannot be used. Its sentence says what is wrong and what to do.
     """
     if val_fraction is not None and not 0 < val_fraction < 1:
         raise InputError(
@@ -149,24 +173,33 @@ def open_source(
         if kept != list(range(len(names))):
             train = select(train, kept, len(names))
             val = None if val is None else select(val, kept, len(names))
-            names, titles = (tuple(each[label] for label in kept) for each in (names, titles))
+            names = tuple(names[label] for label in kept)
+            titles = tuple(titles[label] for label in kept)
             digest = hashlib.sha256(f"{digest} {json.dumps(names)}".encode()).hexdigest()
+    train_skip = val_skip = None
     if on_bad_image == "skip":
-        parts = ("train", "val" if val_fraction is None else "train")
-        _skip(opened.digest, (train, val), parts, names, data, tell)
-    choose_reader(reader, [train] if val is None else [train, val], device, tell)
-    channels, native_size = inspect((train, val), f"{digest} {on_bad_image}")
+        listed = read_bad_list(opened.digest, names)
+        train_skip = _skipped(train, "train", listed, tell)
+        if val is not None:
+            val_skip = _skipped(val, "val" if val_fraction is None else "train", listed, tell)
+        good = np.delete(train.labels, train_skip.known)
+        refuse_empty_class(np.bincount(good, minlength=len(names)), names, data)
+    # with images that are stored as pixels there is nothing to choose
+    name = "threads" if train.shape is not None else choose_reader(reader, device, tell)
+    images = ImageReader(train, name, train_skip)
+    val_images = None if val is None else ImageReader(val, name, val_skip)
+    channels, native_size = inspect((images, val_images), f"{digest} {on_bad_image}")
     if not native_size:
         raise InputError(
-            f"{data} holds no image that can be decoded; see `gencond_fast data check`."
+            f"{data} holds no image that can be decoded; see `gencond-fast data check`."
         )
     return Source(
         location=data,
         class_names=names,
         titles=titles,
         channels=channels,
-        train=train,
-        val=val,
+        train=images,
+        val=val_images,
         fingerprint=digest[:_FINGERPRINT_DIGITS],
         native_size=native_size,
     )
@@ -182,36 +215,33 @@ def _set_apart(opened: Opened, data: str, fraction: float, seed: int) -> tuple[S
     return Subset(opened.train, kept), Subset(opened.train, apart)
 
 
-def _skip(
-    digest: str,
-    splits: tuple[Split, Split | None],
-    parts: tuple[str, str],
-    names: tuple[str, ...],
-    data: str,
-    tell: Callable[[str], None],
-) -> None:
-    """Lets the splits leave out what cannot be decoded, beginning with what a check has listed.
+def _skipped(
+    split: Split, part: str, listed: BadList | None, tell: Callable[[str], None]
+) -> Skipping:
+    """What a split leaves out: at first the images that a check has listed.
 
-    Each split is taken from the part of the container that stands at its place in `parts`.
+    Args:
+        split: the split, or a subset of it.
+        part: the name of the split of the container, `train` or `val`.
+        listed: the undecodable images of the container; None where no check was made.
+        tell: called with a line for each image that is found later.
     """
-    listed = read_bad_list(digest, names)
-    for split, part in zip(splits, parts, strict=True):
-        if split is None:
-            continue
-        rows = np.zeros(0, dtype=np.int64) if listed is None else listed.rows(part)
-        places = split.origin(np.arange(len(split))) if len(rows) else rows
-        split.skipping = Skipping(np.flatnonzero(np.isin(places, rows)), tell)
-    train = splits[0]
-    assert train.skipping is not None
-    good = np.delete(train.labels, train.skipping.known)
-    refuse_empty_class(np.bincount(good, minlength=len(names)), names, data)
+    rows = np.zeros(0, dtype=np.int64) if listed is None else listed.rows(part)
+    places = split.origin(np.arange(len(split))) if len(rows) else rows
+    return Skipping(np.flatnonzero(np.isin(places, rows)), tell)
 
 
 def refuse_empty_class(counts: np.ndarray, names: Sequence[str], data: str) -> None:
-    """Raises InputError naming the first class whose images were all left out, if there is one."""
+    """Raises InputError if all images of a class were left out, and names the first such class.
+
+    Args:
+        counts: int64 [C], images of each class that are left.
+        names: of the C classes.
+        location: the data set, for the message.
+    """
     if not counts.all():
         raise InputError(
             f"{data} has no image of the class {names[int(np.argmin(counts))]!r} that can be "
-            "decoded; replace its images (`gencond_fast data check` lists them) or leave the class "
+            "decoded; replace its images (`gencond-fast data check` lists them) or leave the class "
             "out with --classes."
         )

@@ -1,4 +1,4 @@
-"""Batches of decoded images in ascending order, prepared a little ahead of their use."""
+"""`stream`: batches of decoded images in ascending order, prepared a little ahead of their use."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import torch
 
-from gencond_fast.data.contract import Split
 from gencond_fast.data.readers.batch import Batch, Form, Pairs, batch_of, in_order, parts_of
+from gencond_fast.data.readers.cached import needs_no_reading, read_through
 from gencond_fast.data.readers.choice import reader_of
-from gencond_fast.data.readers.image_cache import joined, needs_no_reading
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.readers.prefetch import ahead
 from gencond_fast.data.resize import with_channels
 from gencond_fast.system.machine import own_cores
 
 
 def stream(
-    split: Split,
+    images: ImageReader,
     *,
     channels: int,
     image_size: int,
@@ -26,44 +26,49 @@ def stream(
     indices: np.ndarray | None = None,
     workers: int | None = None,
 ) -> Generator[Batch, None, None]:
-    """Yields a split in ascending order, holding a few batches of it at any time.
+    """Yields images in ascending order of their rows, and holds a few batches of them at any time.
+
+    For example, the test images of a data set, in colour, at 32 x 32 pixels::
+
+        val = open_source("cifar10/").val
+        for batch in stream(val, channels=3, image_size=32, batch_size=256):
+            ...  # batch.images: uint8 [B, 3, 32, 32]
 
     The shorter side is resized to `image_size` (bicubic, antialiased) and the centre is cropped.
-    The images are the same for any `workers` and `batch_size`. Batches are decoded and put together
-    ahead of their use, see `ahead`. Threads and processes end with the iterator, also when it is
-    closed or dropped early. What `split.kept` holds in this form is not decoded again, and what it
-    is to hold is given to it.
+    The pixels do not depend on `workers` or `batch_size`. Batches are made ahead of their use, see
+    `ahead`. Threads and processes end with the iterator, also when it is closed or dropped early.
+    Images that the cache of `images` holds in this form are not decoded again, and those that it
+    has room for are added to it.
 
-    Where the split skips bad images, a batch is what is left of its `batch_size` images: shorter,
-    and not filled up, so that the others are in the same batches whether an image is bad or not.
-    A batch of which nothing is left does not appear.
+    Where `images` skips undecodable images, a batch has what is left of its `batch_size` images. It
+    is not filled up, so that every other image stays in the same batch. A batch of which nothing is
+    left does not appear.
 
     Args:
-        split: the images.
-        channels: 1 or 3.
+        images: the images of a split, such as `open_source(...).train`.
+        channels: 1 (gray) or 3 (RGB).
         image_size: S, height and width of the result.
         batch_size: images in a batch; the last one may have fewer.
-        indices: integer [n], the images wanted, each once and in any order; None means all.
-        workers: decoding threads or processes; None means one for each core that falls to this
-            process.
+        indices: integer [n], the rows wanted, each once and in any order; None means all.
+        workers: decoding threads or processes; None means one for each core of this process.
 
     Returns:
         An iterator of `Batch`.
 
     Raises:
         InputError: while iterating, when an image or its container cannot be read; `BadImage`
-            for an image that cannot be decoded, unless the split skips those.
+            for an image that cannot be decoded, unless `images` skips those.
         ValueError: at once, when an argument is out of range.
     """
     form = Form(channels, image_size)
     workers = checked_workers(form, batch_size, workers)
-    rows = _ascending(indices, len(split))
-    batches = _batches(split, form, rows, batch_size, workers)
-    return batches if at_hand(split, form, rows) else ahead(batches)
+    rows = _ascending(indices, len(images))
+    batches = _batches(images, form, rows, batch_size, workers)
+    return batches if at_hand(images, form, rows) else ahead(batches)
 
 
 def checked_workers(form: Form, batch_size: int, workers: int | None) -> int:
-    """The number of workers, one for each core that falls to this process where that is None.
+    """The number of workers; None means one for each core of this process.
 
     Raises:
         ValueError: it, the form or the batch size is out of range.
@@ -90,53 +95,57 @@ def _ascending(indices: np.ndarray | None, length: int) -> np.ndarray:
 
 
 def _batches(
-    split: Split, form: Form, rows: np.ndarray, batch_size: int, workers: int
+    images: ImageReader, form: Form, rows: np.ndarray, batch_size: int, workers: int
 ) -> Generator[Batch, None, None]:
-    with _pairs(split, form, rows, batch_size) as pairs:
-        yield from decoded(split, form, pairs, workers)
+    with _pairs(images, form, rows, batch_size) as pairs:
+        yield from decoded(images, form, pairs, workers)
 
 
 def _pairs(
-    split: Split, form: Form, rows: np.ndarray, batch_size: int
+    images: ImageReader, form: Form, rows: np.ndarray, batch_size: int
 ) -> AbstractContextManager[Pairs]:
-    if needs_no_reading(split, form, rows):
+    if needs_no_reading(images, form, rows):
         return nullcontext((part, []) for part in parts_of(rows, batch_size))
-    return in_order(split, rows, batch_size)
+    return in_order(images.split, rows, batch_size)
 
 
-def at_hand(split: Split, form: Form, rows: np.ndarray) -> bool:
-    """Whether images are copied out of memory and that is all: faster than a thread is told."""
-    if _crops_alone(split, form):
-        return split.serial_bytes is None
-    return needs_no_reading(split, form, rows)
+def at_hand(images: ImageReader, form: Form, rows: np.ndarray) -> bool:
+    """Whether images are only copied from memory, which is faster than handing it to a thread."""
+    if _needs_crop_alone(images, form):
+        return images.split.serial_bytes is None
+    return needs_no_reading(images, form, rows)
 
 
-def decoded(split: Split, form: Form, pairs: Pairs, workers: int) -> Generator[Batch, None, None]:
-    """The batches of pairs, by the reader that suits the split, or from what it keeps."""
+def decoded(
+    images: ImageReader, form: Form, pairs: Pairs, workers: int
+) -> Generator[Batch, None, None]:
+    """The batches of pairs, from the cache of `images` or by its reader."""
 
-    def read(some: Pairs) -> Generator[Batch, None, None]:
-        yield from reader_of(split)(split, form, some, workers)
+    def decode(wanted: Pairs) -> Generator[Batch, None, None]:
+        yield from reader_of(images)(images, form, wanted, workers)
 
-    if _crops_alone(split, form):
-        yield from _cropped(split, form, pairs)
-    elif split.kept is not None and split.kept.form == form:
-        yield from joined(split, split.kept, pairs, read)
+    cache = images.cache_for(form)
+    if _needs_crop_alone(images, form):
+        yield from _cropped(images, form, pairs)
+    elif cache is not None:
+        yield from read_through(images, cache, pairs, decode)
     else:
-        yield from read(pairs)
+        yield from decode(pairs)
 
 
-def _crops_alone(split: Split, form: Form) -> bool:
-    """Whether images are arrays that a crop alone brings to their form."""
-    return split.shape is not None and form.crop is None and min(split.shape[:2]) == form.size
+def _needs_crop_alone(images: ImageReader, form: Form) -> bool:
+    """Whether images are stored as pixels, and cropping them is all that their form needs."""
+    return images.shape is not None and form.crop is None and min(images.shape[:2]) == form.size
 
 
-def _cropped(split: Split, form: Form, pairs: Pairs) -> Iterator[Batch]:
-    """Those images, see `_crops_alone`."""
+def _cropped(images: ImageReader, form: Form, pairs: Pairs) -> Iterator[Batch]:
+    """The batches of images that need to be cropped alone."""
     for part, block in pairs:
         assert isinstance(block, np.ndarray)
         top = (block.shape[1] - form.size) // 2
         left = (block.shape[2] - form.size) // 2
         square = block[:, top : top + form.size, left : left + form.size]
-        images = form.empty(len(block))
-        images[...] = with_channels(square, form.channels).transpose(0, 3, 1, 2)
-        yield from batch_of(split, part, torch.from_numpy(images), np.zeros(len(block), bool))
+        pixels = form.empty(len(block))
+        pixels[...] = with_channels(square, form.channels).transpose(0, 3, 1, 2)
+        none_bad = np.zeros(len(block), bool)
+        yield from batch_of(images.labels, part, torch.from_numpy(pixels), none_bad)

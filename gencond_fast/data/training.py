@@ -1,4 +1,4 @@
-"""Shuffled epochs over real images of any number: none of them is held but those at hand."""
+"""`training_batches`: shuffled epochs over any number of images, few of them in memory."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ import torch
 from gencond_fast.data.contract import Block, Load, Split
 from gencond_fast.data.crop import RandomCrop
 from gencond_fast.data.readers.batch import Batch, Form, Pairs, Part
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.readers.prefetch import ahead
 from gencond_fast.data.sampling import Share, epoch_order, in_pools, share_of
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.data.stream import at_hand, checked_workers, decoded
 
-_POOL_BYTES = 256 * 1024**2  # one pool is in use while the next one is read
+_POOL_BYTES = 256 * 1024**2  # of encoded images; one pool is used while the next one is read
 _BLOCK = 64
 
 
 def training_batches(
-    split: Split,
+    images: ImageReader,
     *,
     channels: int,
     image_size: int,
@@ -39,42 +40,52 @@ def training_batches(
     world: int = 1,
     workers: int | None = None,
 ) -> Generator[Batch, None, None]:
-    """Yields one shuffled epoch of a split, the same one for the same seed and epoch.
+    """Yields one shuffled epoch, the same one for the same seed and epoch.
 
-    The images of a step are the same for any number of ranks: each rank gets a part of them, to
-    within one image as many as the others, and all ranks take the same number of steps. A batch is
-    in ascending order of its rows. Where several ranks share an epoch every step has its batch on
-    every rank, an empty one if nothing of the step falls to the rank or can be decoded; alone, such
-    a batch does not appear.
+    For example, the first epoch of a training on ImageNet::
 
-    How random the order is: any order is equally likely where each image can be read by itself
-    (folders, tar files, arrays in memory). Parquet and .npz files are read in stretches: row
-    groups, or parts of them and of .npz files. Pools of eight stretches or more, 256 MiB as they
-    are encoded, are drawn anew in every epoch and mixed, so images of one stretch come at most a
-    pool apart, and what fits in one pool comes in any order. Two pools are held at a time. A rank
-    reads all pools and holds its part of them. An .npz file is read from its start for each pool.
+        train = open_source("/data/imagenet").train
+        for batch in training_batches(
+            train, channels=3, image_size=224, batch_size=256, seed=0, epoch=0, crop=True
+        ):
+            ...  # batch.images: uint8 [B, 3, 224, 224]; batch.done: where to go on
 
-    To go on after an interruption give the `done` of the last batch used as `start`, also with
-    other `batch_size`, `workers` or `world`: the images left, their order and their windows are
-    what they would have been.
+    Within a batch images are in ascending order of their rows.
+
+    Several ranks: all ranks take the same number of steps, and the images of a step do not depend
+    on the number of ranks. They are split among the ranks to within one image. Every step gives a
+    batch on every rank, an empty one if none of its images falls to the rank or can be decoded.
+    With one rank, a step without images gives no batch.
+
+    How random the order is: where each image can be read by itself (folders, tar files, arrays in
+    memory), any order is equally likely. Parquet and .npz files are read in stretches, such as row
+    groups. Every epoch deals the stretches to pools of at least eight stretches (256 MiB of
+    encoded images) at random and shuffles each pool. So images of one stretch are at most a pool
+    apart, and data that fits into one pool comes in any order. Two pools are held at a time. Each
+    rank reads all pools and holds its share of them. An .npz file is read from its start for each
+    pool.
+
+    To go on after an interruption, give the `done` of the last batch used as `start`. The images
+    left, their order and their windows are the same, also with another `batch_size`, `workers` or
+    `world`.
 
     Args:
-        split: the images.
-        channels: 1 or 3.
+        images: the images of a split, such as `open_source(...).train`.
+        channels: 1 (gray) or 3 (RGB).
         image_size: S, height and width of the result.
         batch_size: images in a step of all ranks together; the last step may have fewer.
         seed: of the run.
         epoch: pass over the images, from 0; other epochs have another order and other windows.
-        start: images of the epoch that are behind all ranks.
-        crop: True resizes a window of random place, area and aspect ratio (see `RandomCrop`) to the
-            square, False the largest centred square. A `RandomCrop` is taken with its own seed and
-            epoch.
-        balanced: whether classes come equally often, rather than images; see `epoch_order`. An
-            image that an epoch has more than once has the same window each time, and may be more
-            than once in a batch.
+        start: images of the epoch that all ranks together have done.
+        crop: True resizes a window of random place, area and aspect ratio to the square, see
+            `RandomCrop`; False resizes the largest centred square. A `RandomCrop` brings its own
+            seed and epoch.
+        balanced: True makes classes come equally often instead of images, see `epoch_order`. An
+            image that comes several times in an epoch has the same window every time, and may come
+            several times in a batch.
         rank: which of the ranks this is, 0 … world - 1.
         world: how many ranks share the epoch.
-        workers: decoding threads; None means one per available CPU core.
+        workers: decoding threads or processes; None means one for each core of this process.
 
     Returns:
         An iterator of `Batch`; `done` counts the images of all ranks.
@@ -89,15 +100,15 @@ def training_batches(
     workers = checked_workers(form, batch_size, workers)
     if epoch < 0 or start < 0 or not 0 <= rank < world:
         raise ValueError(f"epoch {epoch}, start {start} or rank {rank} of {world} is out of range")
-    order = epoch_order(split.labels, seed=seed, epoch=epoch, balanced=balanced)
-    ends = np.array([len(order)])
+    order = epoch_order(images.labels, seed=seed, epoch=epoch, balanced=balanced)
+    ends, split = np.array([len(order)]), images.split
     if split.serial_bytes is not None:
         largest = max(1, _POOL_BYTES // max(1, split.serial_bytes))
         order, ends = in_pools(order, split.pieces(), largest, seed=seed, epoch=epoch)
     share = share_of(len(order), batch_size, rank, world, start)
     wanted = _Wanted(order[share.places], share, np.unique(np.searchsorted(share.places, ends)))
-    batches = _batches(split, form, wanted, workers, fill=world > 1)
-    held = split.serial_bytes is None and at_hand(split, form, wanted.rows)
+    batches = _batches(images, form, wanted, workers, fill=world > 1)
+    held = split.serial_bytes is None and at_hand(images, form, wanted.rows)
     return batches if held else ahead(batches)
 
 
@@ -118,7 +129,7 @@ class _Wanted:
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """A batch on its way: its rows, how often each comes, and what ends their reading."""
+    """A step under way: its rows, how often each row comes, and what ends their reading."""
 
     part: Part
     repeats: np.ndarray
@@ -126,14 +137,14 @@ class _Step:
 
 
 def _batches(
-    split: Split, form: Form, wanted: _Wanted, workers: int, fill: bool
+    images: ImageReader, form: Form, wanted: _Wanted, workers: int, fill: bool
 ) -> Generator[Batch, None, None]:
-    """Every step, or but for `fill` those of which something is left."""
+    """The batch of every step; without `fill`, only those with an image left."""
     waiting: deque[_Step] = deque()
-    read = _read if split.serial_bytes is None else _read_in_pools
-    with closing(read(split, wanted)) as steps:
+    read = _read if images.split.serial_bytes is None else _read_in_pools
+    with closing(read(images.split, wanted)) as steps:
         try:
-            with closing(decoded(split, form, _noted(steps, waiting), workers)) as batches:
+            with closing(decoded(images, form, _noted(steps, waiting), workers)) as batches:
                 for batch in batches:
                     yield from _empty(waiting, batch.done, form, fill)
                     step = waiting.popleft()
@@ -146,7 +157,7 @@ def _batches(
 
 
 def _noted(steps: Iterator[tuple[_Step, Block]], waiting: deque[_Step]) -> Pairs:
-    """What there is to decode; notes every step, also those without an image."""
+    """The images to decode. Adds every step to `waiting`, also those without an image."""
     for step, block in steps:
         waiting.append(step)
         if len(block):
@@ -154,7 +165,7 @@ def _noted(steps: Iterator[tuple[_Step, Block]], waiting: deque[_Step]) -> Pairs
 
 
 def _empty(waiting: deque[_Step], done: float, form: Form, fill: bool) -> Iterator[Batch]:
-    """Drops the steps before `done`, which no reader gave a batch for."""
+    """Ends the steps before `done`, which got no batch; with `fill` gives empty ones for them."""
     while waiting and waiting[0].part.done < done:
         step = waiting.popleft()
         step.end()
@@ -169,14 +180,14 @@ def _repeated(batch: Batch, step: _Step) -> Batch:
         return batch
     times = torch.from_numpy(step.repeats[np.isin(step.part.rows, batch.indices.numpy())])
     images, labels, indices = (
-        each.repeat_interleave(times.to(each.device), dim=0)
-        for each in (batch.images, batch.labels, batch.indices)
+        tensor.repeat_interleave(times.to(tensor.device), dim=0)
+        for tensor in (batch.images, batch.labels, batch.indices)
     )
     return Batch(images, labels, indices, batch.done)
 
 
 def _parts(wanted: _Wanted) -> Iterator[tuple[Part, np.ndarray, int, int]]:
-    """Each step's rows, how often each comes, and where they start and stop in the wanted ones."""
+    """Every step: its rows, how often each row comes, and its start and stop in `wanted.rows`."""
     edges, done = wanted.share.edges.tolist(), wanted.share.done.tolist()
     for start, stop, behind in zip(edges[:-1], edges[1:], done, strict=True):
         rows, repeats = np.unique(wanted.rows[start:stop], return_counts=True)
@@ -184,7 +195,7 @@ def _parts(wanted: _Wanted) -> Iterator[tuple[Part, np.ndarray, int, int]]:
 
 
 def _read(split: Split, wanted: _Wanted) -> Generator[tuple[_Step, Block], None, None]:
-    """The steps and their images, each step read by itself."""
+    """The steps and their images, with a read for each step."""
     for part, repeats, _, _ in _parts(wanted):
         if len(part.rows):
             read = split.read(part.rows, len(part.rows))
@@ -215,12 +226,12 @@ def _pools(split: Split, wanted: _Wanted) -> Generator[tuple[int, dict[int, Any]
     for stop in wanted.ends[wanted.ends > 0].tolist():
         rows = np.unique(wanted.rows[start:stop])
         items = (item for block in split.read(rows, _BLOCK) for item in block)
-        yield stop, dict(zip(rows.tolist(), map(_kept, items), strict=True))
+        yield stop, dict(zip(rows.tolist(), map(_detached, items), strict=True))
         start = stop
 
 
-def _kept(item: Load | np.ndarray) -> Load | np.ndarray:
-    """A load of the bytes themselves: what it came from may hold those of its neighbours too."""
+def _detached(item: Load | np.ndarray) -> Load | np.ndarray:
+    """A load that holds the bytes of its image alone, where the one given may hold others' too."""
     if isinstance(item, np.ndarray):
         return item
     try:

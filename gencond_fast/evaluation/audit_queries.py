@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from gencond_fast.config import EvaluateConfig
-from gencond_fast.data.contract import Split
 from gencond_fast.data.labels import shuffled_rank
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.image_cache import CachePolicy
+from gencond_fast.data.readers.cache_policy import CachePolicy
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
 from gencond_fast.errors import RunError
@@ -68,13 +68,11 @@ def asked_images(source: Source, images: int) -> QuerySet:
     return QuerySet(np.flatnonzero(rank < most[source.train.labels]), np.sort(others))
 
 
-def _rank(split: Split, purpose: str) -> np.ndarray:
+def _rank(images: ImageReader, purpose: str) -> np.ndarray:
     """The place of each image in a random order of its class; infinite for those left out."""
-    labels, good = split.labels, np.ones(len(split), dtype=bool)
-    if split.skipping is not None:
-        good = ~split.skipping(np.arange(len(split)))
-    rank = np.full(len(split), np.inf)
-    rank[good] = shuffled_rank(labels[good], derive_seed(0, purpose) % 2**32)
+    good = ~images.left_out(np.arange(len(images)))
+    rank = np.full(len(images), np.inf)
+    rank[good] = shuffled_rank(images.labels[good], derive_seed(0, purpose) % 2**32)
     return rank
 
 
@@ -124,12 +122,12 @@ class MembershipQueries:
         Raises:
             InputError: they are to be kept and there is too little memory.
         """
-        assert self._source.val is not None
-        keeping = CachePolicy(self._config.in_memory, self._reporter.message)
-        keeping.keep(
-            self._source.train, self._form, self._asked.members, "training images asked about"
-        )
-        keeping.keep(self._source.val, self._form, self._asked.others, "test images asked about")
+        policy = CachePolicy(self._config.in_memory, self._reporter.message)
+        source, form, asked = self._source, self._form, self._asked
+        assert source.val is not None
+        train = policy.keep(source.train, form, asked.members, "training images asked about")
+        val = policy.keep(source.val, form, asked.others, "test images asked about")
+        self._source = replace(source, train=train, val=val)
 
     def confidences(self, run: str | Path, seed: int, progress: Task) -> np.ndarray:
         """Confidences of a student of a file in all images, members first, as they are asked.
@@ -192,7 +190,7 @@ class MembershipQueries:
 @torch.no_grad()
 def _confidences(
     student: Classifier,
-    split: Split,
+    split: ImageReader,
     rows: np.ndarray,
     form: Form,
     normalisation: Normalisation,

@@ -153,9 +153,7 @@ def _making(config: AuditConfig, artifact: Artifact) -> Config:
 def _memberships(source: Source, shadows: int, seed: int) -> np.ndarray:
     """Which training image is in which shadow, bool [K, N]; those left out are in none."""
     labels = source.train.labels
-    good = np.arange(len(labels))
-    if source.train.skipping is not None:
-        good = good[~source.train.skipping(good)]
+    good = np.flatnonzero(~source.train.left_out(np.arange(len(labels))))
     counts = np.bincount(labels[good], minlength=len(source.class_names))
     if counts.min() < 2:
         name = source.class_names[int(counts.argmin())]

@@ -15,7 +15,7 @@ from gencond_fast.data.source import Source, open_source
 from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.result import EvaluationResult
-from gencond_fast.evaluation.student_runner import StudentRunner
+from gencond_fast.evaluation.student_runner import StudentRunner, with_image_cache
 from gencond_fast.models.registry import choose_models
 from gencond_fast.store.artifact import Artifact, load
 from gencond_fast.store.budget import bits_per_class, bytes_to_ipc
@@ -63,8 +63,8 @@ def evaluate(
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
     ranks.check_same_runtime(runtime.describe())
     ranks.connect(runtime.device)
+    source = with_image_cache(config, artifact, source, reporter.message)
     bench = StudentRunner(config, artifact, source, runtime, protocol)
-    bench.keep_images(reporter.message)
     students = len(config.training_sets) * len(config.models) * config.seeds
     own = len(range(ranks.rank, students, ranks.world_size))
     with reporter.task("students", own * config.epochs) as progress:
@@ -119,7 +119,7 @@ def _attack(config: EvaluateConfig, bench: StudentRunner) -> dict[str, Any] | No
 def _tested(source: Source) -> int:
     """Images of the validation split, less those that are left out."""
     assert source.val is not None
-    return len(source.val) - len(source.val.skipping or ())
+    return len(source.val) - len(source.val.skip or ())
 
 
 def open_test(

@@ -11,14 +11,14 @@ import numpy as np
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.image_cache import CachePolicy
+from gencond_fast.data.readers.cache_policy import CachePolicy
 from gencond_fast.data.source import Source
 from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.evaluation.attacks import require_autoattack
 from gencond_fast.evaluation.baseline_cache import BaselineCache, Outcome
 from gencond_fast.evaluation.result import CONDENSED, Row
 from gencond_fast.evaluation.robustness import attacked_rows, robust_accuracies
-from gencond_fast.evaluation.training_sets import TrainingSet, TrainingSets
+from gencond_fast.evaluation.training_sets import TrainingSet, TrainingSets, random_rows
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, model_identity
 from gencond_fast.store.artifact import Artifact
@@ -27,6 +27,37 @@ from gencond_fast.system.rng import derive_seed
 from gencond_fast.system.runtime import Runtime
 from gencond_fast.training.protocol import Protocol
 from gencond_fast.training.train import accuracy, train_students
+
+
+def with_image_cache(
+    config: EvaluateConfig, artifact: Artifact, source: Source, tell: Callable[[str], None]
+) -> Source:
+    """The data set with caches for the images that several students are taught or tested with.
+
+    Args:
+        config: the students.
+        artifact: the condensed file.
+        source: the data set.
+        tell: called with a line about each set of images.
+
+    Raises:
+        InputError: `in_memory` is `on` and there is too little memory.
+    """
+    train, val = source.train, source.val
+    assert val is not None
+    form = Form(source.channels, artifact.metadata.store.image_size)
+    policy = CachePolicy(config.in_memory, tell)
+    names = [name for name, _ in config.training_sets]
+    baselines = len(config.models) * names.count("random")
+    if len(config.models) * len(names) * config.seeds > 1:
+        val = policy.keep(val, form, np.arange(len(val)), "validation images")
+    if "full" in names:
+        train = policy.keep(train, form, np.arange(len(train)), "training images")
+    elif baselines:
+        drawn = random_rows(artifact, source, config.seeds)
+        rows, times = np.unique(drawn, return_counts=True)
+        train = policy.keep(train, form, rows[baselines * times > 1], "training images")
+    return replace(source, train=train, val=val)
 
 
 class StudentRunner:
@@ -67,29 +98,8 @@ class StudentRunner:
     def attacked_images(self) -> int:
         """How many test images are attacked, less those that are known to be left out."""
         assert self._source.val is not None
-        skipping = self._source.val.skipping
-        left_out = 0 if skipping is None else int(skipping(self._attacked).sum())
-        return len(self._attacked) - left_out
-
-    def keep_images(self, tell: Callable[[str], None]) -> None:
-        """Lets those images be kept in memory that several students are taught or tested with.
-
-        Raises:
-            InputError: they are to be kept and there is too little memory.
-        """
-        config, source = self._config, self._source
-        assert source.val is not None
-        form = Form(source.channels, self._spec.image_size)
-        keeping = CachePolicy(config.in_memory, tell)
-        names = [name for name, _ in config.training_sets]
-        baselines = len(config.models) * names.count("random")
-        if len(config.models) * len(names) * config.seeds > 1:
-            keeping.keep(source.val, form, np.arange(len(source.val)), "validation images")
-        if "full" in names:
-            keeping.keep(source.train, form, np.arange(len(source.train)), "training images")
-        elif baselines:
-            rows, times = np.unique(self.sets.random_rows(), return_counts=True)
-            keeping.keep(source.train, form, rows[baselines * times > 1], "training images")
+        left_out = self._source.val.left_out(self._attacked)
+        return len(self._attacked) - int(left_out.sum())
 
     def rows(self, sets: list[TrainingSet], progress: Progress, ranks: Ranks) -> tuple[Row, ...]:
         """Trains and tests one student of each set, model and seed, dealt out to the ranks.

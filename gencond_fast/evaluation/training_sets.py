@@ -17,7 +17,7 @@ from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.jpeg_baseline import fit_jpegs
-from gencond_fast.store.artifact import Artifact
+from gencond_fast.store.artifact import Artifact, Metadata
 from gencond_fast.store.budget import bytes_to_ipc
 from gencond_fast.store.store import StoredSet
 from gencond_fast.system.progress import Task as Progress
@@ -52,6 +52,25 @@ class TrainingSet:
     augmented: bool = True
 
 
+def random_rows(artifact: Artifact, source: Source, seeds: int) -> np.ndarray:
+    """The rows of the training split that the random baselines of `seeds` seeds draw: int64."""
+    return np.concatenate(
+        [sample_rows(source, **_random_options(artifact.metadata, seed)) for seed in range(seeds)]
+    )
+
+
+def _random_options(metadata: Metadata, seed: int) -> dict[str, int]:
+    """Which images the random baseline of a seed has, as options of `draw_sample`."""
+    spec = metadata.store
+    ipc = bytes_to_ipc(metadata.budget, spec.num_classes, spec.channels, spec.image_size)
+    return {
+        "image_size": spec.image_size,
+        "per_class": max(1, round(ipc)),
+        "max_bytes": _CONTROL_BYTES,
+        "seed": derive_seed(seed, "random control") % 2**32,
+    }
+
+
 class TrainingSets:
     """All that students of one evaluation can be taught with.
 
@@ -75,8 +94,8 @@ class TrainingSets:
     ) -> None:
         self._config = config
         self._store = artifact.store
+        self._metadata = artifact.metadata
         self._spec = artifact.metadata.store
-        self._budget = artifact.metadata.budget
         self._bytes = artifact.size
         self._source = source
         self._protocol = protocol
@@ -87,11 +106,6 @@ class TrainingSets:
         if protocol.soft:
             self._targets = _soft_targets(artifact, source.class_names, self._index, labels)
         self.normalisation = Normalisation(artifact.metadata.mean, artifact.metadata.std)
-
-    def random_rows(self) -> np.ndarray:
-        """The rows of the training split that the random baselines of all seeds draw: int64."""
-        seeds = range(self._config.seeds)
-        return np.concatenate([sample_rows(self._source, **self._random(s)) for s in seeds])
 
     def condensed(self) -> TrainingSet:
         """The file's own images: always the same, or fresh ones every epoch."""
@@ -125,11 +139,12 @@ class TrainingSets:
         """As many random real images as the budget is in IPC; other ones for every seed."""
 
         def draw(seed: int) -> Epochs:
-            sample = draw_sample(self._source, **self._random(seed))
+            sample = draw_sample(self._source, **_random_options(self._metadata, seed))
             images = self.normalisation(sample.images.to(self._device))
             return self._held(sample.labels, lambda epoch: images)
 
-        return TrainingSet("random", self._random(0)["per_class"], draw)
+        per_class = _random_options(self._metadata, 0)["per_class"]
+        return TrainingSet("random", per_class, draw)
 
     def jpeg(self) -> TrainingSet:
         """As many random real images as fit into the bytes of the file as JPEG.
@@ -147,7 +162,7 @@ class TrainingSets:
                 image_size=self._spec.image_size,
                 max_bytes=max_bytes,
                 max_memory=_CONTROL_BYTES,
-                seed=self._random(seed)["seed"],
+                seed=_random_options(self._metadata, seed)["seed"],
             )
             for seed in range(self._config.seeds)
         ]
@@ -164,16 +179,6 @@ class TrainingSets:
             return self._held(kept.labels, lambda epoch: images)
 
         return TrainingSet("jpeg", per_class, draw)
-
-    def _random(self, seed: int) -> dict[str, int]:
-        """Which images the random baseline of a seed has, as options of `draw_sample`."""
-        shape = (self._spec.num_classes, self._spec.channels, self._spec.image_size)
-        return {
-            "image_size": self._spec.image_size,
-            "per_class": max(1, round(bytes_to_ipc(self._budget, *shape))),
-            "max_bytes": _CONTROL_BYTES,
-            "seed": derive_seed(seed, "random control") % 2**32,
-        }
 
     def full(self, progress: Progress) -> TrainingSet:
         """All real training images, streamed in another order for every seed."""

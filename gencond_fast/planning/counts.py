@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gencond_fast.condensation.bank import keep_images
+from gencond_fast.condensation.bank import with_image_cache
 from gencond_fast.condensation.measure import chosen_images
 from gencond_fast.condensation.networks import plan_networks
 from gencond_fast.condensation.shards import owned_parameters
@@ -16,7 +16,7 @@ from gencond_fast.condensation.sharing import classes_of_step
 from gencond_fast.condensation.task import Setting
 from gencond_fast.condensation.whole_split import BATCH
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.image_cache import CachePolicy
+from gencond_fast.data.readers.cache_policy import CachePolicy
 from gencond_fast.data.sample import sample_rows
 from gencond_fast.discrepancy import required
 from gencond_fast.models.classifier import batch_norms
@@ -188,10 +188,7 @@ def _checkpoints(ends: tuple[int, ...], every: int) -> int:
 
 
 def _kept(setting: Setting) -> int:
-    train = setting.source.train
-    keep_images(setting)
-    kept, train.kept = train.kept, None
-    return 0 if kept is None else len(kept)
+    return len(with_image_cache(setting).source.train.cache or ())
 
 
 def _whole_split(setting: Setting, epochs: int) -> tuple[int, int]:
@@ -202,7 +199,6 @@ def _whole_split(setting: Setting, epochs: int) -> tuple[int, int]:
     if epochs > 1:
         keeping = CachePolicy(setting.config.in_memory, lambda line: None)
         form = Form(setting.source.channels, setting.image_size)
-        keeping.keep(train, form, np.arange(len(train)), "training images")
-    kept, train.kept = train.kept, None
-    pools = min(_POOLS, len(train) * (train.serial_bytes or 0))
-    return 0 if kept is None else len(kept), pools
+        train = keeping.keep(train, form, np.arange(len(train)), "training images")
+    pools = min(_POOLS, len(train) * (train.split.serial_bytes or 0))
+    return len(train.cache or ()), pools

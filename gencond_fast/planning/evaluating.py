@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from gencond_fast.config import Config, EvaluateConfig, PlanConfig
-from gencond_fast.data.part import some_of
 from gencond_fast.data.readers.batch import Form
-from gencond_fast.data.readers.image_cache import CachePolicy
+from gencond_fast.data.readers.cache_policy import CachePolicy
 from gencond_fast.data.source import Source
-from gencond_fast.evaluation.student_runner import StudentRunner
+from gencond_fast.evaluation.student_runner import StudentRunner, with_image_cache
 from gencond_fast.evaluation.training_sets import TrainingSet
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, choose_models
@@ -131,8 +130,8 @@ def calibrate_evaluation(
     part = _few(source, spec.num_classes)
     baselines = tuple(name for name in evaluation.baselines if name == "random")
     small = replace(evaluation, in_memory="on", seeds=2, baselines=baselines)
+    part = with_image_cache(small, artifact, part, watch.message)
     bench = StudentRunner(small, artifact, part, runtime, protocol)
-    bench.keep_images(watch.message)
     school = _School(bench, part, spec.image_size, protocol, runtime)
     start = time.monotonic() - began
     sets = [bench.sets.condensed()]
@@ -154,7 +153,7 @@ def calibrate_evaluation(
 
 
 def _kept(config: EvaluateConfig, source: Source, image_size: int) -> tuple[int, int]:
-    """How many test and training images an evaluation keeps: see `StudentRunner.keep_images`."""
+    """How many test and training images an evaluation keeps, as `with_image_cache` does."""
     assert source.val is not None
     form = Form(source.channels, image_size)
     keeping = CachePolicy(config.in_memory, lambda line: None)
@@ -166,9 +165,8 @@ def _kept(config: EvaluateConfig, source: Source, image_size: int) -> tuple[int,
     numbers = []
     for split, asked, what in wanted:
         if asked:
-            keeping.keep(split, form, np.arange(len(split)), what)
-        kept, split.kept = split.kept, None
-        numbers.append(0 if kept is None else len(kept))
+            split = keeping.keep(split, form, np.arange(len(split)), what)
+        numbers.append(len(split.cache or ()))
     return numbers[0], numbers[1]
 
 
@@ -179,9 +177,9 @@ def _few(source: Source, classes: int) -> Source:
     rest = min(len(source.val) % TEST_BATCH, len(rows))
     whole = min((len(rows) - rest) // TEST_BATCH, _TESTED)
     places = np.linspace(0, len(rows) - 1, whole * TEST_BATCH + rest)
-    val = some_of(source.val, rows[places.astype(np.int64)], lambda line: None)
+    val = source.val.subset(rows[places.astype(np.int64)], lambda line: None)
     of_them = np.flatnonzero(source.train.labels < classes)
-    train = some_of(source.train, of_them, lambda line: None)
+    train = source.train.subset(of_them, lambda line: None)
     names, titles = source.class_names[:classes], source.titles[:classes]
     return replace(source, train=train, val=val, class_names=names, titles=titles)
 

@@ -14,7 +14,6 @@ from gencond_fast.condensation.whole_split import BATCH
 from gencond_fast.config import Config, StoreConfig, TrainingConfig, TrajectoryConfig
 from gencond_fast.data.labels import shuffled_rank
 from gencond_fast.data.normalise import Normalisation
-from gencond_fast.data.part import part_of, some_of
 from gencond_fast.data.source import Source
 from gencond_fast.discrepancy import required
 from gencond_fast.planning.counts import Counts, stage_steps
@@ -103,10 +102,10 @@ def _part(source: Source, classes: int, each: int, seed: int) -> Source:
     """So many training images of each of the first classes, and all of their test images."""
     if classes < len(source.class_names) and source.val is not None:
         rows = np.flatnonzero(source.val.labels < classes)
-        source = replace(source, val=some_of(source.val, rows, _unheard))
+        source = replace(source, val=source.val.subset(rows, _unheard))
     labels = source.train.labels
     rows = np.flatnonzero((shuffled_rank(labels, seed) < each) & (labels < classes))
-    part = part_of(source, rows, _unheard)
+    part = source.subset(rows, _unheard)
     names, titles = source.class_names[:classes], source.titles[:classes]
     return replace(part, class_names=names, titles=titles)
 

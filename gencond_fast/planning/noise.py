@@ -7,6 +7,7 @@ from collections.abc import Generator
 import numpy as np
 
 from gencond_fast.data.contract import Block, Split
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.source import Source
 
 _TESTED = 25  # training images for each test image, as in ImageNet-1k
@@ -47,8 +48,8 @@ def noise_source(images: int, num_classes: int, side: int) -> Source:
         class_names=names,
         titles=names,
         channels=3,
-        train=Noise(images, num_classes, side),
-        val=Noise(tested, num_classes, side),
+        train=ImageReader(Noise(images, num_classes, side)),
+        val=ImageReader(Noise(tested, num_classes, side)),
         fingerprint=f"{images} x {side} of {num_classes}",
         native_size=side,
     )

@@ -154,7 +154,7 @@ def test_what_a_check_knows_changes_no_byte(spoilt, tmp_path, monkeypatch):
             assert call("data", "check", spoilt).code == 1
         done = condense(tmp_path / name, spoilt, "--on-bad-image", "skip")
         assert done.code == 0, done.err
-        assert f"{2 if name == 'met' else 0} met on the way" in done.err
+        assert f"{2 if name == 'met' else 0} found while reading" in done.err
         products.append((tmp_path / name / "condensed.safetensors").read_bytes())
     assert products[0] == products[1]
 
@@ -202,10 +202,10 @@ def test_labels_follow_names_where_the_data_has_another_order(tiny_run, tmp_path
     """The digits as arrays whose classes stand in another order: every student does as well."""
     digits, order = open_source("digits"), np.random.default_rng(0).permutation(10)
     (tmp_path / "set").mkdir()
-    for name, split in (("train", digits.train), ("test", digits.val)):
-        images = next(split.read(np.arange(len(split)), len(split)))
+    for name, part in (("train", digits.train), ("test", digits.val)):
+        images = next(part.split.read(np.arange(len(part)), len(part)))
         names = np.argsort(order).astype(str)  # the class k has become number order[k]
-        np.savez(tmp_path / "set" / name, images=images, labels=order[split.labels], classes=names)
+        np.savez(tmp_path / "set" / name, images=images, labels=order[part.labels], classes=names)
     found = []
     for data in ("digits", tmp_path / "set"):
         options = ("--seeds", 1, "--epochs", 2, "--json", tmp_path / "result.json")

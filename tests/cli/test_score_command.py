@@ -45,7 +45,7 @@ def test_scores_are_those_of_the_features_of_the_network_in_the_cache(tiny_run, 
     network = build_classifier("convnet3", 1, 10, 8, seed=0, width=4).eval()
     (file,) = cache_directory("teachers").glob("*.safetensors")
     network.load_state_dict(load_tensors(file))
-    real = torch.from_numpy(next(source.val.read(np.arange(len(source.val)), 10**6)))
+    real = torch.from_numpy(next(source.val.split.read(np.arange(len(source.val)), 10**6)))
     sample = draw_sample(source, image_size=8, per_class=1000, max_bytes=2**29, seed=0)
     normalise = measure(sample.images)
     with torch.no_grad():

@@ -26,7 +26,6 @@ from gencond_fast.condensation.private.task import open_private_task
 from gencond_fast.condensation.task import open_config, set_up
 from gencond_fast.config.options import resolve
 from gencond_fast.data.augment import augment
-from gencond_fast.data.contract import Subset
 from gencond_fast.system.progress import Reporter
 
 OPTIONS = {
@@ -158,9 +157,9 @@ def test_one_image_replaced_moves_the_sums_by_no_more_than_the_sensitivity(tmp_p
 def test_the_sums_are_those_of_a_loop_over_images(digits):
     task, networks = digits
     frames = frames_of(task, networks)
-    images = next(task.images.read(np.arange(200), 200))
+    images = next(task.images.split.read(np.arange(200), 200))
     images = torch.as_tensor(images).permute(0, 3, 1, 2)
-    small = replace(task, images=Subset(task.images, np.arange(200)))
+    small = replace(task, images=task.images.subset(np.arange(200), print))
     grid = 1e-6
     sums = sums_of(small, networks, frames, grid) * grid
     expected = np.zeros(sums.shape)

@@ -176,7 +176,7 @@ def test_a_lost_release_is_not_drawn_again(tmp_path, what):
 
 
 def test_sealed_images_cannot_be_read():
-    split = open_source("digits").train
+    split = open_source("digits").train.split
     sealed = Sealed(split)
     assert sealed.labels is split.labels
     with pytest.raises(RuntimeError, match="real images were asked for"):

@@ -261,7 +261,7 @@ def test_a_full_disk_leaves_the_file(tiny_run, tmp_path):
 def test_images_that_were_set_apart_are_not_learned(tmp_path, monkeypatch):
     """Some classes, and a part set apart: the pool is trained on the rest, as it was in the run."""
     digits = open_source("digits").train
-    pixels = next(digits.read(np.arange(300), 300))[..., 0]
+    pixels = next(digits.split.read(np.arange(300), 300))[..., 0]
     made = [
         Picture(str(label), f"{place}.png", image)
         for place, (image, label) in enumerate(zip(pixels, digits.labels[:300], strict=True))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gencond_fast.condensation.shadows import halves
-from gencond_fast.data.part import part_of
 from gencond_fast.data.skipping import Skipping
 from gencond_fast.data.source import open_source
 
@@ -48,20 +49,20 @@ def test_shadows_come_in_pairs(shadows):
 def test_a_part_has_its_images_and_a_fingerprint_of_its_own():
     source = open_source("digits")
     rows = np.array([3, 10, 500])
-    part = part_of(source, rows, print)
-    images = next(source.train.read(rows, 3))
-    np.testing.assert_array_equal(next(part.train.read(np.arange(3), 3)), images)
+    part = source.subset(rows, print)
+    images = next(source.train.split.read(rows, 3))
+    np.testing.assert_array_equal(next(part.train.split.read(np.arange(3), 3)), images)
     np.testing.assert_array_equal(part.train.labels, source.train.labels[rows])
     assert part.val is source.val
-    other = part_of(source, rows + 1, print)
+    other = source.subset(rows + 1, print)
     assert len({source.fingerprint, part.fingerprint, other.fingerprint}) == 3
     assert len(part.fingerprint) == len(source.fingerprint)
-    assert part_of(source, rows, print).fingerprint == part.fingerprint
+    assert source.subset(rows, print).fingerprint == part.fingerprint
 
 
 def test_what_is_left_out_of_all_is_left_out_of_a_part():
     source = open_source("digits")
-    source.train.skipping = Skipping(np.array([10, 11]), print)
-    part = part_of(source, np.array([3, 10, 500]), print)
-    assert part.train.skipping is not None
-    assert part.train.skipping.known.tolist() == [1]
+    train = replace(source.train, skip=Skipping(np.array([10, 11]), print))
+    part = replace(source, train=train).subset(np.array([3, 10, 500]), print)
+    assert part.train.skip is not None
+    assert part.train.skip.known.tolist() == [1]

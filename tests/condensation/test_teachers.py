@@ -33,7 +33,7 @@ def train(data="digits", more=None, **teachers):
 def few(tmp_path_factory) -> str:
     """Six hundred digits without a validation split."""
     digits = open_source("digits").train
-    pixels = next(digits.read(np.arange(600), 600))[..., 0]
+    pixels = next(digits.split.read(np.arange(600), 600))[..., 0]
     made = [
         Picture(str(label), f"{place}.png", image)
         for place, (image, label) in enumerate(zip(pixels, digits.labels[:600], strict=True))
@@ -136,8 +136,8 @@ def test_the_accuracy_is_that_on_what_was_set_apart(few, cache, epochs):
     network = build_classifier("convnet3", 1, 10, 8, seed=0, width=16).eval()
     network.load_state_dict(load_tensors(made.files[0]))
     train_images, images = (
-        torch.from_numpy(next(split.read(np.arange(len(split)), 10**6))).permute(0, 3, 1, 2)
-        for split in (source.train, source.val)
+        torch.from_numpy(next(images.split.read(np.arange(len(images)), 10**6))).permute(0, 3, 1, 2)
+        for images in (source.train, source.val)
     )
     with torch.no_grad():
         guesses = network(measure(train_images)(images)).argmax(1).numpy()

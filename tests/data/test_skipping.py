@@ -71,7 +71,7 @@ def test_an_undecodable_image_is_an_error_that_says_how_to_go_on(tmp_path, conta
     text = str(caught.value)
     assert text.startswith(source.train.where(9))
     assert "--on-bad-image skip" in text
-    assert "gencond_fast data check" in text
+    assert "gencond-fast data check" in text
 
 
 @pytest.mark.parametrize("container", ["folder", "tar", "parquet"])
@@ -168,8 +168,8 @@ def test_splits_and_classes_map_what_is_known(tmp_path, known):
         good = places(read(source, split))
         seen += part.origin(np.array(good)).tolist()
         expected = [p for p in bad if p in part.origin(np.arange(len(part)))]
-        assert len(part.skipping.known) == (len(expected) if known else 0)
-        assert len(part.skipping) == len(expected)
+        assert len(part.skip.known) == (len(expected) if known else 0)
+        assert len(part.skip) == len(expected)
     assert sorted(seen) == [p for p in range(24) if p not in bad and p // 8 != 1]
 
 
@@ -180,7 +180,7 @@ def test_a_listed_test_image_is_not_looked_for_among_those_held_out(tmp_path):
     data = str(tmp_path / "d")
     checked(data)
     source = open_source(data, on_bad_image="skip", val_fraction=0.5)
-    known = [part.origin(part.skipping.known) for part in (source.train, source.val)]
+    known = [part.origin(part.skip.known) for part in (source.train, source.val)]
     assert sorted(np.concatenate(known).tolist()) == [3, 12]
     seen = [
         part.origin(np.array(places(read(source, name))))

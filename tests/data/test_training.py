@@ -30,6 +30,7 @@ from PIL import Image
 from gencond_fast.data import RandomCrop, open_source, stream, training, training_batches
 from gencond_fast.data.formats.arrays import ArraySplit
 from gencond_fast.data.formats.opening import open_data
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.errors import InputError
 
 KINDS = ("tree", "tar", "parquet", "npz", "npz compressed")
@@ -112,7 +113,7 @@ def test_pools_are_mixed(tmp_path, monkeypatch):
     made = pictures(64, classes=("ant", "bee", "cow", "dog"))
     for kind in ("parquet", "npz"):
         split = open_source(str(written(tmp_path, kind, made))).train
-        monkeypatch.setattr(training, "_POOL_BYTES", 64 * split.serial_bytes)
+        monkeypatch.setattr(training, "_POOL_BYTES", 64 * split.split.serial_bytes)
         rows = np.array(rows_of(epoch_of(split, batch_size=1)))
         assert sorted(rows) == list(range(256))
         # four images of a stretch are in one pool, and apart in it
@@ -126,13 +127,14 @@ def test_pools_are_mixed(tmp_path, monkeypatch):
 
 
 def test_no_image_no_batch():
-    empty = ArraySplit(np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, np.int64), "nothing")
+    none = ArraySplit(np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, np.int64), "nothing")
+    empty = ImageReader(none)
     assert epoch_of(empty, channels=1, image_size=4) == []
     assert epoch_of(empty, channels=1, image_size=4, balanced=True) == []
 
 
 def test_one_image(tmp_path):
-    split = ArraySplit(noise(1, 4, 4, 3), np.zeros(1, np.int64), "one")
+    split = ImageReader(ArraySplit(noise(1, 4, 4, 3), np.zeros(1, np.int64), "one"))
     (batch,) = epoch_of(split, image_size=4)
     assert (batch.indices.tolist(), batch.done) == ([0], 1)
 
@@ -140,7 +142,7 @@ def test_one_image(tmp_path):
 def test_chosen_classes_alone(tmp_path, split, small_pools):
     kind = "tree" if (tmp_path / "tree").exists() else next(tmp_path.glob("made.*")).name
     some = open_source(str(tmp_path / kind), classes=["ant", "cow"]).train
-    assert (some.serial_bytes is None) == (split.serial_bytes is None)
+    assert (some.split.serial_bytes is None) == (split.split.serial_bytes is None)
     batches = epoch_of(some)
     assert sorted(rows_of(batches)) == list(range(2 * PER_CLASS))
     made = [p for p in pictures(PER_CLASS) if p.class_name != "bee"]
@@ -183,8 +185,9 @@ def test_balanced_classes_repeat_their_images(tmp_path, kind, small_pools):
 )
 def test_ranks_have_the_steps_of_one(count, batch_size, world, epoch, serial, balanced):
     labels = np.arange(count) % 3
-    split = ArraySplit(np.arange(count, dtype=np.uint8)[:, None, None, None], labels, "numbers")
-    split.serial_bytes = training._POOL_BYTES // 10 if serial else None
+    pixels = np.arange(count, dtype=np.uint8)[:, None, None, None]
+    split = ImageReader(ArraySplit(pixels, labels, "numbers"))
+    split.split.serial_bytes = training._POOL_BYTES // 10 if serial else None
     options = {"channels": 1, "image_size": 1, "batch_size": batch_size, "epoch": epoch}
     alone = epoch_of(split, balanced=balanced, **options)
     ranks = [
@@ -278,7 +281,7 @@ def test_bad_images_leave_holes_and_every_rank_its_steps(tmp_path):
         assert ranks[0][2].done == 12
         balanced = epoch_of(split, balanced=True, batch_size=4)
         assert not set(rows_of(balanced)) & set(bad)
-    assert sorted(split.skipping.met) == sorted(bad)
+    assert sorted(split.skip.found) == sorted(bad)
 
 
 # what is open, and what is held
@@ -321,7 +324,7 @@ def test_a_pool_is_all_that_is_held(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_POOL_BYTES", 40 * len(image))
     for classes, wanted in ((None, count), (["0", "1"], count // 6)):
         split = open_source(str(path), classes=classes, reader="threads").train
-        split.serial_bytes = len(image)  # the file itself holds equal images once
+        split.split.serial_bytes = len(image)  # the file itself holds equal images once
         tracemalloc.start()
         before = pa.total_allocated_bytes()
         seen, arrow = 0, 0

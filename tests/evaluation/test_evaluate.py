@@ -267,7 +267,7 @@ def test_the_accuracy_is_the_share_of_the_validation_images(tiny_run):
     runtime = choose_runtime("cpu", "float32", "off", 8)
     normalisation = Normalisation((0.3,), (0.4,))
     student = build_classifier("convnet3", 1, 10, 8, seed=0)
-    images = torch.from_numpy(next(source.val.read(np.arange(len(source.val)), 10**6)))
+    images = torch.from_numpy(next(source.val.split.read(np.arange(len(source.val)), 10**6)))
     with torch.no_grad():
         guesses = student.eval()(normalisation(images.permute(0, 3, 1, 2))).argmax(1).numpy()
     expected = float((guesses == source.val.labels).mean())
@@ -281,7 +281,7 @@ def unsplit(tmp_path_factory, _own_cache):
 
     root = tmp_path_factory.mktemp("unsplit")
     digits = open_source("digits").train
-    pixels = next(digits.read(np.arange(200), 200))[..., 0].copy()
+    pixels = next(digits.split.read(np.arange(200), 200))[..., 0].copy()
     pixels[:, 0, 0] = np.arange(200)
     made = [
         Picture(str(label), f"{place}.png", image)
@@ -312,8 +312,8 @@ def test_the_share_set_apart_for_the_run_is_the_test(unsplit, draws, monkeypatch
     result = judge(run, data=str(data), baselines=["random"], epochs=1)
     trained = open_source(str(data), val_fraction=0.25, seed=3)
     assert np.array_equal(tested[0].val.labels, trained.val.labels)
-    apart = marks(next(trained.val.read(np.arange(len(trained.val)), 10**6)))
-    kept = marks(next(trained.train.read(np.arange(len(trained.train)), 10**6)))
+    apart = marks(next(trained.val.split.read(np.arange(len(trained.val)), 10**6)))
+    kept = marks(next(trained.train.split.read(np.arange(len(trained.train)), 10**6)))
     assert result.test_images == len(apart) == pytest.approx(50, abs=5)
     assert result.held_out == 0.25
     assert len(apart | kept) == 200
@@ -352,7 +352,8 @@ def test_a_held_out_part_is_tested_on_in_place_of_the_test_split(tiny_run, tmp_p
     assert len(split.train) + len(split.val) == len(open_source("digits").train)
     (val,) = tested
     rows = np.arange(len(val))
-    assert np.array_equal(next(val.read(rows, 10**6)), next(split.val.read(rows, 10**6)))
+    images = [next(tested.split.read(rows, 10**6)) for tested in (val, split.val)]
+    assert np.array_equal(*images)
 
 
 # the protocol

@@ -135,7 +135,7 @@ def test_noise_is_a_data_set_of_its_numbers():
     source = noise_source(100, 4, 16)
     assert (len(source.train), len(source.val), source.channels) == (100, 4, 3)
     assert np.bincount(source.train.labels).tolist() == [25] * 4
-    (block,) = source.train.read(np.arange(5), 8)
+    (block,) = source.train.split.read(np.arange(5), 8)
     assert block.shape == (5, 16, 16, 3)
     assert block.dtype == np.uint8
     assert block.std() > 50

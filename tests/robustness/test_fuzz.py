@@ -152,7 +152,7 @@ def test_a_table_that_holds_fewer_rows_than_it_did_when_it_was_opened(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", [png] * 6, [0, 1] * 3)
     split = open_source(str(path), reader="threads").train
     write_parquet(path, [png] * 2, [0, 1])
-    message = refusal(lambda: list(split.read(np.arange(3), 2)))
+    message = refusal(lambda: list(split.split.read(np.arange(3), 2)))
     assert f"{path} is damaged" in message
     assert "group 0 has too few rows" in message
 

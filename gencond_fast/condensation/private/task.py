@@ -11,6 +11,7 @@ from gencond_fast.condensation.private.proxy_images import draw_stand_in
 from gencond_fast.condensation.task import SAMPLE_BYTES, Setting, Task
 from gencond_fast.data.contract import Block, Split
 from gencond_fast.data.normalise import Normalisation
+from gencond_fast.data.readers.image_reader import ImageReader
 
 
 class Sealed(Split):
@@ -37,7 +38,7 @@ class PrivateTask(Task):
         images: the real ones, for `release` and nobody else.
     """
 
-    images: Split
+    images: ImageReader
 
 
 def open_private_task(setting: Setting) -> PrivateTask:
@@ -45,7 +46,8 @@ def open_private_task(setting: Setting) -> PrivateTask:
     source, size = setting.source, setting.image_size
     each = SAMPLE_BYTES // (setting.num_classes * source.channels * size**2)
     per_class = max(1, min(each, setting.config.networks.train_images))
-    sealed = replace(setting, source=replace(source, train=Sealed(source.train), val=None))
+    train = ImageReader(Sealed(source.train.split))
+    sealed = replace(setting, source=replace(source, train=train, val=None))
     return PrivateTask(
         **vars(sealed),
         sample=draw_stand_in(

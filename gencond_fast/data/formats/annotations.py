@@ -1,4 +1,4 @@
-"""Text files beside the images: labels of a flat validation folder, readable class names."""
+"""Text files beside the images: labels of a flat validation folder, and readable class names."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from gencond_fast.errors import InputError
 
 Note = Callable[[str], str | None]
-"""Gives the text of a file by its path below the root, None where there is no such file."""
+"""Returns the text of a file by its path below the root; None where there is no such file."""
 
-# Tiny-ImageNet's, the one of the Caffe tools, and Kaggle's
+# of Tiny-ImageNet, the Caffe tools and Kaggle
 LABEL_FILES = ("val_annotations.txt", "ILSVRC2012_val.txt", "LOC_val_solution.csv")
 TITLE_FILES = ("LOC_synset_mapping.txt", "classes.txt", "words.txt")
 
@@ -24,7 +24,7 @@ NOTES = (*LABEL_FILES, *TITLE_FILES, _OTHER_ORDER)
 
 @dataclass(frozen=True)
 class Labels:
-    """The text of a label file and what the file is called."""
+    """The name and the text of a label file."""
 
     name: str
     text: str
@@ -34,12 +34,12 @@ def read_labels(note: Note, split: str, shown: str) -> Labels | None:
     """Looks for a label file in the folder of a split, then beside it.
 
     Args:
-        note: gives texts by path.
-        split: the folder's name below the root.
+        note: returns texts by path.
+        split: the name of the folder below the root.
         shown: the folder, for messages.
 
     Raises:
-        InputError: the only file there is numbers the classes in an order that is not known here.
+        InputError: the only label file numbers the classes in an order that is unknown here.
     """
     for path in (f"{folder}{name}" for folder in (f"{split}/", "") for name in LABEL_FILES):
         text = note(path)
@@ -59,9 +59,9 @@ def label_files(
 ) -> np.ndarray:
     """Finds the label of each file in the lines of a label file.
 
-    A line holds a file's name, with or without its extension, then its class: the name of the
-    class, or else its place, from 0, among the sorted names. What follows is ignored, and so are
-    lines of files that are not there.
+    A line holds the name of a file, with or without its extension, and the class of the image: its
+    name, or its place among the sorted names, from 0. For example `n01443537_0.JPEG n01443537`.
+    The rest of a line is ignored, and so are lines of files that do not exist.
 
     Args:
         files: names of the images, without folders.
@@ -73,7 +73,7 @@ def label_files(
         int64 [number of files].
 
     Raises:
-        InputError: an image has no line, or the class of a line is neither a name nor a place.
+        InputError: an image has no line, or a class is neither a name nor a place.
     """
     stated = dict(_pairs(labels.text))
     number = _numbering(set(stated.values()), class_names, labels.name, shown)
@@ -89,7 +89,7 @@ def label_files(
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    """(file name without extension, class) of each line; Kaggle's header is no such line."""
+    """(file name without extension, class) of every line but the header of Kaggle's file."""
     for line in text.splitlines():
         if "\t" in line:
             file, kind = line.split("\t")[:2]
@@ -104,7 +104,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 def _numbering(
     kinds: set[str], class_names: tuple[str, ...], name: str, shown: str
 ) -> dict[str, int]:
-    by_name = {each: label for label, each in enumerate(class_names)}
+    by_name = {class_name: label for label, class_name in enumerate(class_names)}
     if kinds <= by_name.keys():
         return by_name
     strange = sorted(kinds - by_name.keys())
@@ -124,10 +124,10 @@ def _numbering(
 
 
 def read_titles(note: Note, class_names: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Readable names of the classes, for display alone; None where no file has them all.
+    """Readable names of the classes, only for display; None where no file has all of them.
 
-    `LOC_synset_mapping.txt`, `words.txt` and `classes.txt` hold lines of a class and its title;
-    `classes.txt` may instead hold the titles alone, one a line in the order of the classes.
+    A line of `LOC_synset_mapping.txt`, `words.txt` or `classes.txt` holds a class and its title.
+    `classes.txt` may instead hold the titles alone, in the order of the classes.
     """
     for file in TITLE_FILES:
         lines = [line.strip() for line in (note(file) or "").splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""Pixel arrays: in memory, from scikit-learn, or in .npz files."""
+"""Data sets of pixel arrays: scikit-learn's digits, and .npz files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ArraySplit(Split):
     Args:
         images: uint8 [N, H, W, 1 or 3].
         labels: int64 [N].
-        name: what to call the array in messages.
+        name: of the array in messages.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, name: str) -> None:
@@ -42,7 +42,7 @@ class ArraySplit(Split):
 
 
 def open_digits() -> Opened:
-    """Opens scikit-learn's 1,797 digits, 8×8 gray, a fixed fifth of them for validation."""
+    """Opens scikit-learn's 1,797 digits, 8×8 gray; a fixed fifth of them is for validation."""
     from sklearn.datasets import load_digits  # slow to import, and only needed here
 
     digits = load_digits()
@@ -60,12 +60,12 @@ def open_npz(train: Path, val: Path | None, root: Path) -> Opened:
 
     Args:
         train: file with `images` uint8 [N, H, W] or [N, H, W, 1 or 3], `labels` integer [N] and,
-            optionally, `classes` [C].
+            optionally, `classes` [C], the class names.
         val: file of the same form, or None.
-        root: the folder that the fingerprint's names start from.
+        root: the folder that file names in the fingerprint are relative to.
 
     Raises:
-        InputError: a key is missing or its type, shape or values cannot be used.
+        InputError: a key is missing, or its type, shape or values cannot be used.
     """
     table = read_npz(train)
     other = None if val is None else read_npz(val)

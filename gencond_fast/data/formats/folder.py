@@ -17,7 +17,7 @@ from gencond_fast.errors import InputError
 
 
 class FolderSplit(Split):
-    """Images in files of their own, found by folder number and name."""
+    """Images in one file each, found by the number of the folder and the name of the file."""
 
     def __init__(self, root: Path, listing: Listing, rows: np.ndarray, labels: np.ndarray) -> None:
         self._root = os.fspath(root)
@@ -41,10 +41,11 @@ class FolderSplit(Split):
 
 
 def open_folder(root: Path) -> Opened:
-    """Opens a tree of class folders, see `tree.arrange`; links to folders are followed.
+    """Opens a tree of class folders, see `tree.arrange`; follows links to folders.
 
     Raises:
-        InputError: a folder cannot be read, links to one around it, or `arrange` finds fault.
+        InputError: a folder cannot be read, a folder links to one around it, or `arrange` refuses
+            the tree.
     """
     index = read_index(root)
     layout = arrange(index.listing, str(root), partial(_note, root))

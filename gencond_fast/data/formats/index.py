@@ -1,9 +1,9 @@
-"""The index of a tree of image files: found by a scan that opens none of them, and kept.
+"""The index of a tree of image files: made by a scan that opens no file, and kept in the cache.
 
-A kept index serves as long as it is true. Opening it looks again at every folder and every file
-(name, size, time of modification), so it tells a changed tree as a scan would, and spares the
-listing, sorting and hashing. What neither can tell is a file whose content changed while its size
-and its time of modification, to the nanosecond, did not.
+A cached index is used as long as it is true. To find out, every folder and every file is looked up
+again (name, size, time of modification). So a changed tree is noticed as by a scan, but listing,
+sorting and hashing are saved. Neither notices a file whose content changed while its size and its
+time of modification, in nanoseconds, did not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SETTLED = 2 * 10**9  # ns; a tree may change again within one tick of its clock
 
 
 def read_index(root: Path) -> Index:
-    """The index of a tree from the cache, or by a scan where there is none that is still true.
+    """The index of a tree, from the cache if it is there and still true, else from a scan.
 
     Raises:
         InputError: a folder or file cannot be read, or a folder links to one around it.
@@ -44,11 +44,11 @@ def read_index(root: Path) -> Index:
 
 
 def _is_true(index: Index, root: Path) -> bool:
-    """Whether every folder and every file is as it was."""
+    """Whether no folder and no file has changed."""
     listing = index.listing
     if index.stamps[-1] != _stamp(os.fspath(root)):
         return False
-    # the files of a folder stand together, so that one edge a folder finds them
+    # the files of a folder are neighbours in the listing
     starts = np.flatnonzero(np.diff(listing.folder_of, prepend=-1))
     stops = np.append(starts[1:], len(listing))
     spans = dict(
@@ -88,7 +88,7 @@ def _stamp(folder: str) -> int | None:
 
 
 def _path(root: Path) -> Path | None:
-    """Where the index of a tree is kept, None where nothing can be."""
+    """The file of the index of a tree; None where there is no cache."""
     try:
         directory = cache_directory("index")
     except OSError:
@@ -128,7 +128,7 @@ def _load(path: Path) -> Index | None:
 
 
 def _goes_together(index: Index) -> bool:
-    """Whether places and lengths are within what they point into."""
+    """Whether the arrays fit together and point inside each other."""
     listing = index.listing
     starts = np.concatenate([[0], listing.ends[:-1]])
     return bool(

@@ -1,4 +1,4 @@
-"""From a path or a known name to the reader of that kind of data."""
+"""From a path or a known name to the data format that opens it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _COMPRESSED = (".tgz", ".gz", ".bz2", ".xz", ".zst", ".zip", ".7z")
 
 
 def open_data(data: str) -> Opened:
-    """Opens a data set by path or known name, as its container has it: see `open_source`.
+    """Opens a data set by path or known name, as its container stores it; see `open_source`.
 
     Raises:
-        InputError: one sentence that names what is wrong and what to do.
+        InputError: the data cannot be used. Its sentence says what is wrong and what to do.
     """
     return KNOWN_NAMES[data]() if data in KNOWN_NAMES else _open_path(data)
 

@@ -1,4 +1,4 @@
-"""Parquet files in the layout of the hub: an image column of bytes and a label column."""
+"""Parquet files in the layout of the Hugging Face hub: a column of images and one of labels."""
 
 from __future__ import annotations
 
@@ -34,8 +34,14 @@ _READ_BUFFER = 1 << 18
 
 @dataclass(frozen=True)
 class _Shard:
-    """One file: the first image it holds, where its row groups start (and the last ends), and the
-    bytes of what it holds.
+    """One file.
+
+    Attributes:
+        path: of the file.
+        column: of the images.
+        first: the row of its first image in the split.
+        groups: int64, where its row groups start, and where the last one ends.
+        bytes: the size of its images.
     """
 
     path: Path
@@ -46,7 +52,7 @@ class _Shard:
 
 
 class ParquetSplit(Split):
-    """The rows of one or more files, read a row group at a time and a few rows of it at once."""
+    """The rows of one or more files; reads one row group after another, a few rows at once."""
 
     def __init__(self, shards: list[_Shard], labels: np.ndarray) -> None:
         self._shards = shards
@@ -66,7 +72,7 @@ class ParquetSplit(Split):
         return f"row {index - shard.first} of {shard.path}"
 
     def pieces(self) -> np.ndarray:
-        """See `Split.pieces`: a row group is read from its start."""
+        """See `Split.pieces`. They are the row groups, which are read from their start."""
         return np.unique(np.concatenate([shard.first + shard.groups for shard in self._shards]))
 
     def _loads(self, indices: np.ndarray) -> Iterator[Load]:
@@ -112,15 +118,15 @@ def open_parquet(train: list[Path], val: list[Path], root: Path) -> Opened:
     """Opens the files of a training split and, where there are any, of a validation split.
 
     Each file has a column `img` or `image`, binary or struct(bytes, path), and an integer column
-    `label`. Class names come from the schema's metadata, else they are the label values.
+    `label`. Class names come from the metadata of the schema; without them they are the labels.
 
     Args:
         train: files in order, at least one.
-        val: files in order, or none.
-        root: the folder that the fingerprint's names start from.
+        val: files in order, may be empty.
+        root: the folder that file names in the fingerprint are relative to.
 
     Raises:
-        InputError: a file is damaged, or a column is missing or of another type.
+        InputError: a file is damaged, or a column is missing or has another type.
     """
     shards, labels, names = _scan(train)
     val_shards, val_labels, val_names = _scan(val) if val else ([], None, None)
@@ -189,9 +195,9 @@ def _image_column(schema: pa.Schema, path: Path) -> str:
 
 
 def _group_bytes(metadata: pq.FileMetaData) -> int:
-    """What all columns take once decompressed, nearly all of it images.
+    """The decompressed size of all columns, nearly all of which is images.
 
-    Asking for the sizes of a column alone ends the process where its metadata are damaged.
+    pyarrow crashes if it is asked for the size of a single column with damaged metadata.
     """
     groups = range(metadata.num_row_groups)
     return max(sum(metadata.row_group(group).total_byte_size for group in groups), 0)

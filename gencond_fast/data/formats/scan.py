@@ -1,4 +1,4 @@
-"""The scan of a tree of image files, which opens none of them."""
+"""The scan of a tree of image files; it opens none of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 from gencond_fast.data.formats.tree import Lister, Listing, is_hidden, is_image
 from gencond_fast.errors import InputError
 
-THREADS = 8  # hide the latency of a network; on a local disk one does as well
+THREADS = 8  # hide the latency of a network; on a local disk one is as fast
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,11 @@ class Index:
     """Every image file of a tree.
 
     Attributes:
-        listing: where each is.
-        sizes: int64 [N], bytes.
-        times: int64 [N], of modification, in nanoseconds.
-        stamps: int64 [folders + 1], times of modification of the folders, the root's last.
-        digest: sha256 hex of the paths below the root, sizes and times of all images.
+        listing: the paths of the N images.
+        sizes: int64 [N], in bytes.
+        times: int64 [N], times of modification in nanoseconds.
+        stamps: int64 [folders + 1], times of modification of the folders; the last is the root's.
+        digest: sha256 hex of the paths below the root, the sizes and the times of all images.
     """
 
     listing: Listing
@@ -41,7 +41,7 @@ class Index:
 
 
 def scan(root: Path) -> Index:
-    """Finds every image below a folder; links to folders are followed, hidden names left out.
+    """Finds every image below a folder; follows links to folders and leaves out hidden names.
 
     Raises:
         InputError: as `read_index`.
@@ -57,7 +57,7 @@ def scan(root: Path) -> Index:
 
 @dataclass(frozen=True, eq=False)
 class _Folder:
-    """What one folder holds, names sorted; `lines` is what of it goes into the digest."""
+    """The content of one folder, names sorted; `lines` is its contribution to the digest."""
 
     path: str
     parts: tuple[str, ...]
@@ -99,8 +99,12 @@ def _look(path: str, parts: tuple[str, ...]) -> _Folder:
 def stat_files(files: Iterable[str | bytes], folder: int) -> tuple[array[int], array[int]]:
     """Sizes in bytes and times of modification in nanoseconds of files in an open folder.
 
+    Args:
+        files: names in the folder.
+        folder: descriptor of the folder.
+
     Raises:
-        OSError: a file is not there, or is a pipe or a device.
+        OSError: a file is missing, or is a pipe or a device.
     """
     sizes, times = array("q"), array("q")
     for file in files:
@@ -113,7 +117,7 @@ def stat_files(files: Iterable[str | bytes], folder: int) -> tuple[array[int], a
 
 
 class _Making:
-    """Puts together what the folders hold, in the order of their names."""
+    """Collects the contents of all folders, in the order of their names."""
 
     def __init__(self) -> None:
         self._lister = Lister()
@@ -161,7 +165,7 @@ class _Making:
 def _ahead(
     pool: ThreadPoolExecutor, folders: Iterable[tuple[str, tuple[str, ...]]]
 ) -> Iterator[Future[_Folder]]:
-    """Looks into folders a few ahead of the one that is wanted: more would fill the memory."""
+    """Looks into folders ahead of their use, but only a few, to bound memory."""
     pending: deque[Future[_Folder]] = deque()
     for path, parts in folders:
         pending.append(pool.submit(_look, path, parts))

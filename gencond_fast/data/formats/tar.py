@@ -1,4 +1,4 @@
-"""A .tar of class folders: headers are read once, images by offset, nothing is extracted."""
+"""A .tar of class folders: reads headers once and images by their offset, and extracts nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gencond_fast.errors import InputError
 
 
 class TarSplit(Split):
-    """Images inside an archive, in the order of the archive: 16 bytes each beside the listing."""
+    """Images inside an archive, in its order. Memory: 16 bytes an image, and the listing."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ def open_tar(path: Path) -> Opened:
 
     Raises:
         InputError: the archive is damaged or cut short, an image in it is a link or has a path
-            that leaves the archive, or `arrange` finds fault.
+            that leaves the archive, or `arrange` refuses the tree.
     """
     lister = Lister()
     offsets, sizes = array("q"), array("q")
@@ -101,7 +101,7 @@ def _note(path: Path, notes: dict[str, tuple[int, int]], name: str) -> str | Non
 
 
 def _members(path: Path) -> Iterator[tarfile.TarInfo]:
-    """Yields the headers and then checks that the archive ends where it should."""
+    """Yields the headers, then checks that the archive ends where it should."""
     with _open_file(path) as file:
         try:
             with tarfile.TarFile(fileobj=cast(BinaryIO, _Bounded(file))) as archive:
@@ -119,7 +119,7 @@ def _members(path: Path) -> Iterator[tarfile.TarInfo]:
 
 
 class _Bounded:
-    """A file of which no more is asked for than there is, whatever sizes a header states."""
+    """A file that never reads beyond its end, whatever sizes a header claims."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""Trees of class folders, on disk or in an archive: which file is an image of which class."""
+"""Trees of class folders, on disk or in an archive: which file is an image of which class?"""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _HIDDEN = (".", "__MACOSX")
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """Every image of a tree in reading order: 12 bytes and its name each.
+    """The N images of a tree in reading order. Memory: 12 bytes an image, and its file name.
 
     Attributes:
-        folders: path of every folder below the root, as parts; empty ones as well.
-        folder_of: int32 [N], for every image, its folder's place in `folders`.
-        text: uint8, the names of all files, one after the other.
-        ends: int64 [N], where each name ends.
+        folders: the path of every folder below the root as a tuple of names, also of empty ones.
+        folder_of: int32 [N], the place of every image's folder in `folders`.
+        text: uint8, the names of all files one after the other.
+        ends: int64 [N], where every name ends in `text`.
     """
 
     folders: list[tuple[str, ...]]
@@ -46,7 +46,7 @@ class Listing:
         return len(self.ends)
 
     def name(self, index: int) -> bytes:
-        """The file name of an image, as the file system has it."""
+        """The file name of an image, in the bytes of the file system."""
         return self.text[self.ends[index - 1] if index else 0 : self.ends[index]].tobytes()
 
     def path(self, index: int) -> str:
@@ -65,17 +65,17 @@ class Lister:
         self._ends = array("q")
 
     def add_folder(self, parts: tuple[str, ...]) -> int:
-        """Notes a folder and returns its place."""
+        """Adds a folder, if it is new, and returns its place."""
         return self._folders.setdefault(parts, len(self._folders))
 
     def add_image(self, folder: int, name: str) -> None:
-        """Notes an image of the folder at that place."""
+        """Adds an image of the folder at place `folder`."""
         self._folder_of.append(folder)
         self._text += os.fsencode(name)
         self._ends.append(len(self._text))
 
     def listing(self) -> Listing:
-        """All that was noted; nothing may be added any more."""
+        """The listing; nothing may be added after that."""
         return Listing(
             list(self._folders),
             np.frombuffer(self._folder_of, dtype=np.int32),
@@ -86,14 +86,16 @@ class Lister:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The images of each split: ascending places in the listing int64 [n], and labels int64 [n].
+    """The classes of a tree and the images of its splits.
+
+    A split is a pair of int64 [n] arrays: ascending places in the listing, and labels.
 
     Attributes:
-        class_names: folder names, sorted.
-        train: of the training split.
-        val: of the validation split, or None.
-        titles: readable names of the classes, where a file beside them has some.
-        annotations: the text that the validation labels were read from, if they were.
+        class_names: names of the class folders, sorted.
+        train: the training split.
+        val: the validation split, or None.
+        titles: readable names of the classes, where a file in the tree has them.
+        annotations: the text of the label file, where validation labels come from one.
     """
 
     class_names: tuple[str, ...]
@@ -104,28 +106,27 @@ class Layout:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is left out for its name."""
+    """Whether a file or folder is left out because of its name."""
     return name.startswith(_HIDDEN)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file counts as an image by its name."""
+    """Whether the name of a file is that of an image."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name)
 
 
 def arrange(listing: Listing, location: str, note: Note) -> Layout:
     """Finds splits and classes in a listing.
 
-    Either `train/CLASS/…` with `val/CLASS/…` (or `validation`, `test`), or `CLASS/…` alone; one
-    folder may stand around it all. Deeper folders belong to their class, and images outside every
-    class folder are left out. Classes are numbered in the order of their sorted names. Where
-    `val` is no tree of the classes of `train`, its labels come from a file of
-    `annotations.LABEL_FILES` in it or beside it.
+    A tree is `train/CLASS/…` with `val/CLASS/…` (or `validation`, `test`), or just `CLASS/…`, and
+    may lie in one folder more. Deeper folders belong to their class. Images outside of every class
+    folder are left out. Classes are numbered in the order of their sorted names. Where `val` has no
+    class folders, its labels come from a file of `annotations.LABEL_FILES` in it or beside it.
 
     Args:
         listing: the images.
         location: the tree, for messages.
-        note: gives the text of a file by its path below the root, None where there is none.
+        note: returns the text of a file by its path below the root; None where there is no file.
 
     Raises:
         InputError: there are no images or no class folders, a class folder is empty, or a class

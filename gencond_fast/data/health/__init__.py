@@ -1,1 +1,1 @@
-"""Which images cannot be decoded, and a description of a data set."""
+"""The health of a data set: which images cannot be decoded, and a description in numbers."""

@@ -1,7 +1,7 @@
 """The list of undecodable images that a check leaves for later runs.
 
-It is kept in the cache under the digest of the data and the version of the decoder, so that a
-changed file or another decoder asks for a new check.
+The cache keeps it under the digest of the data and the version of the decoder. So after a file has
+changed, or with another decoder, there is no list until the next check.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from gencond_fast.system.cache import cache_directory, cache_key, load_json, sav
 
 @dataclass(frozen=True)
 class BadEntry:
-    """An image that could not be read: split `train` or `val`, row in it, its name, the reason."""
+    """An image that could not be read.
+
+    Attributes:
+        split: `train` or `val`.
+        row: of the image in the whole split of the container.
+        where: names the image.
+        reason: what is wrong with it.
+    """
 
     split: str
     row: int
@@ -27,18 +34,18 @@ class BadEntry:
 
 @dataclass(frozen=True)
 class BadList:
-    """What a check found: the number of images it read, and those it could not."""
+    """The result of a check: how many images it covered, and those that could not be read."""
 
     checked: int
     bad: tuple[BadEntry, ...]
 
     def rows(self, split: str) -> np.ndarray:
-        """Ascending int64 rows of the bad images of a split, as its container has it."""
+        """Rows of the bad images of `train` or `val` in the container: ascending int64."""
         return np.array(sorted(e.row for e in self.bad if e.split == split), dtype=np.int64)
 
 
 def bad_list_path(digest: str, classes: tuple[str, ...] | None) -> Path:
-    """Where the list of a data set, or of some of its classes, is kept.
+    """The file of the list of a data set, or of some of its classes.
 
     Raises:
         OSError: the cache cannot be made.
@@ -57,7 +64,10 @@ def write_bad_list(path: Path, found: BadList) -> None:
 
 
 def read_bad_list(digest: str, classes: tuple[str, ...] | None) -> BadList | None:
-    """The list of a check of all classes, else of exactly these; None where there is none."""
+    """The list of a check of all classes, else of a check of just `classes`; None without a check.
+
+    A damaged list counts as no check.
+    """
     for checked in dict.fromkeys((None, classes)):
         try:
             plain = load_json(bad_list_path(digest, checked))

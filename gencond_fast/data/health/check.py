@@ -17,7 +17,7 @@ from gencond_fast.data.readers.forked import forked, held, result, stopping
 from gencond_fast.system.interrupt import Interrupts
 from gencond_fast.system.progress import Reporter
 
-_AHEAD = 4  # pieces a worker, so that none waits for work
+_AHEAD = 4  # pieces under way for each worker, so that none waits for work
 _BLOCK = 16
 
 Splits = dict[str, Split]
@@ -25,7 +25,13 @@ Splits = dict[str, Split]
 
 @dataclass(frozen=True)
 class OddImage:
-    """An image that can be decoded but is unusual: its name, in what, and what was seen."""
+    """An image that can be decoded but is unusual.
+
+    Attributes:
+        where: names the image.
+        kind: in what way it is unusual.
+        seen: details, such as its size; empty where there are none.
+    """
 
     where: str
     kind: str
@@ -34,12 +40,12 @@ class OddImage:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        images: how many of each split were read.
+        images: the number of images of each split.
         bad: the images that cannot be read.
-        odd: the images that can, and are unusual; one may stand here for several reasons.
+        odd: images that can be read and are unusual; an image comes once for each reason.
     """
 
     images: dict[str, int]
@@ -48,19 +54,19 @@ class CheckReport:
 
     @property
     def bad_list(self) -> BadList:
-        """What later runs need of it."""
+        """The part that later runs need."""
         return BadList(sum(self.images.values()), self.bad)
 
 
 def check(splits: Splits, *, workers: int, reporter: Reporter) -> CheckReport:
-    """Reads and decodes all images in full, in processes of their own.
+    """Reads and decodes all images in full, in worker processes.
 
-    What counts as readable is what `decode` accepts: a JPEG that is cut short does not. Damage
-    that a decoder conceals, such as flipped bits within its data, cannot be seen. Containers of
-    pixels are read through, and their damage is an error as for any reader.
+    An image is readable if `decode` accepts it. It rejects, for example, a JPEG that is cut short.
+    It cannot see damage that decoders conceal, such as flipped bits in the coded pixels. Containers
+    of pixels are read to their end, and damage in them is an error.
 
     Args:
-        splits: by `train` and `val`; images that they would skip are read all the same.
+        splits: `train` and, where there is one, `val`. All of their images are read.
         workers: processes.
         reporter: told of progress.
 
@@ -76,8 +82,8 @@ def check(splits: Splits, *, workers: int, reporter: Reporter) -> CheckReport:
     with reporter.task("check", sum(images.values())) as progress, Interrupts() as interrupts:
         for count, found in _results(splits, workers):
             interrupts.raise_pending()
-            for each in found:
-                bad.append(each) if isinstance(each, BadEntry) else odd.append(each)
+            bad += [image for image in found if isinstance(image, BadEntry)]
+            odd += [image for image in found if isinstance(image, OddImage)]
             progress.advance(count, {"unreadable": len(bad)})
     return CheckReport(images, tuple(bad), tuple(odd))
 
@@ -86,7 +92,7 @@ _Found = tuple[int, list[BadEntry | OddImage]]
 
 
 def _results(splits: Splits, workers: int) -> Iterator[_Found]:
-    """What each piece holds, in order; few pieces are under way at any time."""
+    """The results of all pieces, in order; few pieces are under way at any time."""
     pending: deque[tuple[Future[_Found], str]] = deque()
     # forked workers share the labels and the file names, which would be long to send
     with forked(workers, splits) as pool:

@@ -1,4 +1,4 @@
-"""What can be said of a data set without decoding it."""
+"""A description of a data set in numbers, without decoding it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from gencond_fast.data.health.badlist import read_bad_list
 from gencond_fast.errors import InputError
 from gencond_fast.system.bytes import format_bytes
 
-_PIECES = 250  # read in so many places,
-_A_PIECE = 4  # so many images each
+_PIECES = 250  # places of the split that headers are read at
+_A_PIECE = 4  # images at each of them
 _NAMED = 5
 
 
 def open_parts(data: str, classes: Sequence[str] | None) -> tuple[Opened, dict[str, Split]]:
-    """Opens a data set with the splits of its container, restricted to some classes.
+    """Opens a data set as its container stores it, restricted to some classes.
 
     Returns:
-        The data set, its class names and titles restricted likewise, and its splits by name.
+        The data set, and its splits by the names `train` and `val`.
 
     Raises:
         InputError: the data cannot be used, or a class is not in it.
@@ -51,9 +51,9 @@ def open_parts(data: str, classes: Sequence[str] | None) -> tuple[Opened, dict[s
 
 
 def describe(data: str, classes: Sequence[str] | None = None) -> dict[str, Any]:
-    """Counts, classes and sizes of a data set, as plain values that nest.
+    """Counts, classes and sizes of a data set, as nested dictionaries of plain values.
 
-    Sizes, formats and colours are those of a sample, of which the headers are read.
+    Sizes, formats and colours come from the headers of a sample of the images.
 
     Raises:
         InputError: as `open_parts`.
@@ -127,7 +127,7 @@ def _images(split: Split) -> dict[str, Any]:
 
 
 def _sample(split: Split) -> np.ndarray:
-    """Ascending rows from all over the split, a few together where that saves reading."""
+    """Ascending rows from all over the split, a few neighbours at each place."""
     edges = split.pieces()
     pieces = np.unique(np.linspace(0, len(edges) - 2, _PIECES).round().astype(np.int64))
     each = max(_A_PIECE, _A_PIECE * _PIECES // len(pieces))
@@ -150,5 +150,5 @@ def _shares(found: Counter[str]) -> str:
 def _checked(opened: Opened, classes: Sequence[str] | None) -> str:
     found = read_bad_list(opened.digest, None if classes is None else opened.class_names)
     if found is None:
-        return "never; run `gencond_fast data check`"
+        return "never; run `gencond-fast data check`"
     return f"{len(found.bad):,} of {found.checked:,} images cannot be read"

@@ -1,4 +1,4 @@
-"""One image looked at closely: can it be decoded, and is anything about it unusual?"""
+"""A close look at one image: can it be decoded, and is anything about it unusual?"""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _COLOURS = {"CMYK": "CMYK", "YCCK": "CMYK", "P": "palette", "RGB": "", "YCbCr": 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is worth saying about one image.
+    """What a close look at one image has shown.
 
     Attributes:
-        reason: why it cannot be read, None where it can.
-        oddities: what is unusual about one that can: each a kind, and what was seen.
+        reason: why the image cannot be read; None where it can.
+        oddities: what is unusual about it, as pairs of a kind and details.
     """
 
     reason: str | None
@@ -47,9 +47,9 @@ def examine(item: Load, where: str, name: str) -> Finding:
     """Reads and decodes a whole image, as a run would, and notes what is unusual about it.
 
     Args:
-        item: fetches the image.
+        item: returns the encoded image.
         where: names it in messages.
-        name: what its file is called, empty where it is in none of its own.
+        name: of its file; empty where several images share a file.
     """
     try:
         data = fetch(item, where)

@@ -1,1 +1,1 @@
-"""Who decodes images, and in what batches."""
+"""Readers: they decode the images of a split into batches, in threads, processes or on a GPU."""

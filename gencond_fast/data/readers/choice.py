@@ -1,57 +1,59 @@
-"""Which reader decodes: what was asked for, or what is fastest on this machine."""
+"""Which reader decodes: the one asked for, or the fastest one on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
 from gencond_fast.config import Device, ReaderName
-from gencond_fast.data.contract import Split
-from gencond_fast.data.readers.batch import Reader
+from gencond_fast.data.readers.batch import Batch, Form, Pairs
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.readers.processes import read_in_processes
 from gencond_fast.data.readers.threads import read_in_threads
 from gencond_fast.errors import InputError
 from gencond_fast.system.machine import own_cores
 
-# On two cores two processes decode faster than two threads what is small, and as fast what is large
-# (docs/reading.md); on one core they are slower, for images are sent to them.
+Reader = Callable[[ImageReader, Form, Pairs, int], Iterator[Batch]]
+"""Decodes the images of pairs into batches, in the same order, a few batches ahead of their use.
+
+The last argument is the number of threads or processes. A reader ends them when its iterator is
+closed or dropped, and calls no `Load` after that.
+
+An undecodable image raises `BadImage` where the `ImageReader` has no `skip`. Else it is added to
+`skip`, and the batch holds the other images of its part; a part of which nothing is left gives no
+batch. A reader does not touch images that are in `skip` already.
+"""
+
+# On two cores, two processes decode small images faster than two threads, and large ones as fast
+# (docs/reading.md). On one core they are slower, because images have to be sent to them.
 _CORES_FOR_PROCESSES = 2
 
 
-def choose_reader(
-    wanted: ReaderName, splits: list[Split], device: Device, tell: Callable[[str], None]
-) -> None:
-    """Sets the reader of splits, and says in a line which it is and why.
-
-    Where images are stored as pixels there is nothing to decode, and nothing is said.
+def choose_reader(wanted: ReaderName, device: Device, tell: Callable[[str], None]) -> str:
+    """The reader for encoded images, and a line that says which it is and why.
 
     Args:
-        wanted: a reader, or `auto`: DALI where there is a GPU for it to decode on, else Pillow.
-        splits: of one data set.
-        device: on which the images are wanted; for `cpu`, `auto` leaves a GPU alone.
+        wanted: a reader, or `auto`: DALI where there is a GPU that it can decode on, else Pillow.
+        device: where the images are wanted. With `cpu`, `auto` does not use a GPU.
         tell: called with the line.
 
     Raises:
         InputError: DALI is asked for and cannot be used.
     """
-    encoded = [split for split in splits if split.shape is None]
-    if not encoded:
-        return
     name, reason = _chosen(wanted, device)
-    for split in encoded:
-        split.reader = name
     how = "DALI" if name == "dali" else f"Pillow in {own_cores()} {name}"
     tell(f"images: read with {how} ({reason}; --reader changes it)")
+    return name
 
 
-def reader_of(split: Split) -> Reader:
-    """The reader that was chosen for a split."""
-    if split.reader == "dali":
+def reader_of(images: ImageReader) -> Reader:
+    """The function behind `ImageReader.reader`."""
+    if images.reader == "dali":
         from gencond_fast.data.readers.dali import read_with_dali  # takes seconds to import
 
         return read_with_dali
-    return read_in_processes if split.reader == "processes" else read_in_threads
+    return read_in_processes if images.reader == "processes" else read_in_threads
 
 
 def _chosen(wanted: ReaderName, device: Device) -> tuple[str, str]:

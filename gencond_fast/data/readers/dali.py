@@ -1,4 +1,4 @@
-"""The reader for GPUs: JPEGs are decoded by NVIDIA DALI, the rest by Pillow."""
+"""The reader `dali`, for GPUs: NVIDIA DALI decodes JPEGs, Pillow decodes the rest."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from gencond_fast.data.contract import Block, Load, Split
+from gencond_fast.data.contract import Block, Load
 from gencond_fast.data.decode import fetch, fraction
 from gencond_fast.data.readers.batch import Batch, Form, Pairs, Part, batch_of
 from gencond_fast.data.readers.decoding import pixels, shapes
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.readers.jpeg import plain_size
 from gencond_fast.data.readers.pipeline import Pipeline, Pipelines
 from gencond_fast.data.readers.threads import read_in_threads
@@ -44,22 +45,23 @@ def dali_obstacle() -> str | None:
     return None
 
 
-def read_with_dali(split: Split, form: Form, pairs: Pairs, workers: int) -> Iterator[Batch]:
-    """See `batch.Reader`; the images are on the current GPU where there is one.
+def read_with_dali(images: ImageReader, form: Form, pairs: Pairs, workers: int) -> Iterator[Batch]:
+    """See `choice.Reader`; the images are on the current GPU where there is one.
 
-    DALI decodes upright gray and YCbCr JPEGs, always whole: it would not notice damage outside of
-    a window that it decodes alone. Everything else, and every batch that DALI fails on, is
-    decoded by Pillow, image by image. So both readers leave out the same images.
+    DALI decodes upright gray and YCbCr JPEGs, and always the whole image: if it decoded a window
+    alone it would not notice damage outside of it. Pillow decodes everything else, and, image by
+    image, every batch that DALI fails on. So all readers leave out the same images.
 
-    On a CPU the pixels are those of the other readers, bit for bit, but for gray pixels of JPEGs
-    in colour: these are the coded luma, 0.01 levels away on average, up to 17 where colours are
-    clipped. JPEGs that Pillow decodes at a fraction of their size are left to it there, which is
-    faster. A GPU resizes by itself and keeps more bits between the two directions of the filter.
+    On a CPU the pixels have the same bits as those of the other readers, with one exception: where
+    `form` is gray and the JPEG is in colour, they are the coded luma, which is 0.01 levels away on
+    average and up to 17 where colours are clipped. JPEGs that Pillow can decode at a fraction of
+    their size go to Pillow there, which is faster. A GPU also resizes, and keeps more bits between
+    the two directions of the filter.
     """
-    if split.shape is not None:  # pixels, nothing to decode
-        yield from read_in_threads(split, form, pairs, workers)
+    if images.shape is not None:  # pixels, nothing to decode
+        yield from read_in_threads(images, form, pairs, workers)
         return
-    with closing(_Reading(split, form, workers)) as reading:
+    with closing(_Reading(images, form, workers)) as reading:
         fetching = (reading.fetch(part, block) for part, block in pairs)
         fed = (reading.feed(pending) for pending in _begun_ahead(fetching, _FETCHED_AHEAD))
         taken = (reading.take(pending) for pending in _begun_ahead(fed, _DECODED_AHEAD))
@@ -68,7 +70,7 @@ def read_with_dali(split: Split, form: Form, pairs: Pairs, workers: int) -> Iter
 
 
 def _begun_ahead(items: Iterable[T], count: int) -> Iterator[T]:
-    """The same items, each handed on once `count` more are begun."""
+    """The same items; an item is handed on once `count` items after it are begun."""
     waiting: deque[T] = deque()
     for item in items:
         waiting.append(item)
@@ -95,15 +97,15 @@ class _Pending:
     """A batch on its way.
 
     Attributes:
-        part: the images wanted.
-        bad: which of them are left out, bool [n].
-        tasks: fetch them, some each.
-        places: of those that went to DALI.
-        windows: of the same ones, int [n, 4].
-        pipeline: gives the same ones, once.
-        squares: uint8 [n, S, S, channels], of which those places are filled: by `filling` on a
-            CPU, by DALI on a GPU.
-        filling: resizes images, or decodes them again.
+        part: the n images asked for.
+        bad: bool [n], which of them are left out.
+        tasks: fetch them, each task a chunk of them.
+        places: those of the m images that went to DALI, in the batch.
+        windows: int [m, 4], their windows.
+        pipeline: gives these images decoded, once.
+        squares: uint8 [n, S, S, channels]. The images that went to DALI are written to their places
+            by `filling` on a CPU, by DALI on a GPU.
+        filling: tasks that resize images, or decode them again.
     """
 
     part: Part
@@ -123,8 +125,8 @@ class _Pending:
 class _Reading:
     """The four steps of every batch: fetch, feed, take and finish."""
 
-    def __init__(self, split: Split, form: Form, workers: int) -> None:
-        self._split = split
+    def __init__(self, images: ImageReader, form: Form, workers: int) -> None:
+        self._images = images
         self._form = form
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="gencond-fetch")
@@ -137,15 +139,14 @@ class _Reading:
 
     def fetch(self, part: Part, block: Block) -> _Pending:
         """Begins to fetch the images, and to decode those that are not for DALI."""
-        rows, skipping = part.rows, self._split.skipping
-        bad = np.zeros(len(rows), bool) if skipping is None else skipping(rows)
+        rows, bad = part.rows, self._images.left_out(part.rows)
         step = -(-len(rows) // (_TASKS_PER_WORKER * self._workers))
         edges = [slice(at, at + step) for at in range(0, len(rows), step)]
         tasks = [self._pool.submit(self._some, block[e], rows[e], bad[e]) for e in edges]
         return _Pending(part, bad, tasks)
 
     def feed(self, pending: _Pending) -> _Pending:
-        """Hands to DALI what is for it; what went wrong so far is told by `finish`."""
+        """Hands to DALI the images that are for it; `finish` raises what went wrong so far."""
         if any(task.exception() for task in pending.tasks):
             return pending
         chosen = {at: i for at, i in enumerate(pending.items()) if isinstance(i, _Encoded)}
@@ -183,11 +184,10 @@ class _Reading:
             if isinstance(item, np.ndarray):
                 _put(squares, place, item)
             elif isinstance(item, BadImage):
-                if self._split.skipping is None:
-                    raise item
-                self._split.skipping.meet(int(rows[place]), item)
+                self._images.skip_or_raise(int(rows[place]), item)
                 pending.bad[place] = True
-        yield from batch_of(self._split, pending.part, squares.permute(0, 3, 1, 2), pending.bad)
+        squares = squares.permute(0, 3, 1, 2)
+        yield from batch_of(self._images.labels, pending.part, squares, pending.bad)
 
     def _room(self, count: int) -> torch.Tensor:
         form = self._form
@@ -237,7 +237,7 @@ class _Reading:
         ]
 
     def _fetched(self, item: Load, row: int) -> _Item:
-        where = self._split.where(row)
+        where = self._images.where(row)
         data = fetch(item, where)
         size = plain_size(data)
         if size is None or self._better_by_pillow(size):
@@ -253,7 +253,7 @@ class _Reading:
     def _by_pillow(self, data: bytes, row: int) -> np.ndarray | BadImage:
         try:
             (shape,) = shapes(self._form, np.array([row]))
-            return pixels(lambda: data, self._split, row, self._form, shape)
+            return pixels(lambda: data, self._images.split, row, self._form, shape)
         except BadImage as error:
             return error
 

@@ -1,4 +1,4 @@
-"""From the bytes of an image to its pixels in a batch: what all readers that use Pillow share."""
+"""From the encoded bytes of an image to its pixels in a batch, with Pillow."""
 
 from __future__ import annotations
 
@@ -11,17 +11,29 @@ from gencond_fast.data.contract import Block, Load, Split
 from gencond_fast.data.crop import window
 from gencond_fast.data.decode import decode, fetch
 from gencond_fast.data.readers.batch import Form
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.resize import fit, with_channels
 from gencond_fast.data.skipping import BadImage
 
 Shape = Sequence[float]
-"""A random window before it meets its image, see `RandomCrop.shapes`."""
+"""A random window relative to an image whose size is not known yet, see `RandomCrop.shapes`."""
 
 
 def pixels(
     item: Load | np.ndarray, split: Split, row: int, form: Form, shape: Shape | None
 ) -> np.ndarray:
-    """One image in its form, uint8 [S, S, channels]; `shape` is that of its window."""
+    """Decodes one image into its form: uint8 [S, S, channels].
+
+    Args:
+        item: the image, encoded or as pixels uint8 [H, W, 1 or 3].
+        split: names it in messages.
+        row: of the image in `split`.
+        form: what it is brought into.
+        shape: its random window; None takes the largest centred square.
+
+    Raises:
+        InputError: the image cannot be read; `BadImage` where it cannot be decoded.
+    """
     found = None if shape is None else partial(window, shape)
     if isinstance(item, np.ndarray):
         box = None if found is None else found(item.shape[1], item.shape[0])
@@ -32,51 +44,58 @@ def pixels(
 
 
 def shapes(form: Form, rows: np.ndarray) -> Sequence[Shape | None]:
-    """The shapes of the random windows of images at `rows`, None where they have none."""
+    """The random windows of the images at `rows`; None for each where `form` has no random crop."""
     if form.crop is None:
         return [None] * len(rows)
     return form.crop.shapes(form.crop.draws(rows)).tolist()
 
 
-Met = list[tuple[int, BadImage]]
-"""Places of images that turned out to be bad, and what is wrong with them."""
+Undecodable = list[tuple[int, BadImage]]
+"""Places in a block of the images that cannot be decoded, and what is wrong with each."""
 
 
-def fill(
-    split: Split, form: Form, block: Block, rows: np.ndarray, bad: np.ndarray, images: np.ndarray
-) -> Met:
-    """Decodes some images in place.
+def decode_block(
+    images: ImageReader,
+    form: Form,
+    block: Block,
+    rows: np.ndarray,
+    bad: np.ndarray,
+    out: np.ndarray,
+) -> Undecodable:
+    """Decodes the images of a block into memory that is already there.
 
     Args:
-        split: where they are.
-        form: what they are brought into.
-        block: [n], themselves.
-        rows: int64 [n].
-        bad: bool [n], which of them are not to be touched.
-        images: uint8 [n, channels, S, S], to be filled.
+        images: where the block was read.
+        form: what its images are brought into.
+        block: n images.
+        rows: int64 [n], their rows.
+        bad: bool [n], which of them are known to be undecodable and are not touched.
+        out: uint8 [n, channels, S, S], filled but for undecodable images.
+
+    Returns:
+        The images that turned out to be undecodable.
 
     Raises:
-        InputError: an image cannot be read; `BadImage` unless the split skips those.
+        InputError: an image cannot be read; `BadImage` unless undecodable images are skipped.
     """
-    met = []
+    found = []
     drawn = shapes(form, rows)
     for place, item in enumerate(block):
         if bad[place]:
             continue
         try:
-            decoded = pixels(item, split, int(rows[place]), form, drawn[place])
+            decoded = pixels(item, images.split, int(rows[place]), form, drawn[place])
         except BadImage as error:
-            if split.skipping is None:
+            if images.skip is None:
                 raise
-            met.append((place, error))
+            found.append((place, error))
         else:
-            images[place] = decoded.transpose(2, 0, 1)
-    return met
+            out[place] = decoded.transpose(2, 0, 1)
+    return found
 
 
-def meet(split: Split, rows: np.ndarray, bad: np.ndarray, met: Met) -> None:
-    """Tells the split of the bad images among those at `rows`, and marks them in `bad`."""
-    for place, error in met:
-        assert split.skipping is not None
-        split.skipping.meet(int(rows[place]), error)
+def leave_out(images: ImageReader, rows: np.ndarray, bad: np.ndarray, found: Undecodable) -> None:
+    """Leaves out from now on what was found undecodable at `rows`, and marks it in `bad`."""
+    for place, error in found:
+        images.skip_or_raise(int(rows[place]), error)
         bad[place] = True

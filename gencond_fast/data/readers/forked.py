@@ -1,4 +1,4 @@
-"""Processes forked from this one to decode images: how they start, and how they end with it."""
+"""Worker processes that decode images: forked from this process, and ended with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass
 class _Worker:
-    """What a worker knows."""
+    """What a worker holds."""
 
     shared: Any
     stop: Event
@@ -37,10 +37,10 @@ _worker: _Worker
 
 @contextmanager
 def forked(workers: int, shared: object) -> Generator[ProcessPoolExecutor, None, None]:
-    """Processes in which `held()` is `shared` as it is now, without a copy being made.
+    """A pool of worker processes, in which `held()` returns `shared` without copying it.
 
-    All of them are there on entry and gone on exit: what they are at is ended, the rest dropped.
-    They end by themselves where this process was killed.
+    All workers run on entry and are gone on exit. On exit they finish the tasks under way; tasks
+    that wait are dropped. If this process is killed they end by themselves.
     """
     Image.init()  # its parsers are imported once, not in each process
     context = multiprocessing.get_context("fork")
@@ -60,7 +60,7 @@ def forked(workers: int, shared: object) -> Generator[ProcessPoolExecutor, None,
 
 
 def held() -> Any:
-    """In a worker: what it shares with the process that made it."""
+    """In a worker: the `shared` of the process that forked it."""
     return _worker.shared
 
 
@@ -70,12 +70,12 @@ def stopping() -> bool:
 
 
 def result(future: Future[T], place: str, advice: str) -> T:
-    """What a worker gave.
+    """The result of a task of a worker.
 
     Args:
-        future: of a task.
+        future: of the task.
         place: the images of the task, for the message.
-        advice: what to do where the memory does not suffice.
+        advice: what to do if memory ran out, for the message.
 
     Raises:
         RunError: a worker died, as it does when memory runs out.
@@ -90,7 +90,7 @@ def result(future: Future[T], place: str, advice: str) -> T:
 
 
 def _begin(shared: object, stop: Event, parent: int) -> None:
-    """What a worker does first."""
+    """Sets up a worker."""
     global _worker
     _worker = _Worker(shared, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the work
@@ -100,7 +100,7 @@ def _begin(shared: object, stop: Event, parent: int) -> None:
 
 
 def _follow(parent: int) -> None:
-    """Ends a worker whose parent was killed and so could not end it."""
+    """Ends a worker whose parent was killed."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)

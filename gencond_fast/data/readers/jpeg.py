@@ -1,4 +1,4 @@
-"""JPEG files looked at without a decoder: which of them every decoder reads alike."""
+"""JPEG files without a decoder: which of them do all decoders decode alike?"""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _TURN = re.compile(rb"\x01\x12\0[\x01-\x0d]|\x12\x01[\x01-\x0d]\0|Orientation")
 
 
 def plain_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG that needs no second thought, None for any other bytes.
+    """Width and height of a JPEG that all decoders decode alike; None for any other bytes.
 
-    That is: gray or YCbCr of 8 bits, Huffman-coded, upright, not too large, and not visibly cut
-    short. A baseline image is one scan that nothing but the end of the file interrupts, since
-    decoders differ in whether they look at what follows the last line.
+    Such a JPEG is gray or YCbCr of 8 bits, Huffman-coded, upright, not too large and not visibly
+    cut short. If it is not progressive it has a single scan, with no marker in it but restarts and
+    the end of the image, because decoders differ in whether they look behind the last line.
     """
     if not (data.startswith(_START) and data.endswith(_END)):
         return None
@@ -42,7 +42,7 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _header(data: bytes) -> tuple[int, int, int, int] | None:
-    """Coding, width, height and where the first scan is; None if it is not plain."""
+    """Coding, width, height and the place of the first scan; None if decoders may differ."""
     frame, at = None, 2
     while True:
         lead, marker, length = _SEGMENT.unpack_from(data, at)
@@ -65,7 +65,7 @@ def _header(data: bytes) -> tuple[int, int, int, int] | None:
 
 
 def _turned(data: bytes) -> bool:
-    """Whether Pillow, which has the last word, would turn the image, or cannot tell."""
+    """Whether Pillow, whose pixels count, would turn the image or cannot read its header."""
     try:
         return orientation(open_image(data, "")) != 1
     except BadImage:
@@ -73,7 +73,7 @@ def _turned(data: bytes) -> bool:
 
 
 def _undisturbed(data: bytes, scan: int) -> bool:
-    """Whether the first marker after the header of a scan, restarts apart, is the last one."""
+    """Whether the scan is followed by a single marker, not counting restarts."""
     coded = np.frombuffer(data, np.uint8, offset=scan + 2)
     after = coded[np.flatnonzero(coded[:-1] == 0xFF) + 1]
     markers = (after != 0) & ((after < _RESTARTS.start) | (after >= _RESTARTS.stop))

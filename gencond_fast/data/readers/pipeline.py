@@ -1,4 +1,4 @@
-"""DALI pipelines, fed batch by batch: JPEGs in, on a CPU their pixels out, on a GPU squares."""
+"""DALI pipelines: encoded JPEGs go in; whole images come out on a CPU, resized squares on a GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PIXELS_AT_ONCE = 2**26  # 200 MB in colour, at their full size
 
 
 class Pipelines:
-    """Feeds a pipeline, and a new one where the last has failed or is too small.
+    """Feeds batches to a pipeline, and makes a new one if the last has failed or is too small.
 
     Args:
         form: of the squares.
@@ -38,13 +38,13 @@ class Pipelines:
     def feed(
         self, data: list[np.ndarray], sizes: np.ndarray, windows: np.ndarray, room: int
     ) -> Pipeline:
-        """Lets a pipeline begin with a batch, which is to be taken from it in this order.
+        """Lets a pipeline begin with a batch. Batches are taken from it in the order they were fed.
 
         Args:
-            data: JPEGs, upright, uint8 [bytes] each.
+            data: n upright JPEGs, uint8 [bytes] each.
             sizes: their widths and heights, int [n, 2].
             windows: int [n, 4], left, top, right and bottom in pixels.
-            room: how many images a batch may have, at least n.
+            room: the most images that a batch may have, at least n.
         """
         if not self._all or self._all[-1].failed or self._all[-1].room < room:
             for each in self._all:
@@ -62,14 +62,14 @@ class Pipelines:
 
 
 class Pipeline:
-    """One pipeline: whole JPEGs are decoded, and on a GPU their windows are resized there.
+    """One pipeline. It decodes whole JPEGs, and on a GPU resizes their windows.
 
-    On a CPU resizing is left to `resize.fit`, which is faster and gives every reader the same bits.
+    On a CPU `resize.fit` resizes instead, which is faster and gives all readers the same bits.
 
     Attributes:
         room: the most images in a batch.
-        runs: for each batch that was fed and not yet taken, in how many runs it is decoded.
-        failed: whether an image could not be decoded; nothing comes out of it any more.
+        runs: the number of runs for each batch that was fed and not taken yet.
+        failed: whether an image could not be decoded; the pipeline gives no batch after that.
     """
 
     def __init__(self, form: Form, room: int, workers: int, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Items made in a thread of their own, a few ahead of their use."""
+"""Prefetching: a thread makes items a few ahead of their use."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ _END = object()
 
 
 def ahead(items: Generator[T, None, None], count: int = 2) -> Generator[T, None, None]:
-    """The same items in the same order, each made while those before it are used.
+    """The same items in the same order; each is made while the items before it are used.
 
-    The first item is made in the thread that asks for it, and so is all that begins with it:
-    processes are forked where signals are seen to, and the GPU is that of the caller. The others
-    are made in one thread, one after another, on the CUDA stream that was current then.
+    The thread of the caller makes the first item and everything that begins with it, so that
+    worker processes are forked in the thread that handles signals, and the GPU is the caller's.
+    Another thread makes the other items one after another, on the CUDA stream that was current when
+    the first item was asked for.
 
-    It begins with the first item and ends with the iterator, also when that is closed or dropped
-    early, once the item that is being made is there; then `items` is closed. An interpreter that
-    exits waits for `count` items at most.
+    That thread ends with the iterator, also when the iterator is closed or dropped early, as soon
+    as the item under way is finished; then `items` is closed. An interpreter that exits waits for
+    at most `count` items.
 
     Args:
-        items: not to be used by anyone else.
-        count: how many items are made that nobody has asked for yet, at least 1. So one more than
-            that is held at any time.
+        items: the items; nobody else may use this generator.
+        count: how many items are made before they are asked for, at least 1. One more than that is
+            held at any time.
 
     Raises:
         Exception: what `items` raises, in the place of the item.
@@ -49,7 +50,7 @@ def ahead(items: Generator[T, None, None], count: int = 2) -> Generator[T, None,
 
 
 def _taking(items: Generator[T, None, None]) -> Callable[[], T | object]:
-    """What takes the next item in another thread, which has a current CUDA stream of its own."""
+    """A function that takes the next item in another thread, on the current CUDA stream."""
     on_gpu = torch.cuda.is_initialized()
     stream = torch.cuda.stream(torch.cuda.current_stream()) if on_gpu else nullcontext()
 

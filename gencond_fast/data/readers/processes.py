@@ -1,7 +1,8 @@
-"""The reader for many cores: Pillow, in processes forked from this one.
+"""The reader `processes`: Pillow, in processes forked from this one, for many cores.
 
-Threads share one interpreter, and around small images it has more to do than the decoder. Encoded
-images are sent to the processes; pixels come back through memory that is shared with them.
+Threads share one interpreter, and with small images the interpreter is busier than the decoder.
+This process reads the encoded images and sends them to the workers. Pixels come back through shared
+memory.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from itertools import chain, islice
 import numpy as np
 import torch
 
-from gencond_fast.data.contract import Block, Load, Split
+from gencond_fast.data.contract import Block, Load
 from gencond_fast.data.decode import fetch
 from gencond_fast.data.readers.batch import Batch, Form, Pairs, Part, batch_of
-from gencond_fast.data.readers.decoding import Met, fill, meet
+from gencond_fast.data.readers.decoding import Undecodable, decode_block, leave_out
 from gencond_fast.data.readers.forked import forked, held, result, stopping
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.readers.threads import read_in_threads
 from gencond_fast.data.skipping import BadImage
 
@@ -30,28 +32,30 @@ _BATCHES_AHEAD = 2
 _TASKS_PER_WORKER = 3
 _TASK_BYTES = 2 * 2**20  # of pixels
 _TASK_IMAGES = (8, 64)  # fewer, and sending them costs; more, and a batch has too few tasks
-_FETCHERS = 2  # threads that read ahead of the decoding
+_FETCHERS = 2  # threads that read encoded images
 _ADVICE = "try --reader threads"
 
 
-def read_in_processes(split: Split, form: Form, pairs: Pairs, workers: int) -> Iterator[Batch]:
-    """See `batch.Reader`. Images that are arrays are resized in threads of this process.
+def read_in_processes(
+    images: ImageReader, form: Form, pairs: Pairs, workers: int
+) -> Iterator[Batch]:
+    """See `choice.Reader`. Images that are stored as pixels are resized in threads instead.
 
     Raises:
         RunError: a process died, as it does when memory runs out.
     """
-    if split.shape is not None:
-        yield from read_in_threads(split, form, pairs, workers)
+    if images.shape is not None:
+        yield from read_in_threads(images, form, pairs, workers)
         return
     least, most = _TASK_IMAGES
     step = min(max(_TASK_BYTES // form.empty(1).nbytes, least), most)
-    tasks = _tasks(split, form, pairs, step)
+    tasks = _tasks(images, form, pairs, step)
     first = list(islice(tasks, workers))
     if not first:
         return
-    in_batch = -(-len(first[0].filling.part.rows) // step)
+    in_batch = -(-len(first[0].batch.part.rows) // step)
     slots = max(_BATCHES_AHEAD * in_batch, _TASKS_PER_WORKER * len(first))
-    shared = _Shared(split, form, _shared_memory(form, slots, step))
+    shared = _Shared(images, form, _shared_memory(form, slots, step))
     with ExitStack() as stack:
         # no more processes than there is work for
         pool = stack.enter_context(forked(len(first), shared))
@@ -65,15 +69,16 @@ def read_in_processes(split: Split, form: Form, pairs: Pairs, workers: int) -> I
                 yield from done.receive(shared)
                 free.append(done.slot)
             slot = free.pop()
-            pending.append(_Sent(task, slot, fetchers.submit(_send, pool, task, split, slot)))
+            pending.append(_Sent(task, slot, fetchers.submit(_send, pool, task, images, slot)))
         while pending:
             yield from pending.popleft().receive(shared)
 
 
 def _shared_memory(form: Form, slots: int, step: int) -> np.ndarray:
-    """Slots of the pixels of a task each, uint8 [slots, step, channels, S, S].
+    """Memory for the pixels of `slots` tasks: uint8 [slots, step, channels, S, S].
 
-    It has no name, so it is gone with the last process that has it, however that ends.
+    It has no name in the file system, so it is gone with the last process that maps it, however
+    that process ends.
     """
     shape = (slots, step, *form.empty(1).shape[1:])
     memory = mmap.mmap(-1, int(np.prod(shape)))
@@ -82,50 +87,49 @@ def _shared_memory(form: Form, slots: int, step: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Shared:
-    """What the processes have in common."""
+    """What this process and the workers have in common."""
 
-    split: Split
+    images: ImageReader
     form: Form
     slots: np.ndarray
 
 
-class _Filling:
-    """A batch that is put together of tasks."""
+class _Unfinished:
+    """A batch that is put together from the results of its tasks."""
 
-    def __init__(self, split: Split, form: Form, part: Part) -> None:
+    def __init__(self, images: ImageReader, form: Form, part: Part) -> None:
         self.part = part
-        self.images = form.empty(len(part.rows))
-        skipping = split.skipping
-        self.bad = np.zeros(len(part.rows), bool) if skipping is None else skipping(part.rows)
+        self.pixels = form.empty(len(part.rows))
+        self.bad = images.left_out(part.rows)
 
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """Some images of a batch, for one process."""
+    """A chunk of the images of a batch, for one worker."""
 
-    filling: _Filling
-    some: slice
+    batch: _Unfinished
+    chunk: slice
     block: Block
 
     @property
     def rows(self) -> np.ndarray:
-        return self.filling.part.rows[self.some]
+        return self.batch.part.rows[self.chunk]
 
     @property
     def bad(self) -> np.ndarray:
-        return self.filling.bad[self.some]
+        return self.batch.bad[self.chunk]
 
     @property
     def last(self) -> bool:
-        return self.some.stop >= len(self.filling.part.rows)
+        return self.chunk.stop >= len(self.batch.part.rows)
 
 
-def _tasks(split: Split, form: Form, pairs: Pairs, step: int) -> Iterator[_Task]:
+def _tasks(images: ImageReader, form: Form, pairs: Pairs, step: int) -> Iterator[_Task]:
     for part, block in pairs:
-        filling = _Filling(split, form, part)
+        batch = _Unfinished(images, form, part)
         for at in range(0, len(part.rows), step):
-            some = slice(at, at + step)
-            yield _Task(filling, some, block[some])
+            chunk = slice(at, at + step)
+            yield _Task(batch, chunk, block[chunk])
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,45 +138,48 @@ class _Sent:
 
     task: _Task
     slot: int
-    future: Future[Future[Met]]
+    future: Future[Future[Undecodable]]
 
     def receive(self, shared: _Shared) -> Iterator[Batch]:
-        """Takes the pixels out of the slot, and gives the batch if they were the last of it."""
-        task, split = self.task, shared.split
+        """Copies the pixels out of the slot; gives the batch if they were the last of it."""
+        task, images, batch = self.task, shared.images, self.task.batch
         rows = task.rows
-        place = f"images {rows[0]} to {rows[-1]} (from {split.where(int(rows[0]))})"
-        meet(split, rows, task.bad, result(result(self.future, place, _ADVICE), place, _ADVICE))
-        filling = task.filling
-        filling.images[task.some] = shared.slots[self.slot, : len(rows)]
+        place = f"images {rows[0]} to {rows[-1]} (from {images.where(int(rows[0]))})"
+        found = result(result(self.future, place, _ADVICE), place, _ADVICE)
+        leave_out(images, rows, task.bad, found)
+        batch.pixels[task.chunk] = shared.slots[self.slot, : len(rows)]
         if task.last:
-            yield from batch_of(split, filling.part, torch.from_numpy(filling.images), filling.bad)
+            pixels = torch.from_numpy(batch.pixels)
+            yield from batch_of(images.labels, batch.part, pixels, batch.bad)
 
 
 _Encoded = list[bytes | BadImage | None]
 
 
-def _send(pool: ProcessPoolExecutor, task: _Task, split: Split, slot: int) -> Future[Met]:
-    """In a thread: fetches the images of a task and sends them to a process."""
+def _send(
+    pool: ProcessPoolExecutor, task: _Task, images: ImageReader, slot: int
+) -> Future[Undecodable]:
+    """In a thread: fetches the images of a task and sends them to a worker."""
     encoded: _Encoded = []
     for item, row, bad in zip(task.block, task.rows.tolist(), task.bad, strict=True):
         try:
-            encoded.append(None if bad else fetch(item, split.where(row)))
+            encoded.append(None if bad else fetch(item, images.where(row)))
         except BadImage as error:  # a row without an image
             encoded.append(error)
     return pool.submit(_decode, slot, task.rows, task.bad, encoded)
 
 
-def _decode(slot: int, rows: np.ndarray, bad: np.ndarray, encoded: _Encoded) -> Met:
-    """In a process: decodes the images of a task into a slot."""
+def _decode(slot: int, rows: np.ndarray, bad: np.ndarray, encoded: _Encoded) -> Undecodable:
+    """In a worker: decodes the images of a task into a slot."""
     if stopping():
         return []
     shared: _Shared = held()
     block: list[Load] = [partial(_again, item) for item in encoded]
-    return fill(shared.split, shared.form, block, rows, bad, shared.slots[slot])
+    return decode_block(shared.images, shared.form, block, rows, bad, shared.slots[slot])
 
 
 def _again(item: bytes | BadImage | None) -> bytes:
-    """What fetching an image gave, or raised."""
+    """Returns what fetching an image has returned, or raises what it has raised."""
     if isinstance(item, BadImage):
         raise item
     assert item is not None

@@ -1,4 +1,4 @@
-"""The reader that is always there: Pillow, in threads of this process."""
+"""The reader `threads`: Pillow, in threads of this process. It works everywhere."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
 import torch
 
-from gencond_fast.data.contract import Block, Split
+from gencond_fast.data.contract import Block
 from gencond_fast.data.readers.batch import Batch, Form, Pairs, Part, batch_of
-from gencond_fast.data.readers.decoding import Met, fill, meet
+from gencond_fast.data.readers.decoding import Undecodable, decode_block, leave_out
+from gencond_fast.data.readers.image_reader import ImageReader
 
 _BATCHES_AHEAD = 2
 _TASKS_PER_WORKER = 2
 
 
-def read_in_threads(split: Split, form: Form, pairs: Pairs, workers: int) -> Iterator[Batch]:
-    """See `batch.Reader`."""
+def read_in_threads(images: ImageReader, form: Form, pairs: Pairs, workers: int) -> Iterator[Batch]:
+    """See `choice.Reader`."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="gencond-decode")
     pending: deque[_Pending] = deque()
     try:
         for part, block in pairs:
-            pending.append(_Pending(pool, split, form, part, block, workers))
+            pending.append(_Pending(pool, images, form, part, block, workers))
             if len(pending) > _BATCHES_AHEAD:
                 yield from pending.popleft().wait()
         while pending:
@@ -38,27 +38,27 @@ class _Pending:
     def __init__(
         self,
         pool: ThreadPoolExecutor,
-        split: Split,
+        images: ImageReader,
         form: Form,
         part: Part,
         block: Block,
         workers: int,
     ) -> None:
-        self._split = split
-        self._form = form
+        self._images = images
         self._part = part
-        self._images = form.empty(len(part.rows))
-        skipping = split.skipping
-        self._bad = np.zeros(len(part.rows), bool) if skipping is None else skipping(part.rows)
+        self._pixels = form.empty(len(part.rows))
+        self._bad = images.left_out(part.rows)
         step = -(-len(part.rows) // (_TASKS_PER_WORKER * workers))
-        self._tasks: list[tuple[slice, Future[Met]]] = []
+        self._tasks: list[tuple[slice, Future[Undecodable]]] = []
         for at in range(0, len(part.rows), step):
-            some = slice(at, at + step)
-            places = part.rows[some], self._bad[some], self._images[some]
-            self._tasks.append((some, pool.submit(fill, split, form, block[some], *places)))
+            chunk = slice(at, at + step)
+            places = part.rows[chunk], self._bad[chunk], self._pixels[chunk]
+            task = pool.submit(decode_block, images, form, block[chunk], *places)
+            self._tasks.append((chunk, task))
 
     def wait(self) -> Iterator[Batch]:
         """The batch, or nothing where all of it is left out."""
-        for some, task in self._tasks:
-            meet(self._split, self._part.rows[some], self._bad[some], task.result())
-        yield from batch_of(self._split, self._part, torch.from_numpy(self._images), self._bad)
+        for chunk, task in self._tasks:
+            leave_out(self._images, self._part.rows[chunk], self._bad[chunk], task.result())
+        pixels = torch.from_numpy(self._pixels)
+        yield from batch_of(self._images.labels, self._part, pixels, self._bad)

@@ -34,6 +34,7 @@ from gencond_fast.data.decode import decode
 from gencond_fast.data.readers import pipeline as pipelines
 from gencond_fast.data.readers.batch import Form, Part, in_order
 from gencond_fast.data.readers.decoding import pixels, shapes
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.readers.jpeg import plain_size
 from gencond_fast.data.readers.threads import read_in_threads
 from gencond_fast.data.skipping import BadImage, Skipping
@@ -77,12 +78,9 @@ DAMAGED = [  # as DALI meets them, not their header
 class Listed(Split):
     """Files in memory."""
 
-    def __init__(self, files, skip=False, known=()):
+    def __init__(self, files):
         self.names, self.files = list(files), list(files.values())
         self.labels = np.arange(len(self.files)) % 3
-        self.told = []
-        known = np.array(known, dtype=np.int64)
-        self.skipping = Skipping(known, self.told.append) if skip else None
 
     def read(self, indices, block):
         for at in range(0, len(indices), block):
@@ -92,6 +90,12 @@ class Listed(Split):
         return self.names[index]
 
 
+def listed(files, told=None, known=()):
+    """A reader of files in memory; with a list `told` it skips what cannot be decoded."""
+    known = np.array(known, dtype=np.int64)
+    return ImageReader(Listed(files), skip=None if told is None else Skipping(known, told.append))
+
+
 def numbered(files) -> dict[str, bytes]:
     return {f"{place:03d}.jpg": data for place, data in enumerate(files)}
 
@@ -99,7 +103,7 @@ def numbered(files) -> dict[str, bytes]:
 def read(split, form, rows=None, batch_size=5, workers=2, reader=read_with_dali):
     """As `stream` does it, by the reader asked for."""
     rows = np.arange(len(split)) if rows is None else rows
-    with in_order(split, rows, batch_size) as pairs:
+    with in_order(split.split, rows, batch_size) as pairs:
         for batch in reader(split, form, pairs, workers):
             yield replace(batch, images=batch.images.cpu())
 
@@ -133,7 +137,7 @@ def assert_as_threads(split, form, mean=0.35, most=20, **options):
 @pytest.mark.parametrize("size", [24, 60, 80, 131])
 def test_jpegs_are_those_of_pillow(channels, size):
     """Below 24, Pillow decodes some at a fraction; 60 and 80 are the shorter side of some."""
-    assert_as_threads(Listed(JPEGS), Form(channels, size))
+    assert_as_threads(listed(JPEGS), Form(channels, size))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -141,11 +145,11 @@ def test_jpegs_are_those_of_pillow(channels, size):
 @pytest.mark.parametrize("crop", [None, RandomCrop(3, 1), RandomCrop(4, 2, (0.5, 2.0))])
 def test_windows_of_jpegs_are_those_of_the_whole_image(channels, size, crop):
     """Against Pillow on images decoded at their full size."""
-    split = Listed(JPEGS)
+    split = listed(JPEGS)
     (batch,) = read(split, Form(channels, size, crop), batch_size=len(split))
     off = []
     for row, got in enumerate(batch.images):
-        whole = decode(split.files[row], channels=channels, where="")
+        whole = decode(split.split.files[row], channels=channels, where="")
         height, width = whole.shape[:2]
         side = min(width, height)
         if crop is None:
@@ -170,14 +174,14 @@ def test_windows_of_jpegs_are_those_of_the_whole_image(channels, size, crop):
 @pytest.mark.parametrize("size", [7, 80, 100])
 @pytest.mark.parametrize("crop", [None, RandomCrop(0, 0)])
 def test_what_is_not_for_dali_is_what_pillow_decodes(channels, size, crop):
-    split, form = Listed(FOR_PILLOW), Form(channels, size, crop)
+    split, form = listed(FOR_PILLOW), Form(channels, size, crop)
     rows = np.arange(0, len(split))
     for batch in read(split, form, batch_size=len(split)):
         for row, got in zip(rows, batch.images, strict=True):
             (shape,) = shapes(form, rows[row : row + 1])
-            load = partial(split.files.__getitem__, row)
-            expected = pixels(load, split, int(row), form, shape)
-            np.testing.assert_array_equal(got.permute(1, 2, 0), expected, split.names[row])
+            load = partial(split.split.files.__getitem__, row)
+            expected = pixels(load, split.split, int(row), form, shape)
+            np.testing.assert_array_equal(got.permute(1, 2, 0), expected, split.split.names[row])
 
 
 @given(
@@ -193,10 +197,11 @@ def test_any_images_in_any_batches(files, draw, batch_size, workers):
     known = draw.draw(st.sets(st.sampled_from(range(len(files))))) if files else set()
     got = []
     for reader in (read_with_dali, read_in_threads):
-        split = Listed(numbered(files), skip=True, known=sorted(known))
+        told = []
+        split = listed(numbered(files), told, sorted(known))
         options = {"batch_size": batch_size, "workers": workers, "reader": reader}
         wanted = np.array(sorted(rows), dtype=np.int64)
-        got.append((list(read(split, Form(3, 33), wanted, **options)), split.told))
+        got.append((list(read(split, Form(3, 33), wanted, **options)), told))
     (batches, told), (expected, expected_told) = got
     assert_alike(batches, expected, mean=1)
     assert told == expected_told
@@ -233,7 +238,7 @@ def test_every_container_in_order(tmp_path, container, batch_size):
 
 
 def test_no_images_no_batches():
-    assert list(read(Listed({}), Form(3, 8))) == []
+    assert list(read(listed({}), Form(3, 8))) == []
 
 
 def test_arrays_have_nothing_to_decode(tmp_path):
@@ -242,13 +247,13 @@ def test_arrays_have_nothing_to_decode(tmp_path):
 
 
 def test_batches_may_grow():
-    split = Listed(numbered(list(JPEGS.values()) * 2))
+    split = listed(numbered(list(JPEGS.values()) * 2))
     edges = [0, 1, 2, 9, 13, 20]
 
     def pairs():
         for start, stop in pairwise(edges):
             rows = np.arange(start, stop)
-            yield Part(rows, stop), next(split.read(rows, stop - start))
+            yield Part(rows, stop), next(split.split.read(rows, stop - start))
 
     batches = list(read_with_dali(split, Form(3, 24), pairs(), 2))
     assert [batch.done for batch in batches] == edges[1:]
@@ -258,7 +263,7 @@ def test_batches_may_grow():
 
 
 def test_large_images_are_decoded_a_few_at_a_time(monkeypatch):
-    split = Listed(numbered(list(JPEGS.values()) * 2))
+    split = listed(numbered(list(JPEGS.values()) * 2))
     whole = list(read(split, Form(3, 24), batch_size=7))
     monkeypatch.setattr(pipelines, "_PIXELS_AT_ONCE", 9000)
     assert_alike(list(read(split, Form(3, 24), batch_size=7)), whole, mean=0, most=0)
@@ -276,11 +281,12 @@ def test_bad_images_are_left_out_as_by_the_other_reader(places, first):
     files = [good[place % 7] for place in range(15)]
     for turn, place in enumerate(sorted(places)):
         files[place] = BAD[(first + turn) % len(BAD)]
-    splits = [Listed(numbered(files), skip=True) for _ in range(2)]
+    told = [[], []]
+    splits = [listed(numbered(files), lines) for lines in told]
     batches = list(read(splits[0], Form(3, 24)))
     assert_alike(batches, list(read(splits[1], Form(3, 24), reader=read_in_threads)))
-    assert splits[0].told == splits[1].told
-    assert sorted(splits[0].skipping.met) == sorted(places)
+    assert told[0] == told[1]
+    assert sorted(splits[0].skip.found) == sorted(places)
     kept = [row for batch in batches for row in batch.indices.tolist()]
     assert kept == [place for place in range(15) if place not in places]
 
@@ -290,7 +296,7 @@ def test_bad_images_are_left_out_as_by_the_other_reader(places, first):
 def test_a_bad_image_is_an_error_after_the_batches_before_it(bad, place):
     files = [PLAIN["plain.jpg"]] * 15
     files[place] = bad
-    split, seen = Listed(numbered(files)), []
+    split, seen = listed(numbered(files)), []
     with pytest.raises(BadImage) as caught:
         seen.extend(read(split, Form(3, 24)))
     assert len(seen) == place // 5
@@ -346,13 +352,14 @@ def test_damage_is_not_hidden(name):
 
 def test_known_bad_images_are_not_touched():
     files = numbered([PLAIN["plain.jpg"]] * 12)
-    split = Listed(files, skip=True, known=[3, 4, 11])
+    told = []
+    split = listed(files, told, known=[3, 4, 11])
     for row in (3, 4, 11):
-        split.files[row] = None  # neither bytes nor an image
+        split.split.files[row] = None  # neither bytes nor an image
     batches = list(read(split, Form(3, 24)))
     rows = [row for batch in batches for row in batch.indices.tolist()]
     assert rows == [0, 1, 2, 5, 6, 7, 8, 9, 10]
-    assert split.told == []
+    assert told == []
 
 
 def test_what_is_no_fault_of_an_image_is_told(monkeypatch):
@@ -361,7 +368,7 @@ def test_what_is_no_fault_of_an_image_is_told(monkeypatch):
 
     monkeypatch.setattr(pipelines.Pipeline, "_images" if EXACT else "_squares", failing)
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(read(Listed(JPEGS), Form(3, 24)))
+        list(read(listed(JPEGS), Form(3, 24)))
 
 
 def native_threads() -> int:
@@ -371,12 +378,12 @@ def native_threads() -> int:
 
 @pytest.mark.parametrize("end", ["close", "drop", "exhaust", "error"])
 def test_threads_end_with_the_iterator(end):
-    list(read(Listed(JPEGS), Form(3, 24)))  # what is started once, and stays
+    list(read(listed(JPEGS), Form(3, 24)))  # what is started once, and stays
     before = native_threads()
     files = [PLAIN["plain.jpg"]] * 40
     if end == "error":
         files[39] = BROKEN["text.jpg"][0]  # DALI is still at work then
-    batches = read(Listed(numbered(files)), Form(3, 24), workers=3)
+    batches = read(listed(numbered(files)), Form(3, 24), workers=3)
     next(batches)
     assert native_threads() > before + 3
     if end == "close":
@@ -392,9 +399,9 @@ def test_threads_end_with_the_iterator(end):
 
 
 def test_batches_stay_as_they_are_after_the_reader_is_gone():
-    split = Listed(numbered(list(JPEGS.values()) * 4))
+    split = listed(numbered(list(JPEGS.values()) * 4))
     batches, copies = [], []
-    with in_order(split, np.arange(len(split)), 3) as pairs:
+    with in_order(split.split, np.arange(len(split)), 3) as pairs:
         for batch in read_with_dali(split, Form(3, 64), pairs, 2):
             assert batch.images.is_contiguous(memory_format=torch.channels_last)
             batches.append(batch)
@@ -415,7 +422,7 @@ assert "nvidia.dali" not in sys.modules  # which takes seconds
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
 split = open_source(sys.argv[1]).train
-with in_order(split, np.arange(len(split)), 2) as pairs:
+with in_order(split.split, np.arange(len(split)), 2) as pairs:
     batches = dali.read_with_dali(split, Form(3, 16), pairs, 2)
     next(batches)
     assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]

@@ -17,9 +17,10 @@ from gencond_fast.config import EvaluateConfig
 from gencond_fast.config.options import parse
 from gencond_fast.data import open_source, stream
 from gencond_fast.data.crop import RandomCrop
-from gencond_fast.data.readers import decoding, image_cache
+from gencond_fast.data.readers import cache_policy, decoding
 from gencond_fast.data.readers.batch import Form, Part
-from gencond_fast.data.readers.image_cache import CachePolicy, ImageCache
+from gencond_fast.data.readers.cache_policy import CachePolicy
+from gencond_fast.data.readers.image_cache import ImageCache
 from gencond_fast.data.stream import decoded
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation import evaluate
@@ -85,8 +86,8 @@ def same(one, other):
 )
 def test_any_reads_are_the_same_and_decode_each_kept_image_once(spoilt, held, reads):
     plain = opened(spoilt, on_bad_image="skip").train
-    keeping = opened(spoilt, on_bad_image="skip").train
-    keeping.kept = ImageCache(FORM, np.array(sorted(held), np.int64))
+    cache = ImageCache(FORM, np.array(sorted(held), np.int64))
+    keeping = opened(spoilt, on_bad_image="skip").train.with_cache(cache)
     row_of = {plain.where(row): row for row in range(21)}
     with pytest.MonkeyPatch.context() as patch:
         seen = []
@@ -111,7 +112,7 @@ def test_any_reads_are_the_same_and_decode_each_kept_image_once(spoilt, held, re
 @given(st.permutations(range(21)), st.integers(1, 21))
 def test_batches_in_any_order_are_joined_as_well(spoilt, order, batch_size):
     plain, keeping = (opened(spoilt, on_bad_image="skip").train for _ in range(2))
-    keeping.kept = ImageCache(FORM, np.arange(0, 21, 2))
+    keeping = keeping.with_cache(ImageCache(FORM, np.arange(0, 21, 2)))
 
     def epoch(split):
         reads = []  # none may end before its loads were called
@@ -120,7 +121,7 @@ def test_batches_in_any_order_are_joined_as_well(spoilt, order, batch_size):
             for done in range(batch_size, 21 + batch_size, batch_size):
                 rows = np.sort(order[done - batch_size : done])
                 if len(rows):
-                    reads.append(split.read(rows, len(rows)))
+                    reads.append(split.split.read(rows, len(rows)))
                     yield Part(rows, done), next(reads[-1])
 
         return list(decoded(split, FORM, pairs(), workers=2))
@@ -133,7 +134,7 @@ def test_batches_in_any_order_are_joined_as_well(spoilt, order, batch_size):
 def test_batches_may_be_written_to_and_stay_as_they_were(tmp_path, decodes):
     split = opened(str(write_tree(tmp_path / "d", pictures(5)))).train
     expected = torch.cat([batch.images for batch in read(split)])
-    split.kept = ImageCache(FORM, np.arange(15))
+    split = split.with_cache(ImageCache(FORM, np.arange(15)))
     for _ in range(3):
         batches = read(split)
         assert torch.equal(torch.cat([batch.images for batch in batches]), expected)
@@ -145,7 +146,7 @@ def test_batches_may_be_written_to_and_stay_as_they_were(tmp_path, decodes):
 def test_another_form_is_decoded_anew(tmp_path, decodes):
     split = opened(str(write_tree(tmp_path / "d", pictures(5)))).train
     expected = [read(split, form=form) for form in (Form(1, 6), Form(3, 7))]
-    split.kept = ImageCache(FORM, np.arange(15))
+    split = split.with_cache(ImageCache(FORM, np.arange(15)))
     read(split)
     for form, plain in zip((Form(1, 6), Form(3, 7)), expected, strict=True):
         same(read(split, form=form), plain)
@@ -157,7 +158,7 @@ def test_another_form_is_decoded_anew(tmp_path, decodes):
 def test_a_read_that_is_dropped_leaves_what_it_has_read(tmp_path, decodes):
     split = opened(str(write_tree(tmp_path / "d", pictures(7)))).train
     expected = read(split)
-    split.kept = ImageCache(FORM, np.arange(21))
+    split = split.with_cache(ImageCache(FORM, np.arange(21)))
     decodes.clear()
     batches = stream(split, channels=3, image_size=6, batch_size=4, workers=1)
     same([next(batches), next(batches)], expected[:2])
@@ -206,38 +207,36 @@ SIZE = 15 * 3 * 6 * 6
     ],
 )
 def test_they_are_kept_if_they_fit(split, monkeypatch, switch, free, fits):
-    monkeypatch.setattr(image_cache, "own_memory", lambda: free)
+    monkeypatch.setattr(cache_policy, "own_memory", lambda: free)
     told = []
-    CachePolicy(switch, told.append).keep(split, FORM, np.arange(15), "training images")
-    assert (split.kept is not None) == fits
+    policy = CachePolicy(switch, told.append)
+    kept = policy.keep(split, FORM, np.arange(15), "training images")
+    assert (kept.cache is not None) == fits
+    assert split.cache is None
     start = "kept in memory: " if fits else "not kept in memory: "
     assert [line.startswith(start) for line in told] == [True] * (switch != "off")
     assert all(f"15 training images take {format_bytes(SIZE)}" in line for line in told)
 
 
 def test_what_must_be_kept_and_does_not_fit_is_refused(split, monkeypatch):
-    monkeypatch.setattr(image_cache, "own_memory", lambda: SIZE - 1)
+    monkeypatch.setattr(cache_policy, "own_memory", lambda: SIZE - 1)
     with pytest.raises(InputError, match=r"in_memory' is on, but 15 test images take .* free: "):
         CachePolicy("on", print).keep(split, FORM, np.arange(15), "test images")
-    assert split.kept is None
 
 
 def test_two_sets_share_what_is_allowed(split, tmp_path, monkeypatch):
     other = opened(str(write_tree(tmp_path / "e", pictures(5)))).train
-    monkeypatch.setattr(image_cache, "own_memory", lambda: 4 * (2 * SIZE - 1))
-    keeping = CachePolicy("auto", lambda line: None)
-    keeping.keep(split, FORM, np.arange(15), "training images")
-    keeping.keep(other, FORM, np.arange(15), "validation images")
-    assert split.kept is not None
-    assert other.kept is None
+    monkeypatch.setattr(cache_policy, "own_memory", lambda: 4 * (2 * SIZE - 1))
+    policy = CachePolicy("auto", lambda line: None)
+    assert policy.keep(split, FORM, np.arange(15), "training images").cache is not None
+    assert policy.keep(other, FORM, np.arange(15), "validation images").cache is None
 
 
 def test_neither_arrays_nor_nothing_is_kept(tmp_path, split):
     array = opened(str(write_npz(tmp_path / "d.npz", pictures(5)))).train
-    CachePolicy("on", pytest.fail).keep(array, FORM, np.arange(15), "training images")
-    CachePolicy("on", pytest.fail).keep(split, FORM, np.arange(0), "training images")
-    assert array.kept is None
-    assert split.kept is None
+    policy = CachePolicy("on", pytest.fail)
+    assert policy.keep(array, FORM, np.arange(15), "training images").cache is None
+    assert policy.keep(split, FORM, np.arange(0), "training images").cache is None
 
 
 # whole runs

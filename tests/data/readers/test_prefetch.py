@@ -23,6 +23,7 @@ from gencond_fast.data import open_source, stream, training_batches
 from gencond_fast.data.formats.arrays import ArraySplit
 from gencond_fast.data.readers.batch import Form
 from gencond_fast.data.readers.image_cache import ImageCache
+from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.readers.prefetch import ahead
 from gencond_fast.data.skipping import BadImage
 
@@ -290,12 +291,13 @@ def test_files_are_decoded_ahead(tree, reader):
 
 def test_what_is_in_memory_is_not(tree, tmp_path):
     split = open_source(str(tree), reader="threads").train
-    split.kept = ImageCache(Form(3, 8), np.arange(21))
+    split = split.with_cache(ImageCache(Form(3, 8), np.arange(21)))
     assert all(has_threads(read) for read in both(split))
     assert len(list(stream(split, **OPTIONS))) == 6
     assert not any(has_threads(read) for read in both(split))
     assert all(has_threads(read) for read in both(split, image_size=7))
-    arrays = ArraySplit(np.zeros((21, 8, 8, 3), np.uint8), np.zeros(21, np.int64), "zeros")
+    zeros = ArraySplit(np.zeros((21, 8, 8, 3), np.uint8), np.zeros(21, np.int64), "zeros")
+    arrays = ImageReader(zeros)
     assert not any(has_threads(read) for read in both(arrays))
     assert all(has_threads(read) for read in both(arrays, image_size=7))
 
@@ -304,7 +306,7 @@ def test_pools_are_read_ahead_whether_their_images_are_kept_or_not(tmp_path):
     labels = [place // 7 for place in range(21)]
     data = write_parquet(tmp_path / "d.parquet", [p.png for p in pictures(7)], labels)
     split = open_source(str(data), reader="threads").train
-    split.kept = ImageCache(Form(3, 8), np.arange(21))
+    split = split.with_cache(ImageCache(Form(3, 8), np.arange(21)))
     list(stream(split, **OPTIONS))
     streamed, trained = map(has_threads, both(split))
     assert (streamed, trained) == (False, True)
@@ -315,7 +317,7 @@ def test_processes_begin_beside_the_user_where_the_first_images_are_kept(tree):
     want = list(stream(open_source(str(tree), reader="threads").train, **OPTIONS))
     for _ in range(5):
         split = open_source(str(tree), reader="processes").train
-        split.kept = ImageCache(Form(3, 8), np.arange(21))
+        split = split.with_cache(ImageCache(Form(3, 8), np.arange(21)))
         list(stream(split, **(OPTIONS | {"indices": np.arange(8)})))
         got = []
         for batch in stream(split, **OPTIONS):

@@ -45,7 +45,7 @@ SMALL = Form(3, 8)
 
 def read(split, form=SMALL, rows=None, batch_size=4, workers=2, reader=read_in_processes):
     rows = np.arange(len(split)) if rows is None else rows
-    with in_order(split, rows, batch_size) as pairs:
+    with in_order(split.split, rows, batch_size) as pairs:
         yield from reader(split, form, pairs, workers)
 
 
@@ -218,14 +218,14 @@ def test_processes_threads_and_memory_go_with_the_iterator(tree, end, many_tasks
 
 
 def test_a_process_that_dies_is_a_failed_run_that_names_its_images(tree, monkeypatch):
-    decode = processes.fill
+    decode = processes.decode_block
 
     def dying(split, form, block, rows, *others):
         if 9 in rows:
             os.kill(os.getpid(), signal.SIGKILL)
         return decode(split, form, block, rows, *others)
 
-    monkeypatch.setattr(processes, "fill", dying)
+    monkeypatch.setattr(processes, "decode_block", dying)
     split = open_source(str(tree)).train
     with pytest.raises(RunError, match=r"images \d+ to \d+ \(from .*png\)") as caught:
         list(read(split))
@@ -236,7 +236,7 @@ def test_memory_that_runs_out_in_a_process_is_a_failed_run(tree, monkeypatch):
     def starved(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr(processes, "fill", starved)
+    monkeypatch.setattr(processes, "decode_block", starved)
     with pytest.raises(RunError, match=r"images 0 to 3 \(from .*ant/0000.png\)"):
         list(read(open_source(str(tree)).train))
 
@@ -265,7 +265,7 @@ from gencond_fast.data import open_source
 from gencond_fast.data.readers.batch import Form, in_order
 from gencond_fast.data.readers.processes import read_in_processes
 split = open_source(sys.argv[1]).train
-with in_order(split, np.arange(len(split)), 64) as pairs:
+with in_order(split.split, np.arange(len(split)), 64) as pairs:
     for batch in read_in_processes(split, Form(3, 200), pairs, 2):
         print(batch.done, flush=True)
 """
