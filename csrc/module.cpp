@@ -1,5 +1,5 @@
-// The Python module gencond_fast._C: loading it registers the ops; its functions tell of the build.
-// No torch header here: torch bundles a pybind11 of its own.
+// The Python module gencond_fast._C. Loading it registers the ops; its functions describe the
+// build. It includes no torch header, because torch bundles a pybind11 of its own.
 #include <pybind11/pybind11.h>
 
 #include <string>
@@ -29,7 +29,7 @@ py::dict build_info() {
 
 PYBIND11_MODULE(_C, m) {
   m.def("build_info", &build_info,
-        "What this build was made with, and the instruction sets it can use here.");
+        "What this build was made with, and the instruction sets that it can use here.");
   m.def("cpu_isa", &gencond::active_isa_name, "The instruction set the CPU kernels run with.");
   m.def("set_cpu_isa", &gencond::set_isa, py::arg("name"),
         "Run the CPU kernels with another instruction set; for tests and benchmarks.");

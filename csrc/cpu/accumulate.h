@@ -1,4 +1,4 @@
-// The type sums are kept in.
+// The type of sums, and kernels for every type of features.
 #pragma once
 
 #include <c10/util/BFloat16.h>
@@ -12,7 +12,7 @@ namespace gencond {
 template <typename T>
 using accumulate_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-// One `Kernels<T>` for each type that features may have.
+// One `Kernels<T>` for each type T that features may have.
 template <template <typename> class Kernels>
 struct ByType {
   Kernels<float> f32;

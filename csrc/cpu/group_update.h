@@ -1,6 +1,6 @@
-// Chan's update of running moments by a group of vectors that lie in registers: the mean of a group
-// is known before its deviations are squared. For files compiled once per instruction set only, as
-// cpu/vectors.h.
+// Chan's update of running moments by a group of vectors that lie in registers, so that the mean of
+// the group is known before its deviations are squared. Only for files that are compiled once per
+// instruction set, like cpu/vectors.h.
 #pragma once
 
 #include <cstdint>

@@ -11,7 +11,7 @@ namespace {
 
 constexpr const char* NAMES[] = {"DEFAULT", "AVX2", "AVX512"};
 
-// PyTorch's names grow by suffixes (AVX512_VNNI, ...); an unknown one is served by DEFAULT
+// PyTorch's names may have suffixes (AVX512_VNNI, ...); an unknown name means DEFAULT
 Isa best_isa() {
 #ifdef GENCOND_HAVE_AVX512
   const std::string machine = at::get_cpu_capability();

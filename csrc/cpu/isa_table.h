@@ -1,5 +1,6 @@
-// How a file of kernels, compiled once per instruction set, is reached: each of its objects exports
-// one function, NAME_DEFAULT, NAME_AVX2 or NAME_AVX512, that returns a table of function pointers.
+// How callers reach kernels that are compiled once per instruction set. Each object file of a
+// source file exports one function, NAME_DEFAULT, NAME_AVX2 or NAME_AVX512, which returns a table
+// of function pointers.
 #pragma once
 
 #include "cpu/isa.h"
@@ -7,7 +8,7 @@
 #define GENCOND_JOIN_(a, b) a##b
 #define GENCOND_JOIN(a, b) GENCOND_JOIN_(a, b)
 
-// In the header of the kernels.
+// For the header of the kernels.
 #define GENCOND_DECLARE_TABLE(Table, name) \
   extern "C" {                             \
   const Table* name##_DEFAULT();           \
@@ -15,11 +16,11 @@
   const Table* name##_AVX512();            \
   }
 
-// In the file of the kernels.
+// For the source file of the kernels.
 #define GENCOND_EXPORT_TABLE(Table, name, table) \
   extern "C" const Table* GENCOND_JOIN(name##_, CPU_CAPABILITY)() { return &(table); }
 
-// In their caller: the table of the instruction set in use.
+// For their callers: the table of the instruction set in use.
 #ifdef GENCOND_HAVE_AVX512
 #define GENCOND_ACTIVE_TABLE(name)                       \
   (*(active_isa() == Isa::AVX512 ? name##_AVX512         \

@@ -1,5 +1,5 @@
-// Vector helpers of the kernels. To be included only by files that are compiled once per
-// instruction set: everything here has internal linkage, so that each keeps its own version.
+// Vector helpers of the kernels, only for files that are compiled once per instruction set. All of
+// them have internal linkage, so that each object file keeps its own version.
 #pragma once
 
 #include <ATen/cpu/vec/functional.h>
@@ -59,7 +59,7 @@ inline V tree_sum(const V* x) {
   }
 }
 
-// Has the compiler load a vector once, rather than anew for every product it is a factor of.
+// Makes the compiler load a vector once, instead of once for every product that uses it.
 inline Vec<float> in_register(Vec<float> x) {
 #if defined(CPU_CAPABILITY_AVX512)
   __m512 value = x;
@@ -86,7 +86,7 @@ inline float max_lane(Vec<float> x) {
 // Whether any lane of a comparison holds.
 inline bool any(Vec<float> mask) {
   constexpr int ALL = (1 << Vec<float>::size()) - 1;
-  // a lane that holds has all bits set, which is a NaN as a number: 0 only where it fails
+  // a lane that holds has all bits set, which is a NaN and not 0
   return mask.zero_mask() != ALL;
 }
 

@@ -1,5 +1,5 @@
-// channel_moments on CUDA tensors: kernels of channel_kernel.h on the current stream. Nothing waits
-// for the device. Contract: ops/channel_moments.h.
+// channel_moments on CUDA tensors: the kernels of channel_kernel.h run on the current stream.
+// Nothing waits for the device. Contract: ops/channel_moments.h.
 #include <ATen/Functions.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>

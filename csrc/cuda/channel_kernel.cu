@@ -1,5 +1,6 @@
 // Contract: channel_kernel.h. A block takes a chunk of the elements of one channel, or of several
-// that lie side by side; its threads take turns, so that neighbours read neighbours.
+// channels that lie side by side. Its threads take turns, so that neighbouring threads read
+// neighbouring elements.
 #include <algorithm>
 
 #include "cuda/channel_kernel.h"
@@ -11,10 +12,11 @@ namespace {
 constexpr int THREADS = 128;
 constexpr int GROUP = 8;  // elements in flight in each thread
 
-// How the elements of channels are dealt out. It depends on the shape alone, hence so do the bits.
+// How blocks and threads share the elements of channels. Only the shape decides this, so the bits
+// do not depend on the GPU.
 struct Tiling {
-  int width, lanes;         // channels of a block, threads of a channel
-  int64_t chunk, chunks;    // elements of a channel in a block, blocks of a channel
+  int width, lanes;         // channels of a block; threads of a channel in it
+  int64_t chunk, chunks;    // elements of a channel in a block; blocks of a channel
   int64_t groups;           // of `width` channels
   int64_t samples, places;  // one turn of the lanes, in whole samples and positions
 };
@@ -37,7 +39,7 @@ Tiling tile(const ChannelInput& in) {
   return out;
 }
 
-// The elements of one thread, one turn after the other.
+// Steps through the elements of one thread.
 struct Walk {
   int64_t channel, chunk;
   int lane;
@@ -75,7 +77,7 @@ __device__ A origin(const ChannelInput& in, int64_t channel) {
   return isfinite(first) ? first : A(0);
 }
 
-// Merges the moments of the lanes of each column into those of lane 0; the whole block takes part.
+// Merges the moments of all lanes of a channel into those of lane 0. The whole block must call it.
 template <typename A>
 __device__ void merge_lanes(Running<A>& own, int lane, int lanes, int width) {
   __shared__ int64_t seen[THREADS];

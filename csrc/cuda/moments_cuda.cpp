@@ -1,6 +1,6 @@
-// class_moments on CUDA tensors: order of the rows by ATen, kernels of moments_kernel.h on the
-// current stream. Nothing waits for the device. Contract: ops/class_moments.h; a label out of range
-// is a device-side assertion, as in PyTorch's own indexing.
+// class_moments on CUDA tensors: ATen sorts the rows, and the kernels of moments_kernel.h run on
+// the current stream. Nothing waits for the device. Contract: ops/class_moments.h, but a label out
+// of range is a device-side assertion, as in PyTorch's own indexing.
 #include <ATen/Functions.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>

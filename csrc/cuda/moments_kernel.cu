@@ -1,5 +1,5 @@
-// Contract: moments_kernel.h. Sorted positions are cut into chunks without regard to classes, so
-// the grid is known without asking the device how large the classes are.
+// Contract: moments_kernel.h. Chunks cut the sorted positions without regard to classes, so that
+// the size of the grid does not depend on class sizes, which only the device knows.
 #include <algorithm>
 
 #include "cuda/moments_kernel.h"
@@ -11,7 +11,7 @@ namespace {
 constexpr int THREADS = 128;  // one column each
 constexpr int GROUP = 8;      // rows in flight in each thread
 constexpr int64_t CHUNK_ROWS = 256;
-constexpr int64_t MOST_CHUNKS = 1024;  // they are merged one after the other
+constexpr int64_t MOST_CHUNKS = 1024;  // one thread merges them, one after the other
 
 int64_t chunk_rows(int64_t rows) {
   return CHUNK_ROWS * std::max<int64_t>(1, divide_up(rows, CHUNK_ROWS * MOST_CHUNKS));
@@ -54,7 +54,7 @@ __device__ int64_t class_at(const MomentsInput& in, int64_t position) {
   return low;
 }
 
-// Where the moments of a class go: into tables of their own,
+// Writes the moments of a class to the tables.
 template <typename P>
 struct Store {
   P *mean, *m2;
@@ -67,7 +67,7 @@ struct Store {
   __device__ void empty(int64_t at) const { mean[at] = m2[at] = 0; }
 };
 
-// or together with what the tables know of it.
+// Merges the moments of a class into those that the tables hold.
 template <typename P>
 struct Merge {
   const int64_t* count;
@@ -84,9 +84,9 @@ struct Merge {
   __device__ void empty(int64_t) const {}
 };
 
-// A chunk holds the end of one class, whole classes, and the start of another. Whole ones go to the
-// result; slot 0 of the workspace takes the run that starts with the chunk, slot 1 the one that
-// goes on behind it.
+// A chunk may hold the end of one class, then whole classes, then the start of another. Whole
+// classes go to the result. Of the others, slot 0 of the workspace takes the one at the start of
+// the chunk, slot 1 the one at its end.
 template <typename T, typename A, typename Tables>
 __global__ void chunks_kernel(MomentsInput in, int64_t size, A* partial, Tables tables) {
   const int64_t column = blockIdx.y * static_cast<int64_t>(THREADS) + threadIdx.x;

@@ -1,4 +1,4 @@
-// class_moments on raw device pointers: needs the CUDA toolkit, nothing of torch.
+// class_moments on raw device pointers. Needs the CUDA toolkit, but not torch.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -9,7 +9,7 @@
 
 namespace gencond::cuda {
 
-// Everything lies on the device; sums are kept in float, in double for F64.
+// All pointers are to the device. Sums are float, or double for F64.
 struct MomentsInput {
   Type type;
   const void* features;    // [rows, columns], columns side by side
@@ -23,14 +23,15 @@ struct MomentsInput {
 // Elements (of the sums' type) that class_moments needs for partial results.
 int64_t workspace_elements(int64_t rows, int64_t columns);
 
-// mean and m2, each [classes, columns]; zeros for an empty class. Deviations are taken from the
-// first sample of the class, in groups that are merged by Chan's update; partial results of one
-// class are merged in double, in order. No atomics: the same bits at every call.
+// Writes mean and m2, each [classes, columns]; zeros for an empty class. Deviations are taken from
+// the first sample of the class, in groups that Chan's update merges. Partial results of one class
+// are merged in double, in order. Without atomics, every call gives the same bits.
 void class_moments(const MomentsInput& input, void* workspace, void* mean, void* m2,
                    cudaStream_t stream);
 
-// Merges the moments of every class that has rows with those in mean and m2, which are of count[c]
-// rows; double in place of float if `wide`. The other classes are not touched, nor is count.
+// Merges the moments of every class that has rows into mean and m2, which hold those of count[c]
+// earlier rows, and are double instead of float if `wide`. Leaves other classes, and count, as they
+// are.
 void class_moments_update(const MomentsInput& input, const int64_t* count, bool wide,
                           void* workspace, void* mean, void* m2, cudaStream_t stream);
 

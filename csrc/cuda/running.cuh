@@ -1,4 +1,4 @@
-// What the kernels of moments share: numbers of any type, and running moments of one column.
+// What the kernels of moments share: conversions between types, and running moments of one column.
 #pragma once
 
 #include <cuda_bf16.h>

@@ -1,4 +1,4 @@
-// The types that kernels take.
+// The types of numbers that the kernels take.
 #pragma once
 
 namespace gencond::cuda {

@@ -6,7 +6,8 @@
 namespace gencond {
 namespace {
 
-// Positions of one plane, and the step between neighbours if all are one step apart.
+// The positions of one plane: their number, and the step between neighbours if it is always the
+// same.
 struct Positions {
   int64_t size = 1, step = 0;
   bool even = true;

@@ -1,15 +1,15 @@
 // gencond::channel_moments(Tensor x) -> (Tensor mean, Tensor m2)
 //
 // x         [N, C, ...]  two to five dimensions; float32, float16, bfloat16 or float64, any
-//                        strides. Contiguous and channels-last memory is read where it lies,
-//                        other memory is copied first.
+//                        strides. Contiguous and channels-last tensors are read in place,
+//                        others are copied first.
 // mean, m2  [C]          float32 (float64 for float64 x): the mean of each channel and the sum of
 //                        squared deviations from it
 //
-// Without elements: zeros. A NaN or an infinity reaches its own channel only.
+// Without elements the results are zeros. A NaN or an infinity affects only its own channel.
 //
-// Accuracy: as of class_moments (ops/class_moments.h). Determinism: the order of summation depends
-// on the shape, the strides and the instruction set alone.
+// Accuracy: that of class_moments (ops/class_moments.h). Determinism: the order of summation
+// depends only on the shape, the strides and the instruction set.
 //
 // gencond::channel_moments_backward(Tensor grad_mean, Tensor grad_m2, Tensor x, Tensor mean)
 //     -> Tensor
@@ -36,8 +36,8 @@
 
 namespace gencond {
 
-// Where the elements of a tensor lie: x[n][c][s] at n * sample_stride + c * channel_stride + s.
-// Channels that lie side by side have size 1, and a sample for each position.
+// Where the elements of a tensor lie: x[n][c][s] at n * sample_stride + c * channel_stride + s. If
+// channels lie side by side, size is 1 and every position counts as a sample.
 struct ChannelLayout {
   int64_t samples, channels, size;
   int64_t sample_stride, channel_stride;
@@ -49,15 +49,15 @@ struct ChannelLayout {
   }
 };
 
-// What the ops need in order to touch memory safely.
+// Raise an error unless the arguments let the ops touch memory safely.
 void check_channels(const at::Tensor& x);
 void check_channel_table(const at::Tensor& x, const at::Tensor& table, const char* name);
 
-// Nothing if the memory has no such order. A contiguous tensor with elements has one.
+// Returns nothing if the elements do not lie so. Those of a contiguous tensor, if any, do.
 std::optional<ChannelLayout> channel_layout(const at::Tensor& x);
 
-// Where the gradient reads and writes: x and torch.empty_like(x) themselves if their layouts
-// match, else contiguous stand-ins.
+// Where the gradient reads and writes: x and torch.empty_like(x) if their layouts match, else
+// contiguous copies.
 struct GradientPlaces {
   at::Tensor grad, source, target;
   ChannelLayout from{}, to{};
@@ -66,7 +66,7 @@ struct GradientPlaces {
   at::Tensor finish() const;  // the gradient, once the target is written
 };
 
-// A [C] table as the kernels want it, in the dtype of x's sums.
+// A [C] table as the kernels take it: contiguous, in the dtype of x's sums.
 at::Tensor channel_table(const at::Tensor& x, const at::Tensor& table, const char* name);
 
 // The dtype and device of x's sums.

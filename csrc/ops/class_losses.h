@@ -1,13 +1,14 @@
 // The ops behind the intra- and inter-class losses.
 //
-// A layout of classes is order [N] int64, row numbers class after class, and offsets [K + 1] int64,
-// where each class starts in it: non-decreasing from 0 to at most N. Classes may be empty; rows in
-// order[offsets[K]] ... belong to no class. `tables` is for the GPU kernels, and ignored here.
+// A layout of classes is two tensors. order [N] int64 lists the row numbers class after class;
+// offsets [K + 1] int64 says where each class starts in it, and does not decrease from 0 to at most
+// N. Classes may be empty. The rows order[offsets[K]] ... belong to no class. `tables` is for the
+// GPU kernels; the CPU ignores it.
 //
 // gencond::class_order(Tensor labels) -> (Tensor order, Tensor offsets)
 //
-// labels [N] int64, any values. Classes come by ascending label, rows in input order within one;
-// offsets has N + 1 entries, those beyond the classes present equal N.
+// labels [N] int64, any values. Classes are sorted by label, and rows of a class keep their order.
+// offsets has N + 1 entries; those beyond the classes that exist equal N.
 //
 // gencond::class_centres(Tensor features, Tensor order, Tensor offsets, Tensor[] tables) -> Tensor
 //
@@ -17,27 +18,27 @@
 // gencond::class_centres_backward(Tensor grad, Tensor order, Tensor offsets, ScalarType dtype)
 //     -> Tensor
 //
-// [N, D] in dtype: grad[c] / n_c for each row of class c, 0 for rows of none.
+// [N, D] in dtype: grad[c] / n_c for each row of class c, 0 for rows of no class.
 //
 // gencond::pair_loss(Tensor features, Tensor order, Tensor offsets, Tensor? centres,
 //                    Tensor[] tables, str kind, float parameter, str precision, bool need_grad)
 //     -> (Tensor loss, Tensor grad)
 //
-// loss [] float32, the intra-class loss over the classes; grad [N, D] float32, its derivative by
-// the features, or empty unless need_grad. features [N, D] float32, float16 or bfloat16. kind is
-// infonce, rbf, hinge or nearest, parameter its temperature, sigma or margin. centres would save
-// nothing here and are ignored, as is precision: all is float32. A class with a value that is not
-// finite gives NaN, loss and gradient; of a class of one row, only a NaN counts. Besides grad it
-// takes less than 64 MB.
+// loss [] float32 is the intra-class loss over the classes; grad [N, D] float32 is its derivative
+// by the features, empty unless need_grad. features [N, D] are float32, float16 or bfloat16. kind
+// is infonce, rbf, hinge or nearest; parameter is its temperature, sigma or margin. The CPU ignores
+// centres, which would save nothing, and precision, since it computes in float32. In a class of two
+// rows or more, a value that is not finite makes the loss, and the gradient of the class, NaN. In a
+// class of one row, a NaN makes the loss NaN. Besides grad the op takes less than 64 MB.
 //
-// Determinism of all: the same bits come out whatever the number of threads.
+// Determinism of all: any number of threads gives the same bits.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 namespace gencond {
 
-// What the ops need in order to touch memory safely.
+// Raise an error, which names `op`, unless the arguments let the ops touch memory safely.
 void check_rows(const char* op, const at::Tensor& features, const at::Tensor& order);
 void check_layout(const char* op, const at::Tensor& order, const at::Tensor& offsets);
 

@@ -53,7 +53,7 @@ void sorts(Rng& rng) {
   expect_error<c10::TypeError>("a type", [&] { class_order.call(at::empty({2}, at::kInt)); });
 }
 
-// Rows in any order, cut into classes of any sizes, none too, and a rest that belongs to none.
+// Rows in any order, cut into classes of any sizes, 0 included; some rows belong to no class.
 struct Layout {
   std::vector<int64_t> order, offsets;
 

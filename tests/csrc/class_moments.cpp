@@ -56,7 +56,7 @@ void agrees(Rng& rng) {
   }
 }
 
-// Of more than one chunk of rows and block of columns, and enough for several threads.
+// Several chunks of rows and blocks of columns, enough for several threads.
 void merges_chunks(Rng& rng) {
   for (const at::ScalarType type : TYPES) {
     const Problem p(rng, 1300, 1100, 3, type);

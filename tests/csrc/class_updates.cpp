@@ -23,7 +23,7 @@ Results tables(int64_t classes, int64_t columns, at::ScalarType type) {
           at::zeros({classes, columns}, type)};
 }
 
-// In up to three batches, an empty one among them now and then.
+// In up to three batches, some of them empty.
 void updates_agree(Rng& rng) {
   for (const int64_t columns : WIDTHS) {
     for (const at::ScalarType type : TYPES) {

@@ -1,5 +1,5 @@
-// Just enough of CUDA to run kernels on a CPU: one block after the other, and in it one thread after
-// the other until it waits for the block or ends.
+// Just enough of CUDA to run kernels on a CPU. Blocks run one after the other. So do the threads of
+// a block, each until it waits for the others or ends.
 #pragma once
 
 #include <ucontext.h>

@@ -77,7 +77,7 @@ inline void check_values(const std::vector<Real>& values, Real mean, Real m2, Re
   expect_close(m2, want.m2, 64 * epsilon * want.m2 + drifted + n * least, "m2", c, j);
 }
 
-// Results: count, mean and m2 of every class.
+// Checks the results: count, mean and m2 of every class.
 inline void check_moments(const Problem& p, const Results& found, Real epsilon, Real drift = 0) {
   const std::vector<int64_t> count = vector_of(found[0]);
   const Matrix mean = matrix_of(found[1]), m2 = matrix_of(found[2]);

@@ -1,8 +1,8 @@
-// What the C++ tests of the ops share: tensors in awkward places of memory, plain matrices to
-// compute the expected results with, and every instruction set and number of threads.
+// What the C++ tests of the ops share: tensors in awkward places of memory, plain matrices for the
+// expected results, and loops over instruction sets and numbers of threads.
 //
-// A test is a program: it runs what it is given through run_tests and exits with 1 on the first
-// failure. `PROGRAM SEED` draws other problems.
+// A test is a program: it calls run_tests and exits with 1 at the first failure. `PROGRAM SEED`
+// draws other problems.
 #pragma once
 
 #include <ATen/Dispatch.h>
@@ -74,7 +74,7 @@ class Rng {
   std::mt19937_64 bits_;
 };
 
-// Wide enough to tell the errors of float64 results.
+// Precise enough to measure the errors of float64 results.
 using Real = long double;
 
 struct Matrix {
@@ -86,16 +86,16 @@ struct Matrix {
   const Real* operator[](int64_t i) const { return data.data() + i * columns; }
 };
 
-// Widths and types that every op is tried with: one lane, all but full vectors, blocks and more.
+// The widths and types that every op is tested with: one lane, nearly full vectors, several blocks.
 inline const std::vector<int64_t> WIDTHS{0, 1, 3, 15, 16, 17, 33, 1023, 1024, 1025, 2049};
 inline const std::vector<at::ScalarType> TYPES{at::kFloat, at::kDouble, at::kHalf, at::kBFloat16};
 
-// How a matrix lies in memory. Whatever it is, the allocation ends with the last element.
+// How a matrix lies in memory. The allocation always ends with the last element.
 enum class Place { DENSE, OFFSET, SPACED_ROWS, SPACED_COLUMNS, TRANSPOSED, ONE_ROW };
 inline const std::vector<Place> PLACES{Place::DENSE,          Place::OFFSET,     Place::SPACED_ROWS,
                                        Place::SPACED_COLUMNS, Place::TRANSPOSED, Place::ONE_ROW};
 
-// What numbers there are: around 0 or 100, below the least normal number, some NaN and infinite.
+// The numbers: around 0 or 100, below the least normal number, or some NaN and infinite.
 enum class Values { NORMAL, OFFSET, DENORMAL, SPECIAL };
 inline const std::vector<Values> ALL_VALUES{Values::NORMAL, Values::OFFSET, Values::DENORMAL,
                                             Values::SPECIAL};
@@ -105,7 +105,7 @@ void with_type(at::ScalarType type, const F& f) {
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, type, "test", [&] { f(scalar_t{}); });
 }
 
-// Of the type that sums of `type` are kept in.
+// The type that sums of `type` are kept in.
 inline Real epsilon(at::ScalarType type) {
   return type == at::kDouble ? 0x1p-52L : 0x1p-23L;
 }
@@ -139,7 +139,7 @@ inline at::Tensor tensor_of(const std::vector<int64_t>& x, int64_t stride = 1) {
   return storage.as_strided({size}, {stride});
 }
 
-// The values as they were rounded to the type of the tensor.
+// The values, rounded to the type of the tensor.
 inline Matrix matrix_of(const at::Tensor& tensor) {
   Matrix x(tensor.size(0), tensor.size(1));
   with_type(tensor.scalar_type(), [&](auto zero) {
@@ -176,7 +176,7 @@ inline Matrix random_matrix(Rng& rng, int64_t rows, int64_t columns,
   return x;
 }
 
-// Labels below `classes`: evenly or unevenly spread, in turn, or all the same.
+// Labels below `classes`: even, uneven, in turn, or all the same.
 inline std::vector<int64_t> random_labels(Rng& rng, int64_t rows, int64_t classes) {
   std::vector<int64_t> labels(rows);
   const int64_t way = rng.below(4), only = rng.below(classes);
@@ -212,8 +212,8 @@ inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
 
 using Results = std::vector<at::Tensor>;
 
-// Checks the results of `op` with every instruction set that the machine has, and that more
-// threads come to the same bits as one.
+// Checks the results of `op` with every instruction set that the machine has, and that several
+// threads give the same bits as one.
 template <typename Op, typename Check>
 void run_everywhere(const Op& op, const Check& check, const std::vector<int>& more = {2, 3}) {
   for (const std::string& isa : isa_names()) {

@@ -64,7 +64,7 @@ struct Problem {
   }
 };
 
-// What a small relative error of a distance or a cosine amounts to in the loss.
+// The error of the loss that comes from a small relative error of a distance or a cosine.
 double unit_of(const Problem& p) {
   if (p.kind == "infonce") return 1 / p.parameter;
   return p.kind == "hinge" ? p.parameter * p.parameter : 1;
@@ -152,7 +152,7 @@ void agrees(Rng& rng) {
   }
 }
 
-// Far from the origin next to their spread, or so near it that squares vanish.
+// Features far from the origin next to their spread, or so small that their squares vanish.
 void extreme_values(Rng& rng) {
   for (const std::string& kind : KINDS) {
     check_problem(Problem(rng, 60, 17, {25, 1, 0, 34}, Values::OFFSET, at::kFloat, kind));
@@ -162,7 +162,7 @@ void extreme_values(Rng& rng) {
   }
 }
 
-// Some classes for all threads together, and one of more than one block.
+// Some classes that all threads share, and one of several blocks.
 void large_classes(Rng& rng) {
   const auto check = [](const Problem& p, const std::vector<int>& threads) {
     const Expected expected(p);

@@ -12,8 +12,8 @@
 
 namespace gencond::test {
 
-// One class. `error` is what an entry of a row of the gradient may be off by: a share of the terms
-// it is made of, which may cancel; negative where it hangs on which of two neighbours is nearer.
+// One class. `error` says how far off the gradient of a row may be: a share of its terms, which may
+// cancel. It is negative where the gradient depends on which of two neighbours is nearer.
 struct PairResult {
   double total = 0;  // of the terms
   std::vector<double> grad, error;

@@ -1,5 +1,5 @@
-// Does wrong what the sanitizers must see, in the memory that ops work in: `planted overrun` reads
-// one element beyond a tensor, `planted overflow` leaves the range of an integer.
+// Makes the mistakes that the sanitizers must find, in the memory that ops use: `planted overrun`
+// reads one element beyond a tensor, `planted overflow` leaves the range of an integer.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 

@@ -38,7 +38,7 @@ def succeed(*command: str | Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An empty one, where all that is needed is at hand."""
+    """An empty folder; the test is skipped where a tool is missing."""
     for tool in ("cmake", "ctest", COMPILER):
         if shutil.which(tool, path=PATH) is None:
             pytest.skip(f"needs {tool}")

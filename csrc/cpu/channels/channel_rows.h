@@ -1,5 +1,5 @@
-// A tensor whose channels repeat along rows: the rows of cpu/moments_kernel.h, and which of their
-// columns belong to a channel.
+// A tensor seen as rows, along which its channels repeat: the kernels of
+// cpu/moments/moments_kernel.h take the rows, and this says which columns belong to a channel.
 #pragma once
 
 #include <algorithm>
@@ -18,13 +18,14 @@ struct ChannelRows {
   int64_t repeats() const { return columns / (channels * inner); }
 };
 
-// Whether a sample is taken as one row, because its planes are too small to be worth a call each.
+// Whether a sample is taken as one row, because a call for each of its small planes would cost
+// more.
 inline bool samples_are_rows(const ChannelLayout& x) {
   constexpr int64_t SMALL = 64;
   return x.size < SMALL && x.channels > 1 && x.channel_stride == x.size;
 }
 
-// How many positions of channels-last memory make a row that fills whole vectors.
+// How many positions of channels-last memory are joined to one row, so that it fills whole vectors.
 inline int64_t positions_in_row(const ChannelLayout& x) {
   constexpr int64_t LANES = 16, WIDE = 256, NARROW = 128;
   if (x.sample_stride != x.channels || x.channels >= WIDE) return 1;
@@ -33,8 +34,8 @@ inline int64_t positions_in_row(const ChannelLayout& x) {
   return x.samples >= 8 * positions ? positions : 1;
 }
 
-// Calls f(begin, rows) for the rows that cover the samples: nearly always of one kind, the
-// samples from `begin` on that do not fill a row being rows of their own.
+// Calls f(begin, rows) for rows that start at sample `begin` and together cover all samples. This
+// takes one call, or two where the last samples do not fill a joined row.
 template <typename F>
 void for_rows(const ChannelLayout& x, const F& f) {
   if (!x.side_by_side()) {

@@ -1,4 +1,5 @@
-// Moments of every channel in double, by tasks of a fixed size. Contract: ops/channel_moments.h.
+// The moments of every channel, in double. Tasks have a fixed size, so the bits do not depend on
+// the number of threads. Contract: ops/channel_moments.h.
 #pragma once
 
 #include <algorithm>
@@ -8,11 +9,11 @@
 #include <numeric>
 #include <vector>
 
-#include "cpu/channel_kernel.h"
-#include "cpu/channel_rows.h"
-#include "cpu/class_tiles.h"
-#include "cpu/moments_kernel.h"
-#include "cpu/parts.h"
+#include "cpu/channels/channel_kernel.h"
+#include "cpu/channels/channel_rows.h"
+#include "cpu/moments/class_tiles.h"
+#include "cpu/moments/moments_kernel.h"
+#include "cpu/parallel.h"
 
 namespace gencond {
 
@@ -32,7 +33,7 @@ struct ChannelSum {
 
 using ChannelSums = std::vector<ChannelSum>;
 
-// Tasks per thread so large that starting a thread is worth it.
+// The least number of tasks for a thread, for tasks of so many elements, that is worth its start.
 inline int64_t task_grain(int64_t elements) {
   return std::max<int64_t>(1, GRAIN / std::max<int64_t>(1, elements));
 }
@@ -42,9 +43,9 @@ void moments_of_planes(const T* x, const ChannelLayout& layout, ChannelSums& sum
   using A = accumulate_t<T>;
   constexpr int64_t TASK = 16384;  // elements, about
   const auto& kernels = GENCOND_ACTIVE_TABLE(gencond_channel_table).get<T>();
-  const int64_t segment = std::min(layout.size, TASK), segments = parts(layout.size, segment);
+  const int64_t segment = std::min(layout.size, TASK), segments = divide_up(layout.size, segment);
   const int64_t planes = std::max<int64_t>(1, TASK / layout.size);
-  const int64_t tasks = parts(layout.samples, planes) * segments;  // of a channel
+  const int64_t tasks = divide_up(layout.samples, planes) * segments;  // of a channel
   ChannelSums partial(layout.channels * tasks);
   const auto load_shift = GENCOND_ACTIVE_TABLE(gencond_moments_table).get<T>().shift;
   const auto origin = [&](int64_t c) {
@@ -53,7 +54,7 @@ void moments_of_planes(const T* x, const ChannelLayout& layout, ChannelSums& sum
     return shift;
   };
   const auto run = [&](int64_t task) {
-    // channels of the same samples come after each other, as they do in memory
+    // tasks follow memory: all channels of some samples, then those of the next samples
     const int64_t c = task % layout.channels, k = task / layout.channels;
     const int64_t n = k / segments * planes, i = k % segments * segment;
     const int64_t count = std::min(planes, layout.samples - n);
@@ -93,7 +94,7 @@ ColumnMoments moments_of_columns(const T* x, const ChannelRows& in) {
     return order;
   }();
   const auto& kernels = GENCOND_ACTIVE_TABLE(gencond_moments_table).get<T>();
-  const int64_t chunks = parts(in.rows, CHUNK), blocks = column_blocks(in.columns);
+  const int64_t chunks = divide_up(in.rows, CHUNK), blocks = column_blocks(in.columns);
   const std::unique_ptr<A[]> partial(new A[2 * chunks * in.columns]);
   A *mean = partial.get(), *m2 = mean + chunks * in.columns;
   ColumnMoments out(in.columns);
@@ -122,7 +123,7 @@ ColumnMoments moments_of_columns(const T* x, const ChannelRows& in) {
   return out;
 }
 
-// Merges the columns of every channel, all of as many rows, into its sum.
+// Merges the columns of every channel into its sum. All columns have the same number of rows.
 inline void merge_columns(const ColumnMoments& columns, const ChannelRows& in, ChannelSums& sums) {
   const int64_t repeats = in.repeats(), apart = in.channels * in.inner;
   const auto of_channel = [&](int64_t c) {

@@ -1,6 +1,6 @@
 // Rows of operands and of gradients. Compiled with CPU_CAPABILITY = DEFAULT, AVX2 and AVX512; all
 // but the last function is internal.
-#include "cpu/pair_kernel.h"
+#include "cpu/pair/pair_kernel.h"
 #include "cpu/vectors.h"
 
 namespace gencond {
@@ -9,7 +9,8 @@ namespace {
 using V = Vec<float>;
 constexpr int64_t LANES = V::size();
 
-// Calls f(j, count) for every vector of a row, the last one perhaps not full.
+// Calls f(j, count) for every vector of a row. count is a constant for full vectors, and an int for
+// the last one if it is not full.
 template <typename F>
 inline void for_vectors(int64_t columns, const F& f) {
   int64_t j = 0;
@@ -70,7 +71,7 @@ void mean(const float* a, int64_t ld, const float* scale, int64_t rows, int64_t 
 float centre(float* a, float scale, const float* shift, int64_t columns) {
   V squares(0);
   for (int64_t j = 0; j < columns; j += LANES) {
-    // one rounding: near-duplicates far from the origin keep their digits
+    // one rounding, so that near-duplicates far from the origin keep their digits
     const V value = at::vec::fmsub(V::loadu(a + j), V(scale), V::loadu(shift + j));
     value.store(a + j);
     squares = at::vec::fmadd(value, value, squares);

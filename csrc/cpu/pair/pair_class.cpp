@@ -1,18 +1,19 @@
-#include "cpu/pair_class.h"
+#include "cpu/pair/pair_class.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "cpu/parts.h"
+#include "cpu/parallel.h"
 
 namespace gencond {
 namespace {
 
-constexpr int64_t ROWS = 48, COLUMNS = 128;  // of a task
+constexpr int64_t ROWS = 48, COLUMNS = 128;  // that a task takes
 
-// What lies at one place of neighbouring rows must not compete for a few sets of a cache: rows are
-// an odd number of lines apart, and not nearly a multiple of 4 KB.
+// The distance between rows, in floats. Caches map addresses to sets by their low bits, so elements
+// of one column must not lie a power of two apart. The distance is an odd number of cache lines,
+// and not close to a multiple of 4 KB.
 int64_t leading(int64_t columns) {
   constexpr int64_t PAGE = 64, MARGIN = 9;  // lines
   int64_t lines = padded(columns) / PAD;
@@ -30,8 +31,8 @@ PairBlocks::PairBlocks(int64_t rows, int64_t columns) : ld(leading(columns)) {
   // size^2 + 2 size ld = MAX_SCRATCH
   const auto fitting = static_cast<int64_t>(std::sqrt(width * width + MAX_SCRATCH) - width);
   const int64_t limit = std::clamp(fitting / PAD * PAD, PAD, MAX_SIZE);
-  size = padded(parts(rows, std::max<int64_t>(1, parts(rows, limit))));
-  count = size == 0 ? 0 : parts(rows, size);
+  size = padded(divide_up(rows, std::max<int64_t>(1, divide_up(rows, limit))));
+  count = size == 0 ? 0 : divide_up(rows, size);
   ld_w = leading(size);
 }
 
@@ -40,31 +41,31 @@ int64_t PairBlocks::scratch() const {
 }
 
 double PairClass::run(int64_t begin, int64_t rows) {
-  start(begin, rows);
+  start_class(begin, rows);
   const bool nearest = p_.kind == PairKind::NEAREST, one_block = blocks_.count == 1;
-  if (ranks()) {
-    for_each_pair_of_blocks([&](const Side& left, const Side& right) {
-      measure(left, right);
-      rank(left, right);
+  if (has_row_terms()) {
+    for_each_pair_of_blocks([&](const Block& left, const Block& right) {
+      to_distances(left, right);
+      reduce_rows(left, right);
     });
-    sum_ = close_ranks();
+    sum_ = sum_row_terms();
     if (finite_ && p_.grad == nullptr) return sum_;
   }
-  for_each_pair_of_blocks([&](const Side& left, const Side& right) {
+  for_each_pair_of_blocks([&](const Block& left, const Block& right) {
     if (nearest) {
-      link_nearest(left, right);
+      to_nearest_weights(left, right);
     } else {
-      if (!ranks() || !one_block) measure(left, right);
-      weigh(left, right);
+      if (!has_row_terms() || !one_block) to_distances(left, right);
+      to_weights(left, right);
     }
     if (p_.grad == nullptr) return;
-    spread(left, right);
-    if (right.first + right.rows == rows_) finish(left);
+    accumulate_gradient(left, right);
+    if (right.first + right.rows == rows_) finish_gradient(left);
   });
-  return finite_ ? sum_ : fail();
+  return finite_ ? sum_ : nan_result();
 }
 
-void PairClass::start(int64_t begin, int64_t rows) {
+void PairClass::start_class(int64_t begin, int64_t rows) {
   begin_ = begin;
   rows_ = rows;
   blocks_ = PairBlocks(rows, p_.columns);
@@ -76,15 +77,15 @@ void PairClass::start(int64_t begin, int64_t rows) {
   w_ = a_[1] + blocks_.size * blocks_.ld;
   shift_ = w_ + blocks_.size * blocks_.ld_w;
 
-  // what is beyond the rows pairs the last of them with the padding
+  // rows of padding are infinitely far from every row, so that their weights are 0
   const int64_t size = padded(rows);
   norm_.assign(size, std::numeric_limits<float>::infinity());
-  for (auto* values : {&scale_, &deficit_, &log_total_}) values->assign(size, 0);
+  for (auto* values : {&scale_, &deficit_, &log_exp_sum_}) values->assign(size, 0);
   top_.assign(size, -std::numeric_limits<float>::infinity());
   std::fill(top_.begin() + rows, top_.end(), 0.0f);
-  total_.assign(size, 0);
-  weight_.assign(size, 0);
-  which_.assign(size, 0);
+  exp_sum_.assign(size, 0);
+  weight_sum_.assign(size, 0);
+  nearest_.assign(size, 0);
   if (p_.grad == nullptr) return;
   grad_.resize(rows);
   for (int64_t i = 0; i < rows; ++i) grad_[i] = p_.grad + p_.order[begin + i] * p_.columns;
@@ -95,24 +96,24 @@ void PairClass::start(int64_t begin, int64_t rows) {
 template <typename F>
 void PairClass::for_each_pair_of_blocks(const F& f) {
   for (int64_t i = 0; i < blocks_.count && finite_; ++i) {
-    const Side left = load(0, i);
+    const Block left = load_block(0, i);
     for (int64_t j = i; j < blocks_.count && finite_; ++j) {
-      const Side right = j == i ? left : load(1, j);
+      const Block right = j == i ? left : load_block(1, j);
       if (finite_) f(left, right);
     }
   }
 }
 
-PairClass::Side PairClass::load(int slot, int64_t block) {
+PairClass::Block PairClass::load_block(int slot, int64_t block) {
   const int64_t first = block * blocks_.size, rows = std::min(blocks_.size, rows_ - first);
   const int64_t ld = blocks_.ld, columns = padded(p_.columns);
   float* a = a_[slot];
-  const Side side{first, rows, a};
-  if (loaded_[slot] == block) return side;
-  const bool known = loaded_[0] >= 0 || loaded_[1] >= 0;  // the shift
+  const Block loaded{first, rows, a};
+  if (loaded_[slot] == block) return loaded;
+  const bool has_shift = loaded_[0] >= 0 || loaded_[1] >= 0;
   loaded_[slot] = block;
 
-  each_part(rows, ROWS, [&](int64_t from, int64_t count) {
+  parallel_chunks(rows, ROWS, [&](int64_t from, int64_t count) {
     for (int64_t i = from; i < from + count; ++i) {
       const int64_t at = begin_ + first + i;
       const int64_t row = p_.order[at], ahead = p_.order[std::min(at + 2, p_.listed - 1)];
@@ -124,46 +125,46 @@ PairClass::Side PairClass::load(int slot, int64_t block) {
       scale_[first + i] = !p_.cosine() ? 1.0f : zero ? 0.0f : 1.0f / std::sqrt(square);
     }
   });
-  if (!known) {
-    each_part(columns, COLUMNS, [&](int64_t from, int64_t count) {
+  if (!has_shift) {
+    parallel_chunks(columns, COLUMNS, [&](int64_t from, int64_t count) {
       p_.row.mean(a + from, ld, scale_.data() + first, rows, count, shift_ + from);
     });
     shift_norm_ = 0;
     for (int64_t j = 0; j < columns; ++j) shift_norm_ += shift_[j] * shift_[j];
   }
-  each_part(rows, ROWS, [&](int64_t from, int64_t count) {
+  parallel_chunks(rows, ROWS, [&](int64_t from, int64_t count) {
     for (int64_t i = from; i < from + count; ++i) {
       norm_[first + i] = p_.row.centre(a + i * ld, scale_[first + i], shift_, columns);
     }
   });
   for (int64_t i = first; i < first + rows; ++i) finite_ = finite_ && std::isfinite(norm_[i]);
-  return side;
+  return loaded;
 }
 
-std::vector<PairClass::Tile> PairClass::tiles(const Side& left, const Side& right) const {
+std::vector<PairClass::Tile> PairClass::tiles_between(const Block& left, const Block& right) const {
   std::vector<Tile> all;
-  for (int64_t i = 0; i < parts(left.rows, TILE); ++i) {
-    for (int64_t j = diagonal(left, right) ? i : 0; j < parts(right.rows, TILE); ++j) {
+  for (int64_t i = 0; i < divide_up(left.rows, TILE); ++i) {
+    for (int64_t j = same_block(left, right) ? i : 0; j < divide_up(right.rows, TILE); ++j) {
       all.push_back({i, j});
     }
   }
   return all;
 }
 
-PairTile PairClass::tile(const Side& left, const Side& right, const Tile& at) const {
+PairTile PairClass::tile(const Block& left, const Block& right, const Tile& at) const {
   const int64_t rows = std::min(TILE, left.rows - at.i * TILE);
   const int64_t columns = padded(std::min(TILE, right.rows - at.j * TILE));
   return {w_ + at.i * TILE * blocks_.ld_w + at.j * TILE, blocks_.ld_w, rows, columns};
 }
 
 void PairClass::fill_grad(float value) {
-  each_part(rows_, ROWS, [&](int64_t first, int64_t count) {
+  parallel_chunks(rows_, ROWS, [&](int64_t first, int64_t count) {
     for (int64_t i = first; i < first + count; ++i) std::fill_n(grad_[i], p_.columns, value);
   });
   grad_started_ = true;
 }
 
-double PairClass::fail() {
+double PairClass::nan_result() {
   constexpr float NOT_A_NUMBER = std::numeric_limits<float>::quiet_NaN();
   if (p_.grad != nullptr) fill_grad(NOT_A_NUMBER);
   return NOT_A_NUMBER;

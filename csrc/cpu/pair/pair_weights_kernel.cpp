@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "cpu/pair_kernel.h"
+#include "cpu/pair/pair_kernel.h"
 #include "cpu/vectors.h"
 
 namespace gencond {
@@ -31,13 +31,13 @@ inline V exp_negative(V x) {
   p = fmadd(p, r, V(0.1666652f));
   p = fmadd(p, r, V(0.49999994f));
   p = fmadd(p * r, r, r) + V(1);
-  // times 2^n: n to the exponent, from the last bits of `shifted`
+  // times 2^n: adds n, the last bits of `shifted`, to the exponent
   const auto exponent = at::vec::cast<int32_t>(shifted) << Vec<int32_t>(23);
   const V result = at::vec::cast<float>(at::vec::cast<int32_t>(p) + exponent);
   return V::blendv(result, V(0), x < least);
 }
 
-// The magnitude with the minus sign of a near pair.
+// The magnitude, with the minus sign that d2 has for a near pair.
 inline V with_sign_of(V magnitude, V d2) {
   return V::blendv(magnitude, magnitude.neg(), d2 < V(0));
 }
@@ -68,16 +68,16 @@ bool distances(const PairTile& tile, const float* a, const float* b, int64_t ld,
       for (int64_t k = 0; k < LANES; ++k) {
         if (lanes[k] == 0) continue;
         const float direct = direct_distance(a + i * ld, b + (j + k) * ld, columns);
-        row[j + k] = -std::max(direct, FLT_MIN);  // zero has no sign to tell
+        row[j + k] = -std::max(direct, FLT_MIN);  // the sign of a zero would be lost
       }
     }
   }
   return found;
 }
 
-// Replaces each vector of the tile by f of it, and returns the sum of all that f adds.
+// Replaces each vector v of the tile by f(v, sum), and returns the total of what f adds to sum.
 template <typename F>
-inline double weigh(const PairTile& tile, const F& f) {
+inline double transform_tile(const PairTile& tile, const F& f) {
   double total = 0;
   for (int64_t i = 0; i < tile.rows; ++i) {
     float* row = tile.data + i * tile.ld;
@@ -89,7 +89,7 @@ inline double weigh(const PairTile& tile, const F& f) {
 }
 
 double rbf(const PairTile& tile, float factor, float scale) {
-  return weigh(tile, [=](V d2, V& sum) {
+  return transform_tile(tile, [=](V d2, V& sum) {
     const V value = exp_negative(V(-factor) * d2.abs());
     sum = sum + value;
     return with_sign_of(V(scale) * value, d2);
@@ -97,7 +97,7 @@ double rbf(const PairTile& tile, float factor, float scale) {
 }
 
 double hinge(const PairTile& tile, float margin, float scale) {
-  return weigh(tile, [=](V d2, V& sum) {
+  return transform_tile(tile, [=](V d2, V& sum) {
     const V distance = d2.abs().sqrt();
     const V lack = maximum(V(margin) - distance, V(0));
     sum = fmadd(lack, lack, sum);
@@ -174,7 +174,7 @@ int64_t find_negative(const float* w, int64_t from, int64_t columns) {
 }
 
 void clear_negative(const PairTile& tile) {
-  weigh(tile, [](V w, V&) { return maximum(w, V(0)); });
+  transform_tile(tile, [](V w, V&) { return maximum(w, V(0)); });
 }
 
 void row_sums(const PairTile& tile, double* sums) {

@@ -1,7 +1,7 @@
 // Compiled with CPU_CAPABILITY = DEFAULT, AVX2 and AVX512. Everything but the last function has
 // internal linkage: an inline function shared with other files could end up linked in a version
 // that the machine cannot run.
-#include "cpu/moments_kernel.h"
+#include "cpu/moments/moments_kernel.h"
 
 #include "cpu/group_update.h"
 #include "cpu/vectors.h"
@@ -9,12 +9,12 @@
 namespace gencond {
 namespace {
 
-// Rows taken together: their values stay in registers, so their mean is known before their
-// deviations are squared, and the running moments are read and written once for all of them.
+// Rows taken together. Their values stay in registers, so their mean is known before their
+// deviations are squared, and the running moments are read and written once for the group.
 constexpr int GROUP = 8;
 
-// Adds row[0 ... ROWS - 1] to the running moments of `seen` rows. row[ROWS ... ROWS + GROUP - 1]
-// come next: rows lie anywhere in memory, so the hardware cannot know them.
+// Adds row[0 ... ROWS - 1] to the running moments of `seen` rows, and fetches the next ones,
+// row[ROWS ... ROWS + GROUP - 1]: rows lie anywhere in memory, so the hardware cannot guess them.
 template <typename T, int ROWS>
 inline void add_rows(const T* const* row, int64_t seen, int64_t columns,
                      const accumulate_t<T>* shift, accumulate_t<T>* mean, accumulate_t<T>* m2) {
@@ -42,7 +42,7 @@ inline void add_rows(const T* const* row, int64_t seen, int64_t columns,
   }
 }
 
-// Adds the last rows of a class, GROUP - 1 at most: in one go, for classes may be small.
+// Adds the last rows of a class, at most GROUP - 1, in one step: many classes have no others.
 template <typename T, int ROWS = GROUP - 1>
 inline void add_rest(int64_t rows, const T* const* row, int64_t seen, int64_t columns,
                      const accumulate_t<T>* shift, accumulate_t<T>* mean, accumulate_t<T>* m2) {
@@ -83,7 +83,7 @@ void load_shift(const T* row, int64_t columns, accumulate_t<T>* shift) {
 template <typename A, typename P>
 void fold(const PartialMoments<A>& parts, const A* shift, int64_t seen, int64_t columns, P* mean,
           P* m2) {
-  if (seen == 0 && parts.rows <= parts.part_rows) {  // nothing to merge: most of many small classes
+  if (seen == 0 && parts.rows <= parts.part_rows) {  // nothing to merge, as for most classes
     using Wide = std::common_type_t<A, P>;
     for (int64_t j = 0; j < columns; ++j) {
       mean[j] = static_cast<P>(Wide(parts.mean[j]) + Wide(shift[j]));

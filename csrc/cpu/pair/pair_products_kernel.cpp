@@ -2,7 +2,7 @@
 // but the last function is internal.
 #include <algorithm>
 
-#include "cpu/pair_kernel.h"
+#include "cpu/pair/pair_kernel.h"
 #include "cpu/vectors.h"
 
 namespace gencond {
@@ -11,7 +11,8 @@ namespace {
 using V = Vec<float>;
 constexpr int LANES = V::size();
 
-// The sums of x[0] ... x[LANES - 1], one a lane: every round adds neighbours, halving each vector.
+// Lane i of the result is the sum of the lanes of x[i]. Every round adds neighbouring lanes, which
+// halves the number of vectors.
 template <int COUNT = LANES>
 inline V sums_of(V (&x)[LANES]) {
   if constexpr (COUNT == 1) {
@@ -26,7 +27,7 @@ inline V sums_of(V (&x)[LANES]) {
   }
 }
 
-// Each round turns the index (row, column), read as one binary number, to the right by one bit.
+// Each round rotates the index (row, column), read as one binary number, right by one bit.
 inline void transpose_square(const float* from, int64_t ld_from, float* to, int64_t ld_to) {
   V x[LANES], y[LANES];
 #pragma GCC unroll 16
@@ -66,10 +67,10 @@ void mirror(float* square, int64_t size, int64_t ld) {
   }
 }
 
-// Rows of a and of b in one block of the Gram matrix: as many products as lanes. The rows of b
-// stay in the first-level cache, those of a stream by.
+// Rows of a and of b in one block of the Gram matrix, which has as many products as a vector lanes.
+// The rows of b stay in the first-level cache while those of a stream past.
 constexpr int GRAM_A = 2, GRAM_B = LANES / GRAM_A;
-// Columns taken at a time, so that GRAM_B rows of them do stay there.
+// Columns taken at a time, so that GRAM_B rows of them fit there.
 constexpr int64_t GRAM_DEPTH = 512;
 
 inline V dot_block(const float* const* a, const float* const* b, int64_t columns) {
@@ -123,13 +124,13 @@ void gram(const float* a, const float* b, int64_t ld, int64_t columns, int64_t r
   }
 }
 
-// Rows of g, and vectors of columns, whose sums stay in registers.
+// Rows of g, and vectors of its columns, whose sums stay in registers.
 constexpr int ROWS = 6, VECTORS = LANES == 16 ? 4 : 2;
 // Rows of a taken at a time, so that a panel of them stays in the first-level cache.
 constexpr int64_t DEPTH = 64;
 
-// A single vector may be wanted in its first `count` lanes only. The sums are added to g, or take
-// its place.
+// R rows and N vectors of columns of g. A single vector may be the last one of a row, of which only
+// `count` lanes are written. `add` adds the sums to g, else they replace it.
 template <int R, int N, bool TRANSPOSED>
 inline void multiply_block(const float* w, int64_t ld_w, int64_t depth, const float* a,
                            int64_t ld_a, int64_t column, int count, bool add, float* const* g) {

@@ -8,8 +8,8 @@
 
 namespace gencond {
 
-// The moments of some rows of one class, less a shift, in parts of `part_rows` rows (the last one
-// may be shorter) `stride` apart.
+// The moments of `rows` rows of one class, less a shift, in parts of `part_rows` rows each (the
+// last may be shorter). The moments of consecutive parts lie `stride` numbers apart.
 template <typename A>
 struct PartialMoments {
   const A *mean, *m2;
@@ -17,8 +17,9 @@ struct PartialMoments {
   int64_t rows, part_rows;
 };
 
-// Merges the parts, whose shift is given, with moments of `seen` rows; these are not read if that
-// is 0. Everything by Chan's update in float64.
+// Merges the parts, and the moments of `seen` earlier rows that mean and m2 hold, by Chan's update
+// in float64. If seen is 0, mean and m2 are not read. The parts' means lack the shift; the result's
+// do not.
 template <typename A, typename P>
 using Fold = void (*)(const PartialMoments<A>& parts, const A* shift, int64_t seen, int64_t columns,
                       P* mean, P* m2);
@@ -27,11 +28,12 @@ template <typename T>
 struct MomentsKernels {
   using A = accumulate_t<T>;
 
-  // What deviations in a class are taken from: its first row widened, 0 where that is not finite.
+  // What is subtracted from the rows of a class: its first row, 0 where that is not finite.
   void (*shift)(const T* row, int64_t columns, A* shift);
 
   // mean[j] and m2[j] of x[order[i] * stride + j] - shift[j] over i = 0 ... rows - 1, for every
-  // j = 0 ... columns - 1; rows >= 1. order has `known` >= rows entries: those behind come next.
+  // j = 0 ... columns - 1; rows >= 1. order has `known` >= rows entries; the further ones tell what
+  // to fetch next.
   void (*forward)(const T* x, int64_t stride, const int64_t* order, int64_t rows, int64_t known,
                   int64_t columns, const A* shift, A* mean, A* m2);
 

@@ -1,4 +1,4 @@
-// class_order on the CPU: a radix sort with digits as wide as the number of labels suggests, so
+// class_order on the CPU: a radix sort. The width of a digit grows with the number of labels, so
 // that labels of a narrow range take one pass. Contract: ops/class_losses.h.
 #include <ATen/Functions.h>
 #include <torch/library.h>
@@ -13,8 +13,8 @@
 namespace gencond {
 namespace {
 
-// One stable pass: `to` gets the rows of `from` by the `width` bits of their key from bit `shift`
-// on. Row i has the key label[i] - lowest, which fits an unsigned number whatever the labels.
+// One stable pass: sorts the rows of `from` into `to` by `width` bits of their keys, from bit
+// `shift` on. Row i has the key label[i] - lowest, which fits an unsigned number for any labels.
 void sort_by_digit(const int64_t* label, uint64_t lowest, int shift, int width,
                    const int64_t* from, int64_t* to, int64_t rows) {
   const uint64_t mask = (uint64_t{1} << width) - 1;

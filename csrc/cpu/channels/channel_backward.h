@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <vector>
 
-#include "cpu/channel_forward.h"
+#include "cpu/channels/channel_forward.h"
 
 namespace gencond {
 
-// Tables over the channels, or over the columns of rows.
+// One entry for each channel, or for each column of a row.
 template <typename A>
 struct MomentGradients {
   const A *grad_mean, *grad_m2, *mean;
@@ -22,7 +22,7 @@ void gradient_of_planes(const T* x, const ChannelLayout& from,
                         const ChannelLayout& to) {
   constexpr int64_t SEGMENT = 16384;
   const auto& kernels = GENCOND_ACTIVE_TABLE(gencond_channel_table).get<T>();
-  const int64_t segment = std::min(from.size, SEGMENT), segments = parts(from.size, segment);
+  const int64_t segment = std::min(from.size, SEGMENT), segments = divide_up(from.size, segment);
   const auto run = [&](int64_t task) {
     const int64_t i = task % segments * segment, plane = task / segments;
     const int64_t c = plane % from.channels, n = plane / from.channels;
@@ -37,9 +37,9 @@ void gradient_of_planes(const T* x, const ChannelLayout& from,
                    });
 }
 
-// The value of its channel for every column.
+// Repeats the value of each channel for all its columns.
 template <typename A>
-std::vector<A> spread(const A* table, const ChannelRows& rows) {
+std::vector<A> per_column(const A* table, const ChannelRows& rows) {
   std::vector<A> out(rows.columns);
   A* to = out.data();
   for (int64_t k = 0; k < rows.repeats(); ++k) {
@@ -54,10 +54,10 @@ template <typename T>
 void gradient_of_rows(const T* x, const ChannelRows& in,
                       const MomentGradients<accumulate_t<T>>& tables, T* grad, int64_t stride) {
   const auto& kernels = GENCOND_ACTIVE_TABLE(gencond_moments_table).get<T>();
-  const auto grad_mean = spread(tables.grad_mean, in), grad_m2 = spread(tables.grad_m2, in);
-  const auto mean = spread(tables.mean, in);
+  const auto grad_mean = per_column(tables.grad_mean, in), grad_m2 = per_column(tables.grad_m2, in);
+  const auto mean = per_column(tables.mean, in);
   const int64_t blocks = column_blocks(in.columns);
-  // blocks of columns outside, so that their tables stay in the first cache
+  // the outer loop is over blocks of columns, so that their tables stay in the first-level cache
   at::parallel_for(0, in.rows * blocks, task_grain(std::min(in.columns, BLOCK_COLUMNS)),
                    [&](int64_t begin, int64_t end) {
                      int64_t left = begin / in.rows * BLOCK_COLUMNS, row = begin % in.rows;
@@ -74,7 +74,7 @@ void gradient_of_rows(const T* x, const ChannelRows& in,
                    });
 }
 
-// x and grad hold the same channels and samples, each in its own strides.
+// The gradient of all elements. x and grad have the same shape, but each its own strides.
 template <typename T>
 void channel_gradient(const T* x, const ChannelLayout& from,
                       const MomentGradients<accumulate_t<T>>& tables, T* grad,

@@ -7,8 +7,9 @@
 #include <tuple>
 #include <vector>
 
-#include "cpu/channel_backward.h"
-#include "cpu/channel_forward.h"
+#include "cpu/channels/channel_backward.h"
+#include "cpu/channels/channel_forward.h"
+#include "cpu/dispatch.h"
 #include "ops/channel_moments.h"
 
 namespace gencond {
@@ -27,7 +28,7 @@ ChannelSums sums_of(const at::Tensor& x) {
   return sums;
 }
 
-// A [C] tensor of value(sum, c) for every channel.
+// A [C] tensor whose entry c is value(sums[c], c).
 template <typename F>
 at::Tensor table_of(const ChannelSums& sums, const at::TensorOptions& options, const F& value) {
   at::Tensor table = at::empty({static_cast<int64_t>(sums.size())}, options);
@@ -69,7 +70,7 @@ at::Tensor channel_moments_backward(const at::Tensor& grad_mean, const at::Tenso
   return places.finish();
 }
 
-// A Euclidean norm and what to multiply a deviation with for the norm's gradient.
+// A Euclidean norm; a deviation times `slope` is the norm's derivative by it.
 struct Norm {
   double value, slope;
 

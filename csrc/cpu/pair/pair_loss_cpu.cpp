@@ -1,4 +1,4 @@
-// pair_loss on the CPU. Contract: ops/class_losses.h. Maths: cpu/pair_class.h.
+// pair_loss on the CPU. Contract: ops/class_losses.h. Maths: cpu/pair/pair_class.h.
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>
@@ -11,15 +11,15 @@
 #include <tuple>
 #include <vector>
 
-#include "cpu/class_tiles.h"
-#include "cpu/pair_class.h"
+#include "cpu/parallel.h"
+#include "cpu/pair/pair_class.h"
 #include "ops/class_losses.h"
 #include "ops/class_moments.h"
 
 namespace gencond {
 namespace {
 
-// Below this many multiplications a class is not worth the threads' coming together.
+// Below this many multiplications a class is computed by one thread: starting others costs more.
 constexpr double ONE_THREAD = 4e6;
 
 struct Segment {
@@ -45,12 +45,12 @@ const RowReader& reader_of(const RowKernels& kernels, at::ScalarType type) {
   return kernels.bf16;
 }
 
-// The classes that have pairs, in two groups: those worked on by all threads, one after the other,
-// and those that the threads take one by one, the costly ones first.
+// The classes that have pairs, in two groups. All threads together compute the `shared` ones, one
+// after the other; each thread alone computes `single` ones, the costly ones first.
 struct Schedule {
   std::vector<Segment> shared, single;
-  int64_t shared_scratch = 0, single_scratch = 0;  // floats, of the largest
-  int64_t workers = 0;                             // threads that take single ones
+  int64_t shared_scratch = 0, single_scratch = 0;  // floats, of the largest class of each group
+  int64_t workers = 0;                             // threads that take single classes
 
   Schedule(const int64_t* start, int64_t num_classes, int64_t columns) {
     double total = 0;
@@ -114,7 +114,8 @@ double run_classes(const PairProblem& problem, const Schedule& schedule, int64_t
   return total;
 }
 
-// Rows without a partner: their gradient is zero, and a NaN among those of a class counts.
+// Sets the gradient of rows without a partner to zero. Returns whether the row of a class of one
+// row has a NaN; rows of no class may have any.
 bool check_lonely_rows(const PairProblem& problem, const int64_t* start, int64_t num_classes,
                        int64_t rows) {
   std::vector<int64_t> lonely;

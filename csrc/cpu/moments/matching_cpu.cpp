@@ -1,5 +1,6 @@
-// moment_matching on the CPU: one pass over the features, then one over the tables, in which m2
-// turns into its gradient. Contract: ops/moment_matching.h.
+// moment_matching on the CPU: one pass over the features, then one over the tables, which replaces
+// m2 by the derivative by m2. Contract: ops/moment_matching.h.
+#include <ATen/Dispatch.h>
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>
@@ -10,9 +11,9 @@
 #include <tuple>
 #include <vector>
 
-#include "cpu/class_tiles.h"
-#include "cpu/matching_kernel.h"
-#include "cpu/moments_cpu.h"
+#include "cpu/moments/class_tiles.h"
+#include "cpu/moments/matching_kernel.h"
+#include "cpu/moments/moments_cpu.h"
 #include "ops/class_moments.h"
 #include "ops/moment_matching.h"
 

@@ -1,12 +1,12 @@
 // Compiled with CPU_CAPABILITY = DEFAULT, AVX2 and AVX512; all but the last function is internal.
-#include "cpu/matching_kernel.h"
+#include "cpu/moments/matching_kernel.h"
 
 #include "cpu/vectors.h"
 
 namespace gencond {
 namespace {
 
-// A lane adds up so many values before they go on in float64.
+// How many values a lane adds up before its sum goes into float64.
 constexpr int64_t LANE_VALUES = 64;
 
 template <typename A>

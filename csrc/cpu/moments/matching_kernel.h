@@ -7,16 +7,16 @@
 
 namespace gencond {
 
-// One class. The weights of what does not apply to it are 0.
+// The weights of the terms of one class; 0 for a term that it does not have.
 template <typename A>
 struct MatchWeights {
   A mean;  // of the squared distance of the means
-  A draw;  // of the sum of m2, taken off
+  A draw;  // of the sum of m2, which is subtracted
   A std;   // of the squared distance of the deviations
   A inverse_freedom, target_inverse_freedom;  // 1 / (count - 1)
 };
 
-// Returns the loss of one class; m2 turns into the derivative by m2.
+// Returns the loss of one class, and replaces m2 by the derivative by m2.
 template <typename A>
 using Match = double (*)(const MatchWeights<A>& weights, int64_t columns, const A* mean,
                          const A* target_mean, const A* target_m2, A* m2, A* grad_mean);

@@ -1,27 +1,25 @@
-// Work over classes of any sizes, cut into tiles (at most CHUNK_ROWS rows of one class, at most
-// BLOCK_COLUMNS columns) that are dealt out to the threads. Tiles depend on the input alone, never
-// on the number of threads, hence nor do the results.
+// Cuts work over classes of any sizes into tiles, which the threads share. A tile is a chunk of at
+// most CHUNK_ROWS rows of one class by a block of at most BLOCK_COLUMNS columns. Tiles depend on
+// the input, never on the number of threads, so the results do not either.
 #pragma once
 
-#include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <vector>
 
+#include "cpu/parallel.h"
+
 namespace gencond {
 
 constexpr int64_t CHUNK_ROWS = 256;
 constexpr int64_t BLOCK_COLUMNS = 1024;
-// Below this many elements a second thread costs more than it saves.
-constexpr int64_t GRAIN = 32768;
 
 struct Chunk {
   int64_t label;
   int64_t begin, end;  // into the rows sorted by class
-  int64_t partial;     // row of the partial results, or -1 if this is the whole class
+  int64_t partial;     // its row in the partial results, or -1 if the chunk is the whole class
 };
 
 // A class of several chunks.
@@ -32,11 +30,11 @@ struct Merge {
 
 struct Plan {
   std::vector<Chunk> chunks;
-  std::vector<int64_t> cost;  // [chunks + 1], running sum
+  std::vector<int64_t> cost;  // [chunks + 1], running sum of their costs
   std::vector<Merge> merges;
-  int64_t partials = 0;
+  int64_t partials = 0;  // rows of partial results
 
-  // start[c] ... start[c + 1] are the rows of class c.
+  // Class c has the rows start[c] ... start[c + 1] - 1.
   Plan(const int64_t* start, int64_t num_classes) {
     cost.push_back(0);
     for (int64_t c = 0; c < num_classes; ++c) {
@@ -45,7 +43,7 @@ struct Plan {
       for (int64_t begin = start[c]; begin < start[c + 1]; begin += CHUNK_ROWS) {
         const int64_t end = std::min(begin + CHUNK_ROWS, start[c + 1]);
         chunks.push_back({c, begin, end, count > 1 ? partials++ : -1});
-        cost.push_back(cost.back() + end - begin + 1);  // 1: a chunk has costs of its own
+        cost.push_back(cost.back() + end - begin + 1);  // 1 for the chunk itself
       }
     }
   }
@@ -55,14 +53,14 @@ inline int64_t column_blocks(int64_t columns) {
   return (columns + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
 }
 
-// Calls f(chunk, block) for every chunk and column block, each thread getting about the same work.
+// Calls f(chunk, block) for every chunk and block of columns. All threads get about the same work.
 template <typename F>
 void for_each_tile(const Plan& plan, int64_t columns, const F& f) {
   const auto chunks = static_cast<int64_t>(plan.chunks.size());
   const int64_t total = plan.cost.back();
   const int64_t grain = std::max<int64_t>(1, GRAIN / std::min(columns, BLOCK_COLUMNS));
   at::parallel_for(0, total * column_blocks(columns), grain, [&](int64_t begin, int64_t end) {
-    // a tile belongs to the thread in whose range of costs it starts
+    // a thread takes the tiles that start in its range of costs
     const auto first = std::lower_bound(plan.cost.begin(), plan.cost.end() - 1, begin % total);
     int64_t block = begin / total;
     int64_t chunk = first - plan.cost.begin();
@@ -77,7 +75,7 @@ void for_each_tile(const Plan& plan, int64_t columns, const F& f) {
   });
 }
 
-// Calls f(merge, block) for every class of several chunks and column block.
+// Calls f(merge, block) for every class of several chunks and every block of columns.
 template <typename F>
 void for_each_merge(const Plan& plan, int64_t columns, const F& f) {
   const int64_t blocks = column_blocks(columns);
@@ -85,13 +83,6 @@ void for_each_merge(const Plan& plan, int64_t columns, const F& f) {
   at::parallel_for(0, merges * blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) f(plan.merges[i / blocks], i % blocks);
   });
-}
-
-// Calls f with a value of the floating type.
-template <typename F>
-void dispatch_type(at::ScalarType type, const F& f) {
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, type, "gencond",
-                                  [&] { f(scalar_t{}); });
 }
 
 }  // namespace gencond

@@ -1,5 +1,5 @@
-// The inner loops of channel_moments over contiguous planes, on raw pointers, compiled once per
-// instruction set. Channels that lie side by side are the rows of cpu/moments_kernel.h.
+// The inner loops of channel_moments on raw pointers, compiled once per instruction set. They take
+// contiguous planes; channels that lie side by side go through cpu/moments/moments_kernel.h.
 #pragma once
 
 #include <cstdint>

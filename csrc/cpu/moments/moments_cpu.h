@@ -1,5 +1,5 @@
-// class_moments on the CPU, for ops that build on it. Contract: ops/class_moments.h; errors name
-// the op given.
+// class_moments on the CPU, for ops that build on it. Contract: ops/class_moments.h. Errors name
+// `op`.
 #pragma once
 
 #include <ATen/core/Tensor.h>

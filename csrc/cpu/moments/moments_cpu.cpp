@@ -1,6 +1,6 @@
-// class_moments on the CPU: rows are grouped by class and cut into tiles of fixed size, the tiles
-// dealt out to the threads, and classes of several tiles merged. Contract: ops/class_moments.h.
-#include "cpu/moments_cpu.h"
+// class_moments on the CPU: rows are sorted by class and cut into tiles of fixed size, which the
+// threads share; the tiles of a large class are then merged. Contract: ops/class_moments.h.
+#include "cpu/moments/moments_cpu.h"
 
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
@@ -10,16 +10,17 @@
 #include <memory>
 #include <vector>
 
-#include "cpu/class_rows.h"
-#include "cpu/class_tiles.h"
-#include "cpu/moments_kernel.h"
+#include "cpu/dispatch.h"
+#include "cpu/moments/class_rows.h"
+#include "cpu/moments/class_tiles.h"
+#include "cpu/moments/moments_kernel.h"
 #include "ops/class_moments.h"
 
 namespace gencond {
 namespace {
 
-// Merges the moments of every class that has rows with those in the tables, which are of `seen`
-// rows each; of none, and not read, where seen is null.
+// Merges the moments of every class that has rows into the tables, where class c holds the moments
+// of seen[c] earlier rows. A null `seen` means that there are none; the tables are not read then.
 template <typename T, typename P>
 void merge_classes(const at::Tensor& features, const ClassRows& classes, const int64_t* seen,
                    P* mean, P* m2) {

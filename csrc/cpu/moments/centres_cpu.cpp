@@ -4,9 +4,10 @@
 
 #include <algorithm>
 
-#include "cpu/centres_kernel.h"
-#include "cpu/class_tiles.h"
-#include "cpu/moments_kernel.h"
+#include "cpu/dispatch.h"
+#include "cpu/moments/centres_kernel.h"
+#include "cpu/moments/class_tiles.h"
+#include "cpu/moments/moments_kernel.h"
 #include "ops/class_losses.h"
 #include "ops/class_moments.h"
 
@@ -97,7 +98,7 @@ at::Tensor class_centres_backward(const at::Tensor& grad, const at::Tensor& orde
   const auto *row = flat.const_data_ptr<int64_t>(), *start = starts.const_data_ptr<int64_t>();
   const int64_t columns = grad.size(1);
   at::Tensor out = at::empty({rows, columns}, grad.options().dtype(dtype));
-  // what each row of a class gets: small next to the result
+  // what each row of a class gets; takes little memory next to the result
   at::Tensor size = starts.slice(0, 1).sub(starts.slice(0, 0, num_classes)).clamp_(1);
   const at::Tensor share = grad.div(size.unsqueeze(1)).to(dtype).contiguous();
 

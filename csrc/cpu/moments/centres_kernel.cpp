@@ -1,5 +1,5 @@
 // Compiled with CPU_CAPABILITY = DEFAULT, AVX2 and AVX512; all but the last function is internal.
-#include "cpu/centres_kernel.h"
+#include "cpu/moments/centres_kernel.h"
 
 #include <algorithm>
 
@@ -17,8 +17,8 @@ inline V deviations(V origin, const Load& load) {
   return tree_sum<V, ROWS>(x);
 }
 
-// Adds row[0 ... ROWS - 1]. row[ROWS ... 2 ROWS - 1] come next: rows lie anywhere in memory, so the
-// hardware cannot know them.
+// Adds row[0 ... ROWS - 1], and fetches the next ones, row[ROWS ... 2 ROWS - 1]: rows lie anywhere
+// in memory, so the hardware cannot guess them.
 template <typename T, int ROWS>
 inline void add_rows(const T* const* row, int64_t columns, const accumulate_t<T>* shift,
                      accumulate_t<T>* sum) {

@@ -1,6 +1,6 @@
 // Compiled with CPU_CAPABILITY = DEFAULT, AVX2 and AVX512; everything but the last function has
 // internal linkage, see moments_kernel.cpp.
-#include "cpu/channel_kernel.h"
+#include "cpu/channels/channel_kernel.h"
 
 #include "cpu/group_update.h"
 #include "cpu/vectors.h"
@@ -10,22 +10,23 @@ namespace {
 
 constexpr int GROUP = 8;  // vectors taken together, see group_update.h
 
-// Vectors that a lane sums before its moments are merged in double.
+// How many vectors are summed before the moments of their lanes are merged in double.
 constexpr int64_t MOST_VECTORS = 256;
 
-// How far ahead to fetch: of short planes the hardware cannot guess where the next one lies.
+// How far ahead to fetch. The hardware finds the next elements of a long plane by itself, but not
+// the next short plane.
 template <typename T>
 int64_t fetch_ahead(int64_t size, int64_t stride) {
   constexpr int64_t SHORT = 16384 / sizeof(T), AHEAD = 4096 / sizeof(T);
   return size <= SHORT ? stride : AHEAD;
 }
 
-// Moments in double of what one or several vectors of moments stand for.
+// Moments in double, merged from the lanes of vectors of moments.
 struct Total {
   int64_t count = 0;
   double mean = 0, m2 = 0;
 
-  // Lanes of `seen` elements each.
+  // Adds lanes that hold the moments of `seen` elements each.
   template <typename A>
   void merge(const A* lane_mean, const A* lane_m2, int lanes, int64_t seen) {
     double sum = 0, within = 0, between = 0;
@@ -44,7 +45,7 @@ struct Total {
   }
 };
 
-// Moments of the lanes of vectors that are added one group after the other.
+// Running moments of every lane; vectors are added in groups.
 template <typename A>
 struct Lanes {
   using V = Vec<A>;
@@ -68,7 +69,7 @@ struct Lanes {
   }
 };
 
-// What is `ahead` elements further will be wanted soon.
+// Adds ROWS vectors, and fetches those that lie `ahead` elements further.
 template <typename T, int ROWS>
 inline void add_vectors(const T* x, int64_t ahead, Vec<accumulate_t<T>> origin,
                         Lanes<accumulate_t<T>>& lanes) {

@@ -1,32 +1,31 @@
-// From the rows of two blocks to the weights of their pairs.
+// PairClass: from the rows of two blocks to the weights of their pairs.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "cpu/pair_class.h"
-#include "cpu/parts.h"
+#include "cpu/pair/pair_class.h"
+#include "cpu/parallel.h"
 
 namespace gencond {
 namespace {
 
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
-constexpr int64_t ROWS = 48;  // of a task
+constexpr int64_t ROWS = 48;  // that a task takes
 
 }  // namespace
 
-// Of a diagonal pair of blocks only the tiles on and above the diagonal are computed.
-void PairClass::mirror(const Side& left, const Side& right, const Tile& at, const PairTile& pairs) {
-  if (!diagonal(left, right) || at.i == at.j) return;
+void PairClass::mirror_tile(const Block& left, const Block& right, const Tile& at,
+                            const PairTile& pairs) {
+  if (!same_block(left, right) || at.i == at.j) return;
   near_[at.j][at.i] = near_[at.i][at.j];
   p_.product.transpose(pairs.data, pairs.ld, pairs.rows, pairs.columns,
                        w_ + at.j * TILE * pairs.ld + at.i * TILE, pairs.ld);
 }
 
-// Squared distances of all pairs of rows of two blocks.
-void PairClass::measure(const Side& left, const Side& right) {
-  const auto all = tiles(left, right);
+void PairClass::to_distances(const Block& left, const Block& right) {
+  const auto all = tiles_between(left, right);
   const int64_t columns = padded(p_.columns), ld = blocks_.ld;
-  each(static_cast<int64_t>(all.size()), [&](int64_t k) {
+  parallel_each(static_cast<int64_t>(all.size()), [&](int64_t k) {
     const Tile& at = all[k];
     const PairTile pairs = tile(left, right, at);
     const float *a = left.a + at.i * TILE * ld, *b = right.a + at.j * TILE * ld;
@@ -41,16 +40,15 @@ void PairClass::measure(const Side& left, const Side& right) {
     near_[at.i][at.j] =
         p_.weight.distances(pairs, a, b, ld, columns, norm_.data() + left.first + at.i * TILE,
                             norm_.data() + right.first + at.j * TILE);
-    if (ranks()) mirror(left, right, at, pairs);
+    if (has_row_terms()) mirror_tile(left, right, at, pairs);
   });
 }
 
-// Weights in place of squared distances; adds to the sum of the kinds that have terms of pairs.
-void PairClass::weigh(const Side& left, const Side& right) {
-  const auto all = tiles(left, right);
+void PairClass::to_weights(const Block& left, const Block& right) {
+  const auto all = tiles_between(left, right);
   std::vector<double> sums(all.size());
   const double t = p_.parameter, n = p_.count;
-  each(static_cast<int64_t>(all.size()), [&](int64_t k) {
+  parallel_each(static_cast<int64_t>(all.size()), [&](int64_t k) {
     const Tile& at = all[k];
     const PairTile pairs = tile(left, right, at);
     const int64_t i = left.first + at.i * TILE, j = right.first + at.j * TILE;
@@ -60,43 +58,43 @@ void PairClass::weigh(const Side& left, const Side& right) {
       sums[k] = p_.weight.hinge(pairs, t, 4 / n);
     } else {
       p_.weight.infonce(pairs, 1 / (2 * t), 1 / (t * n), &deficit_[i], &deficit_[j], &top_[i],
-                        &top_[j], &log_total_[i], &log_total_[j]);
+                        &top_[j], &log_exp_sum_[i], &log_exp_sum_[j]);
     }
-    if (i != j) sums[k] *= 2;
-    if (p_.grad != nullptr) mirror(left, right, at, pairs);
+    if (i != j) sums[k] *= 2;  // and its mirror image
+    if (p_.grad != nullptr) mirror_tile(left, right, at, pairs);
   });
   for (const double sum : sums) sum_ += sum;
 }
 
-// Each row's greatest cosine to another, and for infonce its sum of exponentials.
-void PairClass::rank(const Side& left, const Side& right) {
-  const auto rank_row = [&](const float* d2, int64_t row, int64_t first, int64_t columns) {
+void PairClass::reduce_rows(const Block& left, const Block& right) {
+  const auto reduce_row = [&](const float* d2, int64_t row, int64_t first, int64_t columns) {
     const float* deficit = deficit_.data() + first;
     if (p_.kind == PairKind::NEAREST) {
-      p_.weight.hard_top(d2, deficit, columns, first, &top_[row], &which_[row]);
+      p_.weight.hard_top(d2, deficit, columns, first, &top_[row], &nearest_[row]);
     } else {
-      p_.weight.soft_top(d2, deficit, columns, 1 / (2 * p_.parameter), &top_[row], &total_[row]);
+      p_.weight.soft_top(d2, deficit, columns, 1 / (2 * p_.parameter), &top_[row], &exp_sum_[row]);
     }
   };
-  each_part(left.rows, ROWS, [&](int64_t from, int64_t count) {
+  parallel_chunks(left.rows, ROWS, [&](int64_t from, int64_t count) {
     for (int64_t i = from; i < from + count; ++i) {
-      rank_row(w_ + i * blocks_.ld_w, left.first + i, right.first, padded(right.rows));
+      reduce_row(w_ + i * blocks_.ld_w, left.first + i, right.first, padded(right.rows));
     }
   });
-  if (diagonal(left, right)) return;
-  each_part(right.rows, TILE, [&](int64_t from, int64_t count) {
-    alignas(64) float turned[TILE * TILE];
+  if (same_block(left, right)) return;
+  parallel_chunks(right.rows, TILE, [&](int64_t from, int64_t count) {
+    alignas(64) float transposed[TILE * TILE];
     for (int64_t i = 0; i < left.rows; i += TILE) {
       const int64_t rows = std::min(TILE, left.rows - i);  // a multiple of PAD
-      p_.product.transpose(w_ + i * blocks_.ld_w + from, blocks_.ld_w, rows, count, turned, TILE);
+      p_.product.transpose(w_ + i * blocks_.ld_w + from, blocks_.ld_w, rows, count, transposed,
+                           TILE);
       for (int64_t j = 0; j < count; ++j) {
-        rank_row(turned + j * TILE, right.first + from + j, left.first + i, rows);
+        reduce_row(transposed + j * TILE, right.first + from + j, left.first + i, rows);
       }
     }
   });
 }
 
-double PairClass::close_ranks() {
+double PairClass::sum_row_terms() {
   if (!finite_) return 0;
   double sum = 0;
   for (int64_t i = 0; i < rows_; ++i) {
@@ -104,8 +102,8 @@ double PairClass::close_ranks() {
     if (p_.kind == PairKind::NEAREST) {
       sum += cosine;
     } else {
-      log_total_[i] = static_cast<float>(std::log(total_[i]));
-      sum += cosine / p_.parameter + std::log(total_[i] / static_cast<double>(rows_ - 1));
+      log_exp_sum_[i] = static_cast<float>(std::log(exp_sum_[i]));
+      sum += cosine / p_.parameter + std::log(exp_sum_[i] / static_cast<double>(rows_ - 1));
     }
   }
   return sum;
