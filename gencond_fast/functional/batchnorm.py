@@ -30,6 +30,8 @@ def batchnorm_matching_loss(
 ) -> Tensor:
     """Distance of batch statistics from remembered ones, summed over layers.
 
+    Minimising it gives every channel the mean and the variance that the network remembers.
+
     sum over layers l of weights[l] * (|mu_l - means[l]| + |var_l - variances[l]|), with mu_l and
     var_l the mean and the biased variance of every channel of features[l], and Euclidean norms over
     the channels, whose gradient at 0 is 0. `features` are what goes into the batch norms of a

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gencond_fast.functional import ops
+from gencond_fast.functional.checks import check_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +38,15 @@ class ClassLayout:
         """The layout of samples in any order.
 
         Args:
-            labels: [N] int64, any values in any order. On a GPU this waits for the device once;
+            labels: [N] integers, any values in any order. On a GPU this waits for the device once;
                 labels still on the CPU cost no wait.
             device: where the features will be; default: where the labels are.
+
+        Raises:
+            TypeError: labels are no tensor of integers.
+            ValueError: labels have another number of dimensions than one.
         """
+        labels = check_labels("ClassLayout.from_labels", labels)
         order, padded = ops.class_order(labels)
         starts = padded.cpu()
         present = int(torch.searchsorted(starts, labels.shape[0]))
