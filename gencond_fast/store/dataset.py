@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -107,8 +107,10 @@ class CondensedDataset(Dataset[tuple[Any, Any]]):
         """Serves a whole batch of a DataLoader in one decoding."""
         numbers = self._numbers(indices)
         images, labels = self._decode(numbers), self._labels(numbers)
-        shown = images if self.transform is None else map(self.transform, images)
-        given = labels if self._soft_labels else labels.tolist()
+        shown: Iterable[Any] = images
+        if self.transform is not None:
+            shown = map(self.transform, images)
+        given: Iterable[Any] = labels if self._soft_labels else labels.tolist()
         if self.target_transform is not None:
             given = map(self.target_transform, given)
         return list(zip(shown, given, strict=True))
