@@ -174,9 +174,9 @@ def test_the_table_of_a_result():
         Row("random", "resnet18", 1, (0.25,), 2.0, 3, augmented=False),
     )
     assert result_of(*rows).table().splitlines() == [
-        "trained on     images a class  model     seeds  accuracy %",
-        "stored         10              convnet3  2      55.00 ± 7.07",
-        "random, plain  1               resnet18  1      25.00",
+        "trained on     images per class  model     seeds  accuracy %",
+        "stored         10                convnet3  2      55.00 ± 7.07",
+        "random, plain  1                 resnet18  1      25.00",
     ]
     attacked = dataclasses.replace(rows[0], attacked={"clean": (0.5, 0.5), "pgd": (0.0, 0.1)})
     assert result_of(attacked).table().splitlines()[1].endswith("50.00 ± 0.00  5.00 ± 7.07")

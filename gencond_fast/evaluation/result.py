@@ -164,7 +164,7 @@ class EvaluationResult:
         One line for each row; one seed has no deviation. Accuracies under attack stand beside.
         """
         attacks = list(self.rows[0].attacked) if self.rows else []
-        lines = [["trained on", "images a class", "model", "seeds", "accuracy %"]]
+        lines = [["trained on", "images per class", "model", "seeds", "accuracy %"]]
         lines[0] += [f"{name} %" for name in attacks]
         for row in self.rows:
             trained_on = row.training_set if row.augmented else f"{row.training_set}, plain"
