@@ -1,4 +1,4 @@
-"""Where the classes of a batch lie: made once from the labels, used by every loss over them."""
+"""Where the classes of a batch lie: made once from the labels, used by every loss."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from gencond_fast.functional.checks import check_labels
 class ClassLayout:
     """Rows sorted by class, which the losses take in place of labels.
 
-    Making one reads the class sizes on the host. With one made before, the losses do no such thing:
-    they trace without graph breaks, and on a GPU they neither synchronise nor keep from capture.
+    Make it once for many batches whose labels are the same. That reads the class sizes on the host,
+    so that the losses need not: they trace without graph breaks, and on a GPU they do not wait for
+    the device and can be captured in a CUDA graph.
 
     Attributes:
         order: [N] int64, the row numbers class after class.

@@ -55,8 +55,8 @@ def moment_matching_loss(
         std_weight: weight of the standard deviations, likewise.
         stored: samples stored of each class, None for all of them in the batch.
         impl: "auto" takes the C++ op on a CPU when the extension is there, else PyTorch;
-            "reference" is plain PyTorch in float64; "fused" insists on the extension, of which a
-            GPU uses `class_moments`.
+            "reference" is plain PyTorch in float64; "fused" insists on the extension (a GPU runs
+            its `class_moments`, then PyTorch).
 
     Returns:
         [] float32 (float64 for float64 features). A NaN in the features of a compared class

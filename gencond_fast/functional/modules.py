@@ -221,9 +221,9 @@ class MomentMatchingLoss(nn.Module):
 
 
 class BatchNormMatchingLoss(nn.Module):
-    """Distance of batch statistics from remembered ones, summed over layers.
+    """Distance of batch statistics from the running statistics of a network, summed over layers.
 
-    Minimising it gives every channel the mean and the variance that the network remembers.
+    Minimising it moves the mean and the variance of every channel to the running ones.
 
     Args:
         weights, impl: see `gencond_fast.batchnorm_matching_loss`.
