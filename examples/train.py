@@ -1,6 +1,7 @@
-"""Trains a network on a condensed file in a plain PyTorch loop, and tests it on real images.
+"""From a folder of images to a trained network: condenses it, trains on the file, tests.
 
-python examples/train.py runs/digits --data digits
+python examples/train.py                     # the digits of scikit-learn
+python examples/train.py cifar10/ --out runs/c10 --ipc 1
 """
 
 import argparse
@@ -14,18 +15,29 @@ import gencond_fast as gf
 from gencond_fast.data import open_source, stream
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("run", help="run directory or condensed file")
-parser.add_argument("--data", default="digits", help="the data that it was condensed from")
-parser.add_argument("--epochs", type=int, default=30)
+parser.add_argument("data", nargs="?", default="digits", help="image folder, .tar, parquet or .npz")
+parser.add_argument("--out", default="runs/example", help="run directory")
+parser.add_argument("--ipc", type=int, help="budget in images a class (default 10)")
+parser.add_argument("--preset", default="quick", help="quick, standard or accurate")
+parser.add_argument("--config", help="YAML file of further options")
+parser.add_argument("--epochs", type=int, default=30, help="of the network, default 30")
 options = parser.parse_args()
 
-train = gf.CondensedDataset(options.run)  # (image float32 [channels, H, W] in [0, 1], label)
+# 1. Condense: a run that was interrupted goes on, and one that is finished is used again.
+budget = {} if options.ipc is None else {"ipc": options.ipc}
+path = gf.condense(
+    options.data, out=options.out, preset=options.preset, config=options.config, **budget
+)
+train = gf.CondensedDataset(path)  # (image float32 [channels, H, W] in [0, 1], label)
+print(f"{path.stat().st_size:,} bytes, {len(train)} images of {len(train.classes)} classes")
+
+# 2. Train any network on it, as on any data set.
 channels, side, _ = train[0][0].shape
 mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (train.mean, train.std))
 network = nn.Sequential(
     *(nn.Conv2d(channels, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)),
     *(nn.Conv2d(64, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(), nn.AdaptiveAvgPool2d(2)),
-    *(nn.Flatten(), nn.Linear(512, len(train.class_names))),
+    *(nn.Flatten(), nn.Linear(512, len(train.classes))),
 )
 optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
 for _ in range(options.epochs):
@@ -35,12 +47,13 @@ for _ in range(options.epochs):
         loss.backward()
         optimizer.step()
 
-test = open_source(options.data, classes=train.class_names, in_given_order=True).val
+# 3. Test it on the real test images, decoded and resized as the condensed ones were.
+test = open_source(options.data, classes=train.classes, in_given_order=True).val
 assert test is not None, f"{options.data} has no test split"
 network.eval()
-right = 0
+correct = 0
 with torch.no_grad():
     for batch in stream(test, channels=channels, image_size=side, batch_size=256):
         logits = network((batch.images / 255 - mean) / std)
-        right += int((logits.argmax(1) == batch.labels).sum())
-print(f"{100 * right / len(test):.2f} % of {len(test)} test images")
+        correct += int((logits.argmax(1) == batch.labels).sum())
+print(f"{100 * correct / len(test):.2f} % of {len(test)} test images")

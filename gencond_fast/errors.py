@@ -1,14 +1,14 @@
-"""The two kinds of error a user meets: their input is wrong, or the run failed."""
+"""The two errors that a user meets: the input is wrong, or the run failed."""
 
 from __future__ import annotations
 
 
-class InputError(Exception):
-    """Something the user gave is wrong; the command line exits with code 2.
+class InputError(ValueError):
+    """The user gave something wrong; the command line exits with code 2.
 
-    The message is one sentence that names the file, class or option and says what to do.
+    The message is one sentence: it names the file, class or option, and says what to do.
     """
 
 
 class RunError(Exception):
-    """A run failed through no fault of its input; the command line exits with code 1."""
+    """A run failed although its input is right; the command line exits with code 1."""

@@ -71,4 +71,4 @@ def audit(
     result = run(config, make_reporter(quiet))
     print_audit(result)  # first, so that a full disk costs the file alone
     if file is not None:
-        write_json(file, result.to_plain())
+        write_json(file, result.to_dict())

@@ -154,7 +154,7 @@ def evaluate(
         return
     print_result(result)  # first, so that a full disk costs the file alone
     if file is not None:
-        write_json(file, result.to_plain())
+        write_json(file, result.to_dict())
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from gencond_fast.functional.losses import (
     class_losses,
     inter_class_loss,
     intra_class_loss,
+    option_of,
 )
 from gencond_fast.functional.moments import class_moments
 from gencond_fast.store.store import StoredSet
@@ -230,25 +231,32 @@ class Match(Stage):
             self._layout,
             intra_kind=options.intra_kind,
             inter_kind=options.inter_kind,
-            temperature=options.temperature,
-            margin=options.margin,
+            **self._numbers_of(options.intra_kind, options.inter_kind),
         )
 
     def _part_of_losses(self, features: Tensor) -> ClassLosses:
         """What the own classes add to the losses of all; every rank has all centres."""
         options = self._task.config.losses
-        temperature, margin = options.temperature, options.margin
         intra = intra_class_loss(
-            features, self._layout, kind=options.intra_kind, temperature=temperature, margin=margin
+            features,
+            self._layout,
+            kind=options.intra_kind,
+            **self._numbers_of(options.intra_kind),
         )
         centres = self._all_centres(features.view(-1, self._each, features.shape[1]).mean(1))
         alone = torch.arange(self._classes, device=features.device)
         inter = inter_class_loss(
-            centres, alone, kind=options.inter_kind, temperature=temperature, margin=margin
+            centres, alone, kind=options.inter_kind, **self._numbers_of(options.inter_kind)
         )
         # the whole loss, hence its whole gradient in the own centres, and a share of its value
         inter = inter - (1.0 - self._share) * inter.detach()
         return ClassLosses(self._share * intra, inter)
+
+    def _numbers_of(self, *kinds: str) -> dict[str, Any]:
+        """The temperature and the margin, as far as losses of these kinds take them."""
+        options, taken = self._task.config.losses, {option_of(kind) for kind in kinds}
+        numbers = {"temperature": options.temperature, "margin": options.margin}
+        return {name: value for name, value in numbers.items() if name in taken}
 
     def _all_centres(self, own: Tensor) -> Tensor:
         """Centres [C', D] of all classes of the step, of which the own ones have a gradient."""

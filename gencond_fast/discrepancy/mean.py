@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from gencond_fast.discrepancy.base import Discrepancy, Generated, Real
-from gencond_fast.functional import reference
+from gencond_fast.functional.moment_formulas import moment_distance
 
 
 class Mean(Discrepancy):
@@ -27,7 +27,7 @@ class Mean(Discrepancy):
     def loss(self, generated: Generated) -> Tensor:
         """See `Discrepancy.loss`."""
         # on the moments that all discrepancies share, for which the features were read once
-        return reference.moment_distance(
+        return moment_distance(
             generated.moments.tables,
             self._real.tables,
             mean_weight=1.0,

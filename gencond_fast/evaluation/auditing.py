@@ -50,7 +50,7 @@ class AuditResult:
     held_out: float | None
     environment: dict[str, Any]
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, means and standard deviations included."""
         plain = asdict(self)
         for row, values in zip(self.rows, plain["rows"], strict=True):

@@ -23,6 +23,19 @@ def _deviation(accuracies: Sequence[float]) -> float:
     return statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
 
 
+def _percent(accuracies: Sequence[float]) -> str:
+    """`59.20 ± 0.31`, or `59.20` of one seed."""
+    mean = f"{100 * statistics.fmean(accuracies):.2f}"
+    return mean if len(accuracies) == 1 else f"{mean} ± {100 * _deviation(accuracies):.2f}"
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Cells in columns two blanks apart."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = (zip(line, widths, strict=True) for line in lines)
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in row).rstrip() for row in rows)
+
+
 @dataclass(frozen=True)
 class Row:
     """Students of one architecture trained on one kind of training set.
@@ -145,8 +158,23 @@ class EvaluationResult:
             return {}
         return {(row.training_set, row.model, row.augmented): row.mean for row in self.rows}
 
-    def to_plain(self) -> dict[str, Any]:
-        """Plain values for JSON, means and standard deviations included."""
+    def table(self) -> str:
+        """Accuracies in %, mean ± standard deviation over the seeds, as a table of text.
+
+        One line for each row; one seed has no deviation. Accuracies under attack stand beside.
+        """
+        attacks = list(self.rows[0].attacked) if self.rows else []
+        lines = [["trained on", "images per class", "model", "seeds", "accuracy %"]]
+        lines[0] += [f"{name} %" for name in attacks]
+        for row in self.rows:
+            trained_on = row.training_set if row.augmented else f"{row.training_set}, plain"
+            cells = [trained_on, str(row.images_per_class), row.model, str(len(row.accuracies))]
+            series = [row.accuracies, *(row.attacked[name] for name in attacks)]
+            lines.append(cells + [_percent(accuracies) for accuracies in series])
+        return _aligned(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `evaluate --json` writes them, with means and standard deviations."""
         plain = asdict(self)
         for row, values in zip(self.rows, plain["rows"], strict=True):
             values["mean"], values["std"] = row.mean, row.std
@@ -158,8 +186,8 @@ class EvaluationResult:
         return plain
 
     @classmethod
-    def from_plain(cls, values: Any) -> EvaluationResult:
-        """The result that `to_plain` gave these values of; others that it does not know are left.
+    def from_dict(cls, values: Any) -> EvaluationResult:
+        """The result that `to_dict` gave these values of; others that it does not know are left.
 
         Raises:
             ValueError: they are no result.

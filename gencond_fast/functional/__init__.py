@@ -1,1 +1,1 @@
-"""Losses and statistics of labelled features, as functions."""
+"""Losses and statistics of labelled features, as functions and as modules."""

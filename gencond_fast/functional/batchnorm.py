@@ -1,4 +1,4 @@
-"""Public loss that matches the batch statistics of layers to those a trained network remembers."""
+"""Public loss between batch statistics and the running statistics of a trained network."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ def batchnorm_matching_loss(
     weights: Sequence[float] | None = None,
     impl: Impl = "auto",
 ) -> Tensor:
-    """Distance of batch statistics from remembered ones, summed over layers.
+    """Distance of batch statistics from the running statistics of a network, summed over layers.
+
+    Minimising it moves the mean and the variance of every channel to the running ones.
 
     sum over layers l of weights[l] * (|mu_l - means[l]| + |var_l - variances[l]|), with mu_l and
     var_l the mean and the biased variance of every channel of features[l], and Euclidean norms over
-    the channels, whose gradient at 0 is 0. `features` are what goes into the batch norms of a
-    trained network, `means` and `variances` their `running_mean` and `running_var`; a forward
-    pre-hook on every batch norm collects the former.
+    the channels, whose gradient at 0 is 0. `features` are the inputs of the batch norms of a
+    trained network (a forward pre-hook on every batch norm collects them), `means` and `variances`
+    are their `running_mean` and `running_var`.
 
-    Each layer is read once, and once more for the gradient, which is the only thing of its size
-    that is written.
+    The forward and the backward pass each read every layer once. The gradient is the only tensor
+    written that is as large as a layer.
 
     Args:
         features: for every layer [N, C, ...] of two to five dimensions, in float32, float16,

@@ -32,18 +32,21 @@ class ChannelMoments:
     mean: Tensor
     m2: Tensor
 
-    def variance(self, ddof: int = 0) -> Tensor:
-        """m2 / (count - ddof), [C]; zeros for ddof elements or fewer.
+    def variance(self, correction: int = 0) -> Tensor:
+        """m2 / (count - correction), [C]; zeros for `correction` elements or fewer.
 
         Args:
-            ddof: what is taken off the count: 0 for the population, 1 for the unbiased estimate.
+            correction: subtracted from the count, as in `torch.var`: 0 gives the variance of the
+                population, 1 the unbiased estimate.
 
         Raises:
-            ValueError: ddof is negative.
+            ValueError: correction is negative.
         """
-        if ddof < 0:
-            raise ValueError(f"variance: ddof must be 0 or more, got {ddof}.")
-        return self.m2 / (self.count - ddof) if self.count > ddof else torch.zeros_like(self.m2)
+        if correction < 0:
+            raise ValueError(f"variance: correction must be 0 or more, got {correction}.")
+        if self.count <= correction:
+            return torch.zeros_like(self.m2)
+        return self.m2 / (self.count - correction)
 
 
 def channel_moments(

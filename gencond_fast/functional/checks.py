@@ -14,6 +14,10 @@ from gencond_fast.errors import InputError
 Impl = Literal["auto", "reference", "fused"]
 
 IMPLS = ("auto", "reference", "fused")
+_LABEL_DTYPES = (
+    *(torch.int64, torch.int32, torch.int16, torch.int8),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+)
 FEATURE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -31,14 +35,24 @@ def check_features(name: str, features: Tensor) -> None:
         )
 
 
-def check_samples(name: str, features: Tensor, labels: Tensor) -> None:
-    """Raise TypeError or ValueError unless labels are [N] int64 beside features [N, D]."""
-    check_features(name, features)
+def check_labels(name: str, labels: Tensor) -> Tensor:
+    """The labels as int64; raise TypeError or ValueError unless they are [N] integers."""
     if not isinstance(labels, Tensor):
         raise TypeError(f"{name}: labels must be a tensor, got {type(labels).__name__}.")
-    if labels.dtype != torch.int64:
-        raise TypeError(f"{name}: labels must be int64, got {labels.dtype}.")
-    if labels.dim() != 1 or labels.shape[0] != features.shape[0]:
+    if labels.dtype not in _LABEL_DTYPES:
+        raise TypeError(f"{name}: labels must be integers, got {labels.dtype}.")
+    if labels.dim() != 1:
+        raise ValueError(
+            f"{name}: labels must have one dimension [N], got shape {list(labels.shape)}."
+        )
+    return labels.to(torch.int64)
+
+
+def check_samples(name: str, features: Tensor, labels: Tensor) -> Tensor:
+    """The labels as int64; raise TypeError or ValueError unless they are [N] beside [N, D]."""
+    check_features(name, features)
+    labels = check_labels(name, labels)
+    if labels.shape[0] != features.shape[0]:
         raise ValueError(
             f"{name}: labels must have shape [{features.shape[0]}], one for each row of features, "
             f"got shape {list(labels.shape)}."
@@ -48,6 +62,7 @@ def check_samples(name: str, features: Tensor, labels: Tensor) -> None:
             f"{name}: features are on {features.device} but labels on {labels.device}; "
             "move them to one device."
         )
+    return labels
 
 
 def check_choice(name: str, option: str, value: str, allowed: tuple[str, ...]) -> None:

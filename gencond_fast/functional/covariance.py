@@ -82,7 +82,7 @@ class ClassCovariances:
 
         Args:
             features: [N, D] float32, float16, bfloat16 or float64; N may be 0.
-            labels: [N] int64 in 0 ... C-1, in any order. May be left out if there is one class.
+            labels: [N] integers in 0 ... C-1, in any order; optional if there is one class.
 
         Returns:
             These covariances.
@@ -144,30 +144,31 @@ class ClassCovariances:
         scatter += between.unsqueeze(2) * between.unsqueeze(1)
         return ClassCovariances(count, self.mean + delta * share, scatter)
 
-    def covariance(self, ddof: int = 1) -> Tensor:
-        """scatter / (count - ddof), [C, D, D]; 0 for a class of ddof samples or fewer.
+    def covariance(self, correction: int = 1) -> Tensor:
+        """scatter / (count - correction), [C, D, D]; 0 for a class of no more samples.
 
         Args:
-            ddof: what is taken off the count: 1 for the unbiased estimate, 0 for the population.
+            correction: subtracted from the count, as in `torch.cov`: 1 gives the unbiased estimate,
+                0 the covariance of the population.
 
         Raises:
-            TypeError: ddof is no int.
-            ValueError: ddof is negative.
+            TypeError: correction is no int.
+            ValueError: correction is negative.
         """
-        check_count("covariance", "ddof", ddof, 0)
-        freedom = (self.count - ddof).to(self.scatter.dtype)
+        check_count("covariance", "correction", correction, 0)
+        freedom = (self.count - correction).to(self.scatter.dtype)
         inverse = torch.where(freedom > 0, freedom.clamp(min=1).reciprocal(), 0.0)
         return self.scatter * inverse[:, None, None]
 
     def check_batch(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        """The labels of a batch, once `update_` has nothing to refuse."""
+        """The labels of a batch as int64, after all checks of `update_`."""
         check_features("update_", features)
         classes, width = self.mean.shape
         if labels is None:
             if classes != 1:
                 raise ValueError(f"update_: labels must be given, for there are {classes} classes.")
             labels = torch.zeros(len(features), dtype=torch.int64, device=features.device)
-        check_samples("update_", features, labels)
+        labels = check_samples("update_", features, labels)
         if features.shape[1] != width:
             raise ValueError(
                 f"update_: features have {features.shape[1]} columns, "

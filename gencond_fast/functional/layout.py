@@ -1,4 +1,4 @@
-"""Where the classes of a batch lie: made once from the labels, used by every loss over them."""
+"""Where the classes of a batch lie: made once from the labels, used by every loss."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from gencond_fast.functional import ops
+from gencond_fast.functional.checks import check_labels
 
 
 @dataclass(frozen=True, eq=False)
 class ClassLayout:
     """Rows sorted by class, which the losses take in place of labels.
 
-    Making one reads the class sizes on the host. With one made before, the losses do no such thing:
-    they trace without graph breaks, and on a GPU they neither synchronise nor keep from capture.
+    Make it once for many batches whose labels are the same. That reads the class sizes on the host,
+    so that the losses need not: they trace without graph breaks, and on a GPU they do not wait for
+    the device and can be captured in a CUDA graph.
 
     Attributes:
         order: [N] int64, the row numbers class after class.
@@ -37,10 +39,15 @@ class ClassLayout:
         """The layout of samples in any order.
 
         Args:
-            labels: [N] int64, any values in any order. On a GPU this waits for the device once;
+            labels: [N] integers, any values in any order. On a GPU this waits for the device once;
                 labels still on the CPU cost no wait.
             device: where the features will be; default: where the labels are.
+
+        Raises:
+            TypeError: labels are no tensor of integers.
+            ValueError: labels have another number of dimensions than one.
         """
+        labels = check_labels("ClassLayout.from_labels", labels)
         order, padded = ops.class_order(labels)
         starts = padded.cpu()
         present = int(torch.searchsorted(starts, labels.shape[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -24,7 +25,10 @@ IntraKind = Literal["infonce", "rbf", "hinge", "nearest"]
 InterKind = Literal["hinge", "infonce"]
 Precision = Literal["auto", "ieee", "tf32x3", "tf32", "bf16"]
 
-_PRECISIONS = ("auto", "ieee", "tf32x3", "tf32", "bf16")
+PRECISIONS = ("auto", "ieee", "tf32x3", "tf32", "bf16")
+# the number that each kind takes, and its default
+_OPTION = {"infonce": "temperature", "rbf": "sigma", "hinge": "margin", "nearest": None}
+_DEFAULT = {"temperature": 0.1, "sigma": 1.0, "margin": 1.0}
 # what loses no more than a matrix product in the dtype of the features does
 _AUTO = {torch.float32: "tf32x3", torch.float16: "tf32", torch.bfloat16: "bf16"}
 
@@ -41,13 +45,15 @@ def intra_class_loss(
     labels: Tensor | ClassLayout,
     *,
     kind: IntraKind = "infonce",
-    temperature: float = 0.1,
-    sigma: float = 1.0,
-    margin: float = 1.0,
+    temperature: float | None = None,
+    sigma: float | None = None,
+    margin: float | None = None,
     impl: Impl = "auto",
     precision: Precision = "auto",
 ) -> Tensor:
-    """How close samples of one class lie together; minimising it spreads each class out.
+    """How close samples of one class lie together: minimising it *spreads* each class.
+
+    Losses of metric learning pull a class together: give this one a negative weight for that.
 
     With u_i = f_i / |f_i|, n_c the size of class c and P = sum_c n_c (n_c - 1):
 
@@ -68,11 +74,11 @@ def intra_class_loss(
     Args:
         features: [N, D] float32, float16, bfloat16 or float64; N may be 0. Gradients flow back to
             it, once, in its own dtype.
-        labels: [N] int64, any values in any order; or the ClassLayout made of them beforehand.
+        labels: [N] integers, any values in any order; or the ClassLayout made of them beforehand.
         kind: one of the four above.
-        temperature: > 0, of infonce.
-        sigma: > 0, of rbf.
-        margin: > 0, of hinge.
+        temperature: > 0, for infonce alone; default 0.1.
+        sigma: > 0, for rbf alone; default 1.
+        margin: > 0, for hinge alone; default 1.
         impl: "auto" takes the fused version where it can run (C++ on a CPU, Triton on a GPU; not
             for float64), else plain PyTorch; "fused" and "reference" insist.
         precision: the least exact arithmetic that matrix products on a GPU may use: "ieee" float32,
@@ -85,7 +91,7 @@ def intra_class_loss(
 
     Raises:
         TypeError: an argument is of the wrong type or dtype.
-        ValueError: a shape does not fit, or an option is not allowed.
+        ValueError: a shape does not fit, or an option is not allowed or is not one of this kind.
         InputError: impl="fused" where the fused version cannot run.
 
     Source: infonce is a reconstruction of the intra-class loss of arXiv 2309.07698; nearest is the
@@ -94,13 +100,10 @@ def intra_class_loss(
     name = "intra_class_loss"
     _check(name, features, labels, impl, precision)
     check_choice(name, "kind", kind, reference.INTRA_KINDS)
-    options = {"temperature": temperature, "sigma": sigma, "margin": margin}
-    for option, value in options.items():
-        check_positive(name, option, value)
+    options = loss_options(name, (kind,), temperature=temperature, sigma=sigma, margin=margin)
     if not _fused(name, impl, features):
         return reference.intra_class_loss(features, _labels(labels), kind=kind, **options)
-    layout = _layout(labels)
-    return _pairs(features, layout, None, kind, _parameter(kind, **options), precision)
+    return _pairs(features, _layout(labels), None, kind, options, precision)
 
 
 def inter_class_loss(
@@ -108,12 +111,12 @@ def inter_class_loss(
     labels: Tensor | ClassLayout,
     *,
     kind: InterKind = "hinge",
-    temperature: float = 0.1,
-    margin: float = 1.0,
+    temperature: float | None = None,
+    margin: float | None = None,
     impl: Impl = "auto",
     precision: Precision = "auto",
 ) -> Tensor:
-    """How close the class centres lie together; minimising it drives classes apart.
+    """How close the class centres lie together: minimising it moves them apart.
 
     With m_c the mean of f over class c, C' the number of classes present and v_c = m_c / |m_c|:
 
@@ -126,10 +129,10 @@ def inter_class_loss(
     Args:
         features: [N, D] float32, float16, bfloat16 or float64; N may be 0. Gradients flow back to
             it, once, in its own dtype.
-        labels: [N] int64, any values in any order; or the ClassLayout made of them beforehand.
+        labels: [N] integers, any values in any order; or the ClassLayout made of them beforehand.
         kind: one of the two above.
-        temperature: > 0, of infonce.
-        margin: > 0, of hinge.
+        temperature: > 0, for infonce alone; default 0.1.
+        margin: > 0, for hinge alone; default 1.
         impl: see `intra_class_loss`.
         precision: see `intra_class_loss`; centres are kept in float32.
 
@@ -138,7 +141,7 @@ def inter_class_loss(
 
     Raises:
         TypeError: an argument is of the wrong type or dtype.
-        ValueError: a shape does not fit, or an option is not allowed.
+        ValueError: a shape does not fit, or an option is not allowed or is not one of this kind.
         InputError: impl="fused" where the fused version cannot run.
 
     Source: hinge is a reconstruction of the inter-class loss of arXiv 2309.07698.
@@ -146,16 +149,12 @@ def inter_class_loss(
     name = "inter_class_loss"
     _check(name, features, labels, impl, precision)
     check_choice(name, "kind", kind, reference.INTER_KINDS)
-    options = {"temperature": temperature, "margin": margin}
-    for option, value in options.items():
-        check_positive(name, option, value)
+    options = loss_options(name, (kind,), temperature=temperature, margin=margin)
     if not _fused(name, impl, features):
         return reference.inter_class_loss(features, _labels(labels), kind=kind, **options)
     layout = _layout(labels)
     centres = ops.class_centres(features, layout.order, layout.offsets, layout.tables)
-    return _pairs(
-        centres, _layout_of_centres(layout), None, kind, _parameter(kind, **options), precision
-    )
+    return _pairs(centres, _layout_of_centres(layout), None, kind, options, precision)
 
 
 def class_losses(
@@ -164,16 +163,18 @@ def class_losses(
     *,
     intra_kind: IntraKind = "infonce",
     inter_kind: InterKind = "hinge",
-    temperature: float = 0.1,
-    sigma: float = 1.0,
-    margin: float = 1.0,
+    temperature: float | None = None,
+    sigma: float | None = None,
+    margin: float | None = None,
     impl: Impl = "auto",
     precision: Precision = "auto",
 ) -> ClassLosses:
     """Both losses of one batch, from one layout and one computation of the class centres.
 
+    Minimising `intra` spreads each class, minimising `inter` moves the class centres apart.
     Equivalent to `intra_class_loss(..., kind=intra_kind)` and `inter_class_loss(...,
-    kind=inter_kind)` with the same options, up to rounding; see there for arguments and errors.
+    kind=inter_kind)`, up to rounding; see there for arguments and errors. Each loss takes the
+    options of its kind, and an option of neither kind is refused.
 
     Returns:
         ClassLosses(intra, inter).
@@ -182,22 +183,51 @@ def class_losses(
     _check(name, features, labels, impl, precision)
     check_choice(name, "intra_kind", intra_kind, reference.INTRA_KINDS)
     check_choice(name, "inter_kind", inter_kind, reference.INTER_KINDS)
-    options = {"temperature": temperature, "sigma": sigma, "margin": margin}
-    for option, value in options.items():
-        check_positive(name, option, value)
+    kinds = (intra_kind, inter_kind)
+    options = loss_options(name, kinds, temperature=temperature, sigma=sigma, margin=margin)
     if not _fused(name, impl, features):
-        found = _labels(labels)
-        intra = reference.intra_class_loss(features, found, kind=intra_kind, **options)
-        options.pop("sigma")
-        inter = reference.inter_class_loss(features, found, kind=inter_kind, **options)
+        classes, of_inter = _labels(labels), {k: v for k, v in options.items() if k != "sigma"}
+        intra = reference.intra_class_loss(features, classes, kind=intra_kind, **options)
+        inter = reference.inter_class_loss(features, classes, kind=inter_kind, **of_inter)
         return ClassLosses(intra, inter)
     layout = _layout(labels)
     centres = ops.class_centres(features, layout.order, layout.offsets, layout.tables)
-    parameter = _parameter(intra_kind, **options)
-    intra = _pairs(features, layout, centres.detach(), intra_kind, parameter, precision)
-    parameter = _parameter(inter_kind, **options)
-    inter = _pairs(centres, _layout_of_centres(layout), None, inter_kind, parameter, precision)
+    intra = _pairs(features, layout, centres.detach(), intra_kind, options, precision)
+    inter = _pairs(centres, _layout_of_centres(layout), None, inter_kind, options, precision)
     return ClassLosses(intra, inter)
+
+
+def option_of(kind: str) -> str | None:
+    """The name of the number that a kind takes: temperature, sigma, margin or none."""
+    return _OPTION[kind]
+
+
+def loss_options(name: str, kinds: Sequence[str], **given: float | None) -> dict[str, float]:
+    """The numbers that losses of these kinds take: those given, defaults for the others.
+
+    Args:
+        name: of the caller, for messages.
+        kinds: of the losses, already checked.
+        given: numbers by name, None for one that was not given.
+
+    Raises:
+        ValueError: a number is not positive, or none of the kinds takes it.
+    """
+    taken = [option for option in map(option_of, kinds) if option is not None]
+    for option, value in given.items():
+        if value is None:
+            continue
+        if option not in taken:
+            wanted = " and ".join(dict.fromkeys(taken)) or "no such option"
+            raise ValueError(
+                f"{name}: {option} does not apply to kind {' and '.join(map(repr, kinds))}, "
+                f"which takes {wanted}; leave it out."
+            )
+        check_positive(name, option, value)
+    return {
+        option: _DEFAULT[option] if (value := given.get(option)) is None else value
+        for option in taken
+    }
 
 
 def _check(
@@ -213,7 +243,7 @@ def _check(
     else:
         check_samples(name, features, labels)
     check_choice(name, "impl", impl, IMPLS)
-    check_choice(name, "precision", precision, _PRECISIONS)
+    check_choice(name, "precision", precision, PRECISIONS)
 
 
 def _fused(name: str, impl: str, features: Tensor) -> bool:
@@ -246,12 +276,13 @@ def _triton_obstacle() -> str:
 
 
 def _labels(labels: Tensor | ClassLayout) -> Tensor:
-    return labels.labels() if isinstance(labels, ClassLayout) else labels
+    return labels.labels() if isinstance(labels, ClassLayout) else labels.to(torch.int64)
 
 
 def _layout(labels: Tensor | ClassLayout) -> ClassLayout:
     if isinstance(labels, ClassLayout):
         return labels
+    labels = labels.to(torch.int64)
     if torch.compiler.is_compiling():
         # the number of classes is not known to a trace: offsets for as many classes as samples
         return ClassLayout(*ops.class_order(labels))
@@ -266,18 +297,15 @@ def _layout_of_centres(layout: ClassLayout) -> ClassLayout:
     return ClassLayout(torch.arange(layout.num_classes, device=offsets.device), offsets)
 
 
-def _parameter(kind: str, *, temperature: float, margin: float, sigma: float = 1.0) -> float:
-    return {"infonce": temperature, "rbf": sigma, "hinge": margin, "nearest": 1.0}[kind]
-
-
 def _pairs(
     rows: Tensor,
     layout: ClassLayout,
     centres: Tensor | None,
     kind: str,
-    parameter: float,
+    options: Mapping[str, float],
     precision: str,
 ) -> Tensor:
+    option = option_of(kind)
     return ops.pair_loss(
         rows,
         layout.order,
@@ -285,6 +313,6 @@ def _pairs(
         centres,
         layout.tables,
         kind=kind,
-        parameter=float(parameter),
+        parameter=1.0 if option is None else float(options[option]),
         precision=_AUTO[rows.dtype] if precision == "auto" else precision,
     )

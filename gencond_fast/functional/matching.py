@@ -28,6 +28,8 @@ def moment_matching_loss(
 ) -> Tensor:
     """Squared distance of the classes' means and standard deviations from a target's.
 
+    Minimising it moves every class to where the target has it, and spreads it as widely.
+
     The sum, over the classes c that have samples on both sides, of
 
         mean_weight (|mu_c - t_c|^2 - v_c) + std_weight |sigma_c - s_c|^2,
@@ -47,14 +49,14 @@ def moment_matching_loss(
     Args:
         features: [N, D] float32, float16, bfloat16 or float64; N may be 0. The gradient flows back
             to it, once; that of a standard deviation is 0 where it is 0.
-        labels: [N] int64 in 0 ... C-1, in any order.
+        labels: [N] integers in 0 ... C-1, in any order.
         target: moments over the same C classes and D columns.
         mean_weight: weight of the means, any finite number.
         std_weight: weight of the standard deviations, likewise.
         stored: samples stored of each class, None for all of them in the batch.
         impl: "auto" takes the C++ op on a CPU when the extension is there, else PyTorch;
-            "reference" is plain PyTorch in float64; "fused" insists on the extension, of which a
-            GPU uses `class_moments`.
+            "reference" is plain PyTorch in float64; "fused" insists on the extension (a GPU runs
+            its `class_moments`, then PyTorch).
 
     Returns:
         [] float32 (float64 for float64 features). A NaN in the features of a compared class
@@ -71,7 +73,7 @@ def moment_matching_loss(
     (1982); the variance of a draw is theorem 2.2 of Cochran, "Sampling Techniques".
     """
     name = "moment_matching_loss"
-    check_samples(name, features, labels)
+    labels = check_samples(name, features, labels)
     check_choice(name, "impl", impl, IMPLS)
     check_finite(name, "mean_weight", mean_weight)
     check_finite(name, "std_weight", std_weight)

@@ -16,6 +16,7 @@ from gencond_fast.functional.checks import (
     check_fused,
     check_samples,
 )
+from gencond_fast.functional.moment_formulas import merge_moments
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ class ClassMoments:
         Args:
             features: [N, D] float32, float16, bfloat16 or float64, whatever the tables are; N may
                 be 0.
-            labels: [N] int64 in 0 ... C-1, in any order.
+            labels: [N] integers in 0 ... C-1, in any order.
 
         Returns:
             These moments.
@@ -90,7 +91,7 @@ class ClassMoments:
             IndexError: a label is out of range; the CUDA op ends in a device-side assertion
                 instead.
         """
-        check_samples("update_", features, labels)
+        labels = check_samples("update_", features, labels)
         if features.shape[1] != self.mean.shape[1]:
             raise ValueError(
                 f"update_: features have {features.shape[1]} columns, "
@@ -130,22 +131,23 @@ class ClassMoments:
                 f"merge: moments of shape {list(self.mean.shape)} and {list(other.mean.shape)} "
                 "do not describe the same classes and columns."
             )
-        count, mean, m2 = reference.merge_moments(self.tables, other.tables)
+        count, mean, m2 = merge_moments(self.tables, other.tables)
         dtype = torch.promote_types(self.mean.dtype, other.mean.dtype)
         return ClassMoments(count, mean.to(dtype), m2.to(dtype))
 
-    def variance(self, ddof: int = 0) -> Tensor:
-        """m2 / (count - ddof), [C, D]; 0 for a class of ddof samples or fewer.
+    def variance(self, correction: int = 0) -> Tensor:
+        """m2 / (count - correction), [C, D]; 0 for a class of `correction` samples or fewer.
 
         Args:
-            ddof: what is taken off the count: 0 for the population, 1 for the unbiased estimate.
+            correction: subtracted from the count, as in `torch.var`: 0 gives the variance of the
+                population, 1 the unbiased estimate.
 
         Raises:
-            ValueError: ddof is negative.
+            ValueError: correction is negative.
         """
-        if ddof < 0:
-            raise ValueError(f"variance: ddof must be 0 or more, got {ddof}.")
-        freedom = (self.count - ddof).to(self.m2.dtype)
+        if correction < 0:
+            raise ValueError(f"variance: correction must be 0 or more, got {correction}.")
+        freedom = (self.count - correction).to(self.m2.dtype)
         inverse = torch.where(freedom > 0, freedom.clamp(min=1).reciprocal(), 0.0)
         return self.m2 * inverse.unsqueeze(1)
 
@@ -161,7 +163,7 @@ def class_moments(
     Args:
         features: [N, D] float32, float16, bfloat16 or float64; N may be 0. Gradients of mean and
             m2 flow back to it, once.
-        labels: [N] int64 in 0 ... num_classes - 1, in any order.
+        labels: [N] integers in 0 ... num_classes - 1, in any order.
         num_classes: C, at least 1.
         impl: "auto" takes the C++ op when the extension is there (built with CUDA, for CUDA
             tensors), else plain PyTorch; "reference" and "fused" insist on the one or the other.
@@ -179,7 +181,7 @@ def class_moments(
     Source: the pairwise update of Chan, Golub and LeVeque, "Updating formulae and a pairwise
     algorithm for computing sample variances" (1979).
     """
-    check_samples("class_moments", features, labels)
+    labels = check_samples("class_moments", features, labels)
     check_choice("class_moments", "impl", impl, IMPLS)
     check_count("class_moments", "num_classes", num_classes, 1)
     if impl == "reference":

@@ -111,8 +111,9 @@ def _read_environment(path: Path) -> dict[str, Any] | None:
 def _read_evaluations(directory: Path) -> dict[str, EvaluationResult]:
     found = {}
     for path in sorted(directory.glob("*.json")):
+        values = _read_json(path)
         try:
-            found[path.name] = EvaluationResult.from_plain(_read_json(path))
+            found[path.name] = EvaluationResult.from_dict(values)
         except ValueError:
             continue
     return found

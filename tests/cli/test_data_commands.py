@@ -190,7 +190,7 @@ def test_a_file_of_some_classes_is_tested_on_them_in_the_whole_set(clean, tmp_pa
     run = tmp_path / "run"
     done = condense(run, clean, "--classes", "cow,ant")
     assert done.code == 0, done.err
-    assert gf.CondensedDataset(run).class_names == ("ant", "cow")
+    assert gf.CondensedDataset(run).classes == ["ant", "cow"]
     options = ("--seeds", 1, "--epochs", 1)
     judged = call("evaluate", run, "--data", clean, *options, "--baseline", "random")
     assert judged.code == 0, judged.err

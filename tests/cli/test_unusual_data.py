@@ -19,7 +19,7 @@ def test_a_class_of_one_image_is_condensed(tmp_path):
     done = call("condense", "--data", data, "--out", tmp_path / "run", *SHORT)
     assert done.code == 0, done.err
     assert metrics(tmp_path / "run")
-    assert gf.CondensedDataset(tmp_path / "run").class_names == ("ant", "bee", "cow")
+    assert gf.CondensedDataset(tmp_path / "run").classes == ["ant", "bee", "cow"]
 
 
 @pytest.mark.parametrize("kind", ["CMYK", "16 bits", "palette", "transparent", "mixed sizes"])
@@ -51,8 +51,8 @@ def test_unusual_images_are_condensed_in_their_colours(tmp_path, kind):
     data = gf.CondensedDataset(tmp_path / "run")
     for image, label in data:
         seen = 255 * image.mean((1, 2))
-        wanted = colours[data.class_names[label]][0]
-        assert (seen - wanted).abs().max() < 12, (data.class_names[label], seen)
+        wanted = colours[data.classes[label]][0]
+        assert (seen - wanted).abs().max() < 12, (data.classes[label], seen)
 
 
 def test_a_bad_image_found_in_time_does_not_bind_the_directory(tmp_path):

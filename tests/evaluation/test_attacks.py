@@ -328,8 +328,8 @@ def test_the_command_prints_and_writes_accuracies_under_attack(tiny_run, tmp_pat
         assert row["attacked_mean"][name] == pytest.approx(np.mean(values))
         assert row["attacked_std"][name] == pytest.approx(np.std(values, ddof=1))
         assert f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f}" in done.out
-    read = EvaluationResult.from_plain(plain)
-    assert json.loads(json.dumps(read.to_plain())) == plain
+    read = EvaluationResult.from_dict(plain)
+    assert json.loads(json.dumps(read.to_dict())) == plain
 
 
 def test_results_from_before_there_were_attacks_are_read(tiny_run):
@@ -338,11 +338,11 @@ def test_results_from_before_there_were_attacks_are_read(tiny_run):
     made = EvaluationResult(
         rows=(row,), protocol={}, **numbers, test_images=9, held_out=None, environment={}
     )
-    plain = made.to_plain()
+    plain = made.to_dict()
     del plain["attack"]
     for name in ("attacked", "attacked_mean", "attacked_std"):
         del plain["rows"][0][name]
-    assert EvaluationResult.from_plain(plain) == made
+    assert EvaluationResult.from_dict(plain) == made
 
 
 def test_impossible_shares_are_no_result():
@@ -352,7 +352,7 @@ def test_impossible_shares_are_no_result():
         rows=(row,), protocol={}, **numbers, test_images=9, held_out=None, environment={}
     )
     with pytest.raises(ValueError, match="no shares"):
-        EvaluationResult.from_plain(made.to_plain())
+        EvaluationResult.from_dict(made.to_dict())
 
 
 @pytest.mark.parametrize(

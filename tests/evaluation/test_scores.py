@@ -86,7 +86,7 @@ def test_an_evaluation_with_all_baselines_has_a_label_robust_score():
     # IOR 0.2, HLR 0.25: a = -0.025; e^-0.025 = 0.975310
     want = {"a": pytest.approx((0.975310 - 0.367879) / 2.350403, abs=1e-6)}
     assert result.label_robust_scores == want
-    plain = result.to_plain()
+    plain = result.to_dict()
     assert plain["label_robust_scores"] == want
     assert plain["rows"][0]["accuracy_per_bit"] == pytest.approx(0.7 / 64)
     assert "accuracy_per_bit" not in plain["rows"][2]

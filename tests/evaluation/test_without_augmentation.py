@@ -159,7 +159,7 @@ def test_the_score_by_hand():
     want = {"a": pytest.approx((1.284025 - 0.367879) / 2.350403, abs=1e-6)}
     result = result_of(ROWS)
     assert result.augmentation_robust_scores == want
-    assert result.to_plain()["augmentation_robust_scores"] == want
+    assert result.to_dict()["augmentation_robust_scores"] == want
     # HLR = 0.9 - 0.7 and IOR = 0.7 - 0.5, whatever is known of students without augmentation
     assert result.label_robust_scores == {"a": pytest.approx((1 - 0.367879) / 2.350403, abs=1e-6)}
     assert result_of(ROWS, soft=True).augmentation_robust_scores == {}
@@ -171,12 +171,12 @@ def test_the_score_by_hand():
 
 def test_results_are_read_back_and_old_ones_too():
     result = result_of(ROWS)
-    plain = json.loads(json.dumps(result.to_plain()))
-    assert EvaluationResult.from_plain(plain) == result
+    plain = json.loads(json.dumps(result.to_dict()))
+    assert EvaluationResult.from_dict(plain) == result
     for row in plain["rows"]:
         del row["augmented"]
     del plain["augmentation_robust_scores"]
-    old = EvaluationResult.from_plain(plain)
+    old = EvaluationResult.from_dict(plain)
     assert all(row.augmented for row in old.rows)
     assert old.augmentation_robust_scores == {}
 

@@ -7,7 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "train.py"
+# under which a condensation of the digits takes a second
+TINY = {
+    "bytes": 8000,
+    "training": {"steps": 40},
+    "networks": {"width": 8, "train_steps": 5, "random": 1, "trained": 2},
+}
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -15,15 +23,20 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_a_network_learns_from_a_condensed_file(tiny_run):
-    done = run(tiny_run, "--epochs", 5)
+def test_from_the_data_to_a_network_that_has_learned(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.dump(TINY))
+    out = tmp_path / "run"
+    done = run("digits", "--out", out, "--config", tmp_path / "tiny.yaml", "--epochs", 5)
     assert done.returncode == 0, done.stderr
-    said = re.fullmatch(r"(\d+\.\d\d) % of 359 test images\n", done.stdout)
+    size, accuracy = done.stdout.splitlines()
+    assert re.fullmatch(r"[78],\d{3} bytes, \d+ images of 10 classes", size), done.stdout
+    said = re.fullmatch(r"(\d+\.\d\d) % of 359 test images", accuracy)
     assert said is not None, done.stdout
     assert float(said[1]) > 60
+    assert (out / "condensed.safetensors").is_file()
 
 
-def test_it_says_what_it_needs():
-    done = run()
-    assert done.returncode == 2
-    assert "the following arguments are required: run" in done.stderr
+def test_it_says_what_it_cannot_use(tmp_path):
+    done = run(tmp_path / "nothing", "--out", tmp_path / "run")
+    assert done.returncode == 1
+    assert re.search(r"InputError: \S*nothing ", done.stderr.splitlines()[-1]), done.stderr

@@ -186,10 +186,10 @@ def test_dense_memory_is_not_copied() -> None:
 def test_variance() -> None:
     x = torch.randn(6, 4, 5)
     found = gf.channel_moments(x)
-    for ddof in (0, 1):
-        torch.testing.assert_close(found.variance(ddof), x.var((0, 2), correction=ddof))
+    for correction in (0, 1):
+        torch.testing.assert_close(found.variance(correction), x.var((0, 2), correction=correction))
     assert not found.variance(30).any()
-    with pytest.raises(ValueError, match="ddof"):
+    with pytest.raises(ValueError, match="correction"):
         found.variance(-1)
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.count = 3  # type: ignore[misc]

@@ -68,7 +68,7 @@ def test_a_data_set_in_batches_is_one_class() -> None:
         assert stream.update_(batch) is stream
     np.testing.assert_allclose(stream.covariance()[0], np.cov(x.double().T), rtol=1e-10, atol=1e-9)
     np.testing.assert_allclose(
-        gf.class_covariances(x).covariance(ddof=0)[0], np.cov(x.double().T, ddof=0), atol=1e-9
+        gf.class_covariances(x).covariance(correction=0)[0], np.cov(x.double().T, ddof=0), atol=1e-9
     )
 
 
@@ -84,7 +84,7 @@ def test_agrees_with_the_moments() -> None:
     torch.testing.assert_close(diagonal, moments.m2)
     torch.testing.assert_close(covariances.mean, moments.mean)
     torch.testing.assert_close(
-        covariances.covariance().diagonal(dim1=1, dim2=2), moments.variance(ddof=1)
+        covariances.covariance().diagonal(dim1=1, dim2=2), moments.variance(correction=1)
     )
 
 
@@ -135,7 +135,7 @@ def test_errors() -> None:
         empty.update_(torch.randn(2, 4), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r"\[2, 3, 3\] and \[1, 3, 3\]"):
         empty.merge(gf.ClassCovariances.zeros(1, 3))
-    with pytest.raises(ValueError, match="ddof must be 0 or more, got -1"):
+    with pytest.raises(ValueError, match="correction must be 0 or more, got -1"):
         empty.covariance(-1)
     with pytest.raises(ValueError, match=r"frechet_distance: .*\[2, 3, 3\] and \[2, 4, 4\]"):
         gf.frechet_distance(empty, gf.ClassCovariances.zeros(2, 4))

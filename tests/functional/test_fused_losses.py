@@ -19,6 +19,7 @@ from gencond_fast.errors import InputError
 KINDS = [("intra", kind) for kind in ("infonce", "rbf", "hinge", "nearest")]
 KINDS += [("inter", kind) for kind in ("hinge", "infonce")]
 OPTIONS = {"temperature": 0.3, "margin": 2.5}
+OPTION_OF = {"infonce": "temperature", "rbf": "sigma", "hinge": "margin"}
 LOSSES = {"intra": gf.intra_class_loss, "inter": gf.inter_class_loss}
 DEVICES = [
     pytest.param(
@@ -30,11 +31,17 @@ both = pytest.mark.parametrize(("which", "kind"), KINDS)
 devices = pytest.mark.parametrize("device", DEVICES)
 
 
+def of(*kinds: str, **options: float) -> dict[str, float]:
+    """The options that these kinds take."""
+    taken = {OPTION_OF.get(kind) for kind in kinds}
+    return {name: value for name, value in (OPTIONS | options).items() if name in taken}
+
+
 def value_and_gradient(
     which: str, kind: str, features: Tensor, labels: object, impl: str, **options: float
 ) -> tuple[Tensor, Tensor]:
     f = features.detach().requires_grad_()
-    loss = LOSSES[which](f, labels, kind=kind, impl=impl, **(OPTIONS | options))
+    loss = LOSSES[which](f, labels, kind=kind, impl=impl, **of(kind, **options))
     (grad,) = torch.autograd.grad(loss * 0.7, f)
     return loss.detach().double().cpu(), grad.double().cpu()
 
@@ -71,7 +78,7 @@ def yardsticks(which: str, kind: str, f: Tensor, labels: Tensor, **options: floa
         columns = torch.randperm(f.shape[1], device=f.device)
         turned = f[:, columns].float().requires_grad_()
         back = columns.argsort().cpu()
-        loss = LOSSES[which](turned, labels, kind=kind, impl="reference", **options)
+        loss = LOSSES[which](turned, labels, kind=kind, impl="reference", **of(kind, **options))
         losses = [loss]
         if kind in ("rbf", "hinge"):
             sizes = {"margin": options["margin"], "sigma": options.get("sigma", 1.0)}
@@ -240,10 +247,10 @@ def test_both_losses_at_once(device, impl) -> None:
     f.requires_grad_()
     for intra, inter in (("infonce", "hinge"), ("hinge", "infonce"), ("rbf", "hinge")):
         kinds = {"intra_kind": intra, "inter_kind": inter}
-        losses = gf.class_losses(f, labels, **kinds, **OPTIONS, impl=impl)
+        losses = gf.class_losses(f, labels, **kinds, **of(intra, inter), impl=impl)
         apart = [
-            gf.intra_class_loss(f, labels, kind=intra, **OPTIONS, impl=impl),
-            gf.inter_class_loss(f, labels, kind=inter, **OPTIONS, impl=impl),
+            gf.intra_class_loss(f, labels, kind=intra, **of(intra), impl=impl),
+            gf.inter_class_loss(f, labels, kind=inter, **of(inter), impl=impl),
         ]
         torch.testing.assert_close(list(losses), apart)
         grads = [torch.autograd.grad(a + 2 * b, f)[0] for a, b in (losses, apart)]
@@ -255,7 +262,7 @@ def test_both_losses_at_once(device, impl) -> None:
 def test_backward_again_and_with_other_weights(which, kind, device) -> None:
     f, labels = ragged(60, 20, 5, device)
     f.requires_grad_()
-    loss = LOSSES[which](f, labels, kind=kind, impl="fused", **OPTIONS)
+    loss = LOSSES[which](f, labels, kind=kind, impl="fused", **of(kind))
     first = torch.autograd.grad(loss, f, retain_graph=True)[0].clone()
     (second,) = torch.autograd.grad(loss, f, torch.tensor(3.0, device=device))
     torch.testing.assert_close(second, 3 * first)
@@ -267,7 +274,7 @@ def test_backward_again_and_with_other_weights(which, kind, device) -> None:
 @both
 def test_compiles_whole(which, kind, device) -> None:
     def loss(f: Tensor, labels: object) -> Tensor:
-        return LOSSES[which](f * 2, labels, kind=kind, impl="fused", **OPTIONS)
+        return LOSSES[which](f * 2, labels, kind=kind, impl="fused", **of(kind))
 
     f, labels = ragged(70, 20, 5, device)
     f.requires_grad_()

@@ -17,14 +17,17 @@ import gencond_fast as gf
 INTRA = ("infonce", "rbf", "hinge", "nearest")
 INTER = ("hinge", "infonce")
 # a margin that some pairs of standard normal features reach and some do not
-OPTIONS = {"temperature": 0.3, "margin": 2.5}
+OPTIONS = {"temperature": 0.3, "sigma": 1.0, "margin": 2.5}
+OPTION_OF = {"infonce": "temperature", "rbf": "sigma", "hinge": "margin"}
 LOSSES = [("intra", kind) for kind in INTRA] + [("inter", kind) for kind in INTER]
 both = pytest.mark.parametrize(("which", "kind"), LOSSES)
 
 
 def loss_of(which: str, kind: str, **options) -> Callable[[Tensor, Tensor], Tensor]:
     function = gf.intra_class_loss if which == "intra" else gf.inter_class_loss
-    return lambda f, labels: function(f, labels, kind=kind, **(OPTIONS | options))
+    given = OPTIONS | options
+    mine = {name: given[name] for name in given if name == OPTION_OF.get(kind)}
+    return lambda f, labels: function(f, labels, kind=kind, **mine)
 
 
 def unit(v: np.ndarray) -> np.ndarray:
@@ -255,8 +258,11 @@ def test_far_from_the_origin(which: str, kind: str) -> None:
 
 def test_defaults_and_sharp_temperature() -> None:
     f, labels = ragged(30, dtype=torch.float32)
-    for loss, kind in ((gf.intra_class_loss, "infonce"), (gf.inter_class_loss, "hinge")):
-        assert torch.equal(loss(f, labels), loss(f, labels, kind=kind, temperature=0.1, margin=1.0))
+    for loss, options in (
+        (gf.intra_class_loss, {"kind": "infonce", "temperature": 0.1}),
+        (gf.inter_class_loss, {"kind": "hinge", "margin": 1.0}),
+    ):
+        assert torch.equal(loss(f, labels), loss(f, labels, **options))
         torch.testing.assert_close(loss(f, labels), loss(f, labels, impl="reference"))
     f.requires_grad_()
     sharp = gf.intra_class_loss(f, labels, temperature=1e-3)
@@ -282,12 +288,17 @@ def test_intra_compiles_whole(kind: str) -> None:
     [
         ({"features": torch.zeros(3, 2, 2)}, ValueError, r"got shape \[3, 2, 2\]"),
         ({"features": torch.zeros(3, 2).long()}, TypeError, "int64"),
-        ({"labels": torch.zeros(3, dtype=torch.int32)}, TypeError, "int64, got torch.int32"),
+        ({"labels": torch.zeros(3)}, TypeError, "integers, got torch.float32"),
+        ({"labels": torch.zeros(3, dtype=torch.bool)}, TypeError, "integers, got torch.bool"),
         ({"labels": torch.zeros(2).long()}, ValueError, r"got shape \[2\]"),
         ({"labels": torch.zeros(3).long().to("meta")}, ValueError, "meta"),
         ({"kind": "cosine"}, ValueError, "'cosine'"),
-        ({"temperature": 0.0}, ValueError, "temperature must be a positive number, got 0.0"),
-        ({"margin": math.nan}, ValueError, "margin"),
+        (
+            {"kind": "infonce", "temperature": 0.0},
+            ValueError,
+            "temperature must be a positive number, got 0.0",
+        ),
+        ({"kind": "hinge", "margin": math.nan}, ValueError, "margin must be a positive number"),
         ({"impl": "gpu"}, ValueError, "auto, reference, fused, got 'gpu'"),
     ],
 )
@@ -298,5 +309,95 @@ def test_wrong_arguments(loss: Callable, change: dict, error: type[Exception], s
 
 
 def test_sigma_must_be_positive() -> None:
+    f, labels = torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64)
     with pytest.raises(ValueError, match="sigma must be a positive number, got -1"):
-        gf.intra_class_loss(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), sigma=-1)
+        gf.intra_class_loss(f, labels, kind="rbf", sigma=-1)
+
+
+@pytest.mark.parametrize("kind", INTRA)
+@pytest.mark.parametrize("option", ["temperature", "sigma", "margin"])
+def test_an_option_of_another_kind_is_refused(kind: str, option: str) -> None:
+    f, labels = ragged(dtype=torch.float32)
+    taken = OPTION_OF.get(kind, "no such option")
+    if option == taken:
+        assert gf.intra_class_loss(f, labels, kind=kind, **{option: 0.5}).isfinite()
+        return
+    said = f"intra_class_loss: {option} does not apply to kind '{kind}', which takes {taken}; leave"
+    with pytest.raises(ValueError, match=said):
+        gf.intra_class_loss(f, labels, kind=kind, **{option: 0.5})
+    with pytest.raises(ValueError, match="IntraClassLoss: " + said.partition(": ")[2]):
+        gf.IntraClassLoss(kind=kind, **{option: 0.5})
+
+
+def test_both_losses_take_the_options_of_their_kinds() -> None:
+    f, labels = ragged(dtype=torch.float32)
+    options = {"temperature": 0.5, "margin": 2.0}
+    intra = gf.intra_class_loss(f, labels, temperature=0.5, impl="reference")
+    inter = gf.inter_class_loss(f, labels, margin=2.0, impl="reference")
+    assert gf.class_losses(f, labels, impl="reference", **options) == (intra, inter)
+    with pytest.raises(ValueError, match="sigma does not apply to kind 'infonce' and 'hinge', whi"):
+        gf.class_losses(f, labels, sigma=1.0)
+    with pytest.raises(ValueError, match="which takes margin; leave it out"):
+        gf.class_losses(f, labels, intra_kind="hinge", temperature=1.0)
+
+
+INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_labels_of_any_integer_dtype(dtype: torch.dtype) -> None:
+    f, labels = torch.randn(12, 5), torch.arange(12) % 4
+    other = labels.to(dtype)
+    for impl in ("auto", "reference"):
+        want = gf.class_losses(f, labels, impl=impl)
+        assert gf.class_losses(f, other, impl=impl) == want
+        assert gf.intra_class_loss(f, other, impl=impl) == want.intra
+    layout = gf.ClassLayout.from_labels(other)
+    assert torch.equal(layout.order, gf.ClassLayout.from_labels(labels).order)
+    moments = gf.class_moments(f, labels, 4)
+    assert torch.equal(gf.class_moments(f, other, 4).mean, moments.mean)
+    updated = gf.ClassMoments.zeros(4, 5).update_(f, other)
+    assert torch.equal(updated.count, moments.count)
+    assert gf.moment_matching_loss(f + 1, other, moments) == pytest.approx(20, rel=1e-5)
+    covariances = gf.class_covariances(f, other, 4)
+    assert torch.equal(covariances.mean, gf.class_covariances(f, labels, 4).mean)
+
+
+def test_a_layout_takes_integers_alone() -> None:
+    with pytest.raises(TypeError, match="from_labels: labels must be integers, got torch.float32"):
+        gf.ClassLayout.from_labels(torch.zeros(3))
+    with pytest.raises(ValueError, match=r"one dimension \[N\], got shape \[2, 2\]"):
+        gf.ClassLayout.from_labels(torch.zeros(2, 2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("kind", INTRA)
+def test_minimising_the_intra_class_loss_spreads_a_class(kind: str) -> None:
+    f, labels = torch.randn(20, 3) * 0.3 + 1, torch.arange(20) % 2
+    loss = loss_of("intra", kind)
+    f.requires_grad_()
+    loss(f, labels).backward()
+    assert f.grad is not None
+    apart = (f - 0.1 * f.grad / f.grad.norm()).detach()
+
+    def spread(x: Tensor) -> Tensor:
+        x = torch.nn.functional.normalize(x) if kind in ("infonce", "nearest") else x
+        return gf.class_moments(x, labels, 2).m2.sum()
+
+    assert spread(apart) > spread(f.detach())
+
+
+@pytest.mark.parametrize("kind", INTER)
+def test_minimising_the_inter_class_loss_moves_centres_apart(kind: str) -> None:
+    f, labels = torch.randn(20, 3) * 0.3 + 1, torch.arange(20) % 2
+    f.requires_grad_()
+    loss_of("inter", kind)(f, labels).backward()
+    assert f.grad is not None
+    after = (f - 0.1 * f.grad / f.grad.norm()).detach()
+
+    def distance(x: Tensor) -> Tensor:
+        one, other = gf.class_moments(x, labels, 2).mean
+        if kind == "infonce":
+            return -torch.cosine_similarity(one, other, dim=0)
+        return (one - other).norm()
+
+    assert distance(after) > distance(f.detach())

@@ -73,7 +73,7 @@ def test_results_are_read_as_they_were_written(accuracies, held):
     whole = EvaluationResult(
         rows, {"name": "dc", "average": None}, 3, 100, 1.0, 4.0, 80.0, 9, **kept
     )
-    again = EvaluationResult.from_plain(json.loads(json.dumps(whole.to_plain())))
+    again = EvaluationResult.from_dict(json.loads(json.dumps(whole.to_dict())))
     assert again == whole
 
 
@@ -93,7 +93,7 @@ def test_results_are_read_as_they_were_written(accuracies, held):
 )
 def test_what_is_no_result_is_refused(values):
     with pytest.raises(ValueError, match="."):
-        EvaluationResult.from_plain(values)
+        EvaluationResult.from_dict(values)
 
 
 def test_results_among_other_files(tiny_run, tmp_path):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from store_builders import write_set
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 import gencond_fast as gf
 from gencond_fast.errors import InputError
@@ -47,10 +48,11 @@ def test_one_sample(run):
 def test_attributes(run):
     data = gf.CondensedDataset(run)
     metadata = load(run).metadata
-    assert data.class_names == ("a", "b", "c")
+    assert data.classes == ["a", "b", "c"]
+    assert data.class_to_idx == {"a": 0, "b": 1, "c": 2}
     assert (data.mean, data.std) == (metadata.mean, metadata.std)
-    assert data.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
-    assert data.labels.dtype == torch.int64
+    assert data.targets == [0] * 5 + [1] * 5 + [2] * 5
+    assert {type(target) for target in data.targets} == {int}
 
 
 @pytest.mark.parametrize("format", ["generator", "dct"])
@@ -63,7 +65,7 @@ def test_in_a_data_loader(tmp_path, format, workers, sampling):
     batches = list(DataLoader(data, batch_size=4, num_workers=workers))
     assert [len(labels) for _, labels in batches] == [4, 4, 4, 3]
     assert all(images.shape[1:] == (3, 12, 12) for images, _ in batches)
-    assert torch.cat([labels for _, labels in batches]).tolist() == data.labels.tolist()
+    assert torch.cat([labels for _, labels in batches]).tolist() == data.targets
     images = torch.cat([images for images, _ in batches])
     assert images.dtype == torch.float32
     difference = (images - stored_images(run)).abs().amax((1, 2, 3))
@@ -79,7 +81,7 @@ def test_workers_that_are_not_forked_get_it_whole(tmp_path, format):
     data = gf.CondensedDataset(tmp_path / "made")
     twin = pickle.loads(pickle.dumps(data))
     assert torch.equal(twin.images(list(range(15))), data.images(list(range(15))))
-    assert (twin.class_names, twin.mean) == (data.class_names, data.mean)
+    assert (twin.classes, twin.mean) == (data.classes, data.mean)
     assert twin[14][1] == 2
 
 
@@ -91,7 +93,7 @@ def test_in_a_shuffled_data_loader_every_sample_comes_once(run):
     place = distance.argmin(1)
     assert distance.amin(1).max() < 1e-6
     assert sorted(place.tolist()) == list(range(15))
-    assert torch.equal(labels, data.labels[place])
+    assert labels.tolist() == [data.targets[i] for i in place]
 
 
 def test_batches_and_single_samples_agree(run):
@@ -176,6 +178,86 @@ def test_paths(run, tmp_path):
         assert len(gf.CondensedDataset(path)) == 15
     with pytest.raises(InputError, match="does not exist"):
         gf.CondensedDataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "numbers"),
+    [
+        (slice(2, 5), [2, 3, 4]),
+        (slice(None, None, -7), [14, 7, 0]),
+        (slice(20, 30), []),
+        ([3, -1, 3], [3, 14, 3]),
+        (torch.tensor([0, -15]), [0, 0]),
+        (np.array([9, 4]), [9, 4]),
+        (torch.arange(15) % 5 == 2, [2, 7, 12]),
+        (range(1, 3), [1, 2]),
+    ],
+    ids=str,
+)
+def test_many_indices_give_a_batch(run, index, numbers):
+    images, labels = gf.CondensedDataset(run)[index]
+    assert torch.allclose(images, stored_images(run)[numbers], atol=1e-6)
+    assert images.shape == (len(numbers), 3, 12, 12)
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == [i // 5 for i in numbers]
+
+
+@pytest.mark.parametrize("index", [7, np.int64(7), torch.tensor(7), -8])
+def test_one_integer_of_any_kind_gives_one_sample(run, index):
+    image, label = gf.CondensedDataset(run)[index]
+    assert (image.shape, label) == ((3, 12, 12), 1)
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "said"),
+    [
+        ([1, 15], IndexError, "index 15 is outside a set of 15 samples"),
+        (torch.tensor([-16]), IndexError, "index -16 is outside"),
+        (torch.ones(3, dtype=torch.bool), IndexError, r"a mask of shape \[3\] for 15 samples"),
+        ([0.5], TypeError, "indices must be integers, got torch.float32"),
+        (1.5, TypeError, "integer"),
+    ],
+)
+def test_wrong_indices(run, index, error, said):
+    with pytest.raises(error, match=said):
+        gf.CondensedDataset(run)[index]
+
+
+def test_a_subset_with_indices_from_the_end(run):
+    data = gf.CondensedDataset(run)
+    part = Subset(data, [0, -1, -6])
+    assert [label for _, label in part] == [0, 2, 1]
+    ((images, labels),) = DataLoader(part, batch_size=3)
+    assert torch.allclose(images, stored_images(run)[[0, 14, 9]], atol=1e-6)
+    assert labels.tolist() == [0, 2, 1]
+    assert torch.equal(data.images([-1]), data.images([14]))
+
+
+def test_transforms_are_called_once_for_each_sample(run):
+    seen = []
+
+    def cut(image):
+        seen.append(image.shape)
+        return image[:, 2:10, 2:10] * 2
+
+    data = gf.CondensedDataset(run, transform=cut, target_transform=lambda label: -label)
+    want = stored_images(run)[..., 2:10, 2:10] * 2
+    image, label = data[14]
+    assert torch.allclose(image, want[14], atol=1e-6)
+    assert label == -2
+    images, labels = data[-3:]
+    assert torch.allclose(images, want[-3:], atol=1e-6)
+    assert labels.tolist() == [-2] * 3
+    images, labels = map(torch.cat, zip(*DataLoader(data, 4), strict=True))
+    assert torch.allclose(images, want, atol=1e-6)
+    assert labels.tolist() == [-target for target in data.targets]
+    assert seen == [(3, 12, 12)] * 19
+    assert data.images([0]).shape == (1, 3, 12, 12)
+
+
+def test_home_folder(run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.parent))
+    assert len(gf.CondensedDataset(f"~/{run.name}")) == 15
 
 
 def test_unknown_split(run):

@@ -214,26 +214,27 @@ def soft_file(tmp_path_factory):
     return path, np.stack([kept_and_shared(row, 2) for row in rows])
 
 
-@pytest.mark.parametrize("split", ["stored", "stream"])
-def test_from_the_dataset(soft_file, split):
+@pytest.mark.parametrize("sampling", ["fixed", "fresh"])
+def test_from_the_dataset(soft_file, sampling):
     path, want = soft_file
-    data = gf.CondensedDataset(path, split=split, soft_labels=True)
+    data = gf.CondensedDataset(path, sampling=sampling, soft_labels=True)
     image, label = data[4]
     assert image.shape == (3, 12, 12)
     assert (label.dtype, label.shape) == (torch.float32, (3,))
     batches = list(torch.utils.data.DataLoader(data, batch_size=4))
     np.testing.assert_allclose(torch.cat([labels for _, labels in batches]), want, atol=1e-6)
-    hard = gf.CondensedDataset(path, split=split)
+    np.testing.assert_allclose(data[[-1, 0]][1], want[[14, 0]], atol=1e-6)
+    hard = gf.CondensedDataset(path, sampling=sampling)
     assert hard[4][1] == 0
     assert type(hard[4][1]) is int
-    np.testing.assert_allclose(hard.targets([3, 14]), want[[3, 14]], atol=1e-6)
+    np.testing.assert_allclose(hard.soft_targets([3, -1]), want[[3, 14]], atol=1e-6)
 
 
 def test_the_dataset_of_a_hard_file_has_none(tmp_path):
     write_set(tmp_path / "made")
     with pytest.raises(InputError, match="made holds hard labels alone: add soft ones with"):
         gf.CondensedDataset(tmp_path / "made", soft_labels=True)
-    assert gf.CondensedDataset(tmp_path / "made").targets([0, 14]).tolist() == [
+    assert gf.CondensedDataset(tmp_path / "made").soft_targets([0, 14]).tolist() == [
         [1, 0, 0],
         [0, 0, 1],
     ]

@@ -219,7 +219,7 @@ def test_results_as_json():
         held_out=None,
         environment={"machine": {"gpu": None}},
     )
-    plain = json.loads(json.dumps(made.to_plain(), allow_nan=False))
+    plain = json.loads(json.dumps(made.to_dict(), allow_nan=False))
     first, second = plain["rows"]
     assert (first["mean"], first["accuracies"]) == (0.625, [0.5, 0.75])
     assert first["std"] == pytest.approx(0.125 * math.sqrt(2))

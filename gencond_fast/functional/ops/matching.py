@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gencond_fast.functional import reference
+from gencond_fast.functional.moment_formulas import check_stored, deviation, draw_share
 from gencond_fast.functional.ops.library import define, implement
 from gencond_fast.functional.ops.moments import class_moments_backward_op, class_moments_op
 
@@ -27,22 +28,20 @@ def _matching_reference(
 ) -> Tables:
     """One pass over the features by `class_moments`, whichever it is; the rest on C x D tables."""
     count, mean, m2 = class_moments_op(features, labels, target_count.shape[0])
-    reference.check_stored(count, stored)
+    check_stored(count, stored)
     compared = ((count > 0) & (target_count > 0)).unsqueeze(1)  # [C, 1]
     delta = torch.where(compared, mean - target_mean.to(mean.dtype), 0.0)
     loss = mean_weight * delta.square().sum()
     grad_mean, grad_m2 = 2 * mean_weight * delta, torch.zeros_like(m2)
     if stored is not None:
         drawn = compared & (count > 1).unsqueeze(1)
-        share = reference.draw_share(count, stored).to(m2.dtype).unsqueeze(1)
+        share = draw_share(count, stored).to(m2.dtype).unsqueeze(1)
         loss = loss - mean_weight * torch.where(drawn, m2 * share, 0.0).sum()
         grad_m2 -= mean_weight * torch.where(drawn, share, 0.0)
     if std_weight != 0:
         spread = ((count > 1) & (target_count > 1)).unsqueeze(1)
-        sigma = reference.deviation(m2, count)
-        gap = torch.where(
-            spread, sigma - reference.deviation(target_m2.to(m2.dtype), target_count), 0
-        )
+        sigma = deviation(m2, count)
+        gap = torch.where(spread, sigma - deviation(target_m2.to(m2.dtype), target_count), 0)
         slope = torch.where(sigma == 0, 0.0, gap / torch.where(sigma == 0, 1.0, sigma))
         loss = loss + std_weight * gap.square().sum()
         grad_m2 += std_weight * slope / (count - 1).clamp(min=1).unsqueeze(1)
