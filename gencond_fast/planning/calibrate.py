@@ -339,23 +339,21 @@ def _short(setting: Setting, spec: StoreSpec, out: str) -> Setting:
     networks, options = config.networks, config.trajectory
     few = math.ceil(_IMAGES / spec.num_classes)
     needed = required(config.losses.discrepancies)
-    drawn = networks.real_batch or networks.sample_batch  # in every step, of a class
-    each = max(few, drawn)
-    if not (networks.real_batch or config.losses.adversarial) and not any(
-        loss.needs_samples or loss.needs_images for loss in needed
-    ):
-        each = few
+    draws = any(loss.needs_samples or loss.needs_images for loss in needed)
+    each = few
+    if draws or networks.real_batch or config.losses.adversarial:  # real images in every step
+        each = max(few, networks.real_batch or networks.sample_batch)
     rows = np.flatnonzero(shuffled_rank(source.train.labels, config.seed) < each)
     wanted = zip(stage_steps(config), _STAGES.values(), strict=True)
     warm, match, trajectory = (min(steps, most) for steps, most in wanted)
     steps = max(1, warm + match)
     parts = min(options.parts, math.ceil(len(rows) / BATCH))
     # all sizes of the stored set, so that none is left to be chosen
-    sizes: dict[str, Any] = {
+    sizes: dict[str, dict[str, Any]] = {
         "dct": {"coefficients": spec.coefficients},
         "pixels": {"code_size": spec.code_size, "factor": None},
         "generator": {n: getattr(spec, n) for n in ("width", "code_channels", "code_size")},
-    }[spec.format]
+    }
     small = replace(
         config,
         out=out,
@@ -365,7 +363,7 @@ def _short(setting: Setting, spec: StoreSpec, out: str) -> Setting:
         val_fraction=None,
         image_size=spec.image_size,
         in_memory="on",
-        store=replace(config.store, per_class=spec.per_class, **sizes),
+        store=replace(config.store, per_class=spec.per_class, **sizes[spec.format]),
         networks=replace(
             networks,
             train_steps=min(networks.train_steps, _TRAIN_STEPS),

@@ -55,6 +55,7 @@ def in_own_process(folder: Path, function: Callable[..., T], *arguments: Any) ->
 def serve(exchange: str) -> None:
     """The other side of `in_own_process`."""
     function, arguments = pickle.loads(Path(exchange).read_bytes())
+    answer: tuple[Any, dict[str, Any] | None]
     try:
         answer = (function(*arguments), None)
     except (InputError, OSError, RunError) as error:
