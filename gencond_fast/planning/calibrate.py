@@ -40,10 +40,11 @@ from gencond_fast.training.train import TEST_BATCH, accuracy
 
 EPOCHS = 3  # of students
 _STAGES = {"warm": 13, "match": 21, "trajectory": 5}  # steps; the price is updated every ten
-_TRAIN_STEPS = 16
+_TRAIN_STEPS = 32
 _IMAGES = 3 * 256 + 128  # whole batches of the statistics and a part of one
 _SLACK = 4096  # bytes for a longer header
 _READ = 256, 1280  # images
+_STEPS = "condense"  # what a run calls its steps of all stages
 _TESTED = 3  # whole batches of test images
 _RUN = "run"
 
@@ -71,6 +72,7 @@ class Condensation:
     Attributes:
         size: bytes of the file to come.
         spec: of its stored set.
+        steps: `training.steps` and `trajectory.steps`.
         images: of the training split.
         runtime: device, precision, compilation.
         seconds: of each phase of the short run.
@@ -82,6 +84,7 @@ class Condensation:
 
     size: int
     spec: StoreSpec
+    steps: tuple[int, int]
     images: int
     runtime: str
     seconds: dict[str, float]
@@ -165,6 +168,7 @@ def calibrate_condensation(
     return Condensation(
         size=file_size(metadata),
         spec=metadata.store,
+        steps=(setting.config.training.steps or 0, setting.config.trajectory.steps),
         images=len(source.train),
         runtime=setting.runtime.describe(),
         seconds=seconds,
@@ -181,8 +185,10 @@ def phases(spans: list[Span], began: float, ended: float) -> dict[str, float]:
     def total(*names: str) -> float:
         return sum(span.seconds for span in spans if span.name.startswith(names))
 
-    networks = next(span for span in spans if span.name == "feature networks")
-    steps = next(span for span in spans if span.name == "condense")
+    start = min(span.start for span in spans)
+    nothing = Span("", start, start, [])
+    networks = next((span for span in spans if span.name == "feature networks"), nothing)
+    steps = next(span for span in spans if span.name == _STEPS)
     experts, labels = total("expert "), total("teacher ", "label networks", "soft labels")
     return {
         "start": networks.start - began,
@@ -308,7 +314,7 @@ def _units(spans: list[Span], short: Setting, full: dict[str, int], reading: flo
         if epochs:  # the first one of each network decodes and compiles
             each = min(epochs) / images
             found.append(Unit(phase, name, each, images * len(epochs), full[name]))
-    (span,) = (span for span in spans if span.name == "condense")
+    (span,) = (span for span in spans if span.name == _STEPS)
     begin = 0
     for name, steps in zip(_STAGES, stage_steps(short.config), strict=True):
         if steps:
@@ -346,7 +352,8 @@ def _short(setting: Setting, spec: StoreSpec, out: str) -> Setting:
     rows = np.flatnonzero(shuffled_rank(source.train.labels, config.seed) < each)
     wanted = zip(stage_steps(config), _STAGES.values(), strict=True)
     warm, match, trajectory = (min(steps, most) for steps, most in wanted)
-    steps = max(1, warm + match)
+    # where all steps are of a warm start that is left out, as they are after a start from images
+    steps = warm + match or min(1, config.training.steps or 0)
     parts = min(options.parts, math.ceil(len(rows) / BATCH))
     # all sizes of the stored set, so that none is left to be chosen
     sizes: dict[str, dict[str, Any]] = {
@@ -374,9 +381,9 @@ def _short(setting: Setting, spec: StoreSpec, out: str) -> Setting:
         training=replace(
             config.training,
             steps=steps,
-            warm_start=warm / steps,
+            warm_start=warm / steps if warm + match else config.training.warm_start,
             log_every=1,
-            checkpoint_every=steps + trajectory,
+            checkpoint_every=max(1, steps + trajectory),
         ),
         trajectory=replace(
             options,

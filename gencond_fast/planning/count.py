@@ -20,8 +20,9 @@ _SHARE = {"off": 0.0, "auto": 0.25, "on": 1.0}  # of the free memory, for decode
 
 def stage_steps(config: Config) -> tuple[int, int, int]:
     """Steps of the warm start, of the matching and of trajectory matching."""
-    warm = round(config.training.steps * config.warm_share)
-    match = config.training.steps - warm
+    steps = config.training.steps or 0
+    warm = round(steps * config.warm_share)
+    match = steps - warm
     return 0 if config.starts_real else warm, match, config.trajectory.steps
 
 

@@ -121,7 +121,8 @@ def plan(
 def fit_minutes(config: Config, minutes: float, reporter: Reporter | None = None) -> Config:
     """The config with `training.steps` and `trajectory.steps` scaled to fill so many minutes.
 
-    Both are multiplied by the same number, above or below 1, and are at least 1 where they were.
+    Both are multiplied by the same number, above or below 1, and are at least 1 where they were;
+    a config without steps stays as it is.
     The minutes include the calibration. The result depends on the speed of the machine, so an
     interrupted run can only go on with the steps that it was started with.
 
@@ -144,8 +145,10 @@ def fit_minutes(config: Config, minutes: float, reporter: Reporter | None = None
 def fitted(config: Config, made: Condensation, minutes: float, spent: float) -> Config:
     """As `fit_minutes`, from what a calibration of `spent` seconds measured."""
     steps = sum(unit.full * unit.pace for unit in made.units if unit.phase == "condensing")
+    if not any(made.steps):
+        return config
     fixed = spent + sum(condensing_seconds(made).values()) - steps
-    total = config.training.steps + config.trajectory.steps
+    total = sum(made.steps)
     scale = (_RESERVE * 60 * minutes - fixed) / steps
     if scale * total < 1:
         needed = (fixed + steps / total) / 60 / _RESERVE
@@ -159,8 +162,8 @@ def fitted(config: Config, made: Condensation, minutes: float, spent: float) -> 
 
     return replace(
         config,
-        training=replace(config.training, steps=scaled(config.training.steps)),
-        trajectory=replace(config.trajectory, steps=scaled(config.trajectory.steps)),
+        training=replace(config.training, steps=scaled(made.steps[0])),
+        trajectory=replace(config.trajectory, steps=scaled(made.steps[1])),
     )
 
 

@@ -36,7 +36,8 @@ def measured(match: int = 4000, trajectory: int = 0) -> Condensation:
         Unit("condensing", "checkpoints", 0.05, 1, match // 100),
     )
     seconds = {"start": 5.0, "networks": 8.0, "condensing": 22.0, "finish": 1.0}
-    return Condensation(122_880, SPEC, 50_000, "cpu", seconds, units, 0.001, 10**9, 0)
+    steps = (match, trajectory)
+    return Condensation(122_880, SPEC, steps, 50_000, "cpu", seconds, units, 0.001, 10**9, 0)
 
 
 def test_phases_are_all_of_the_time():
