@@ -16,14 +16,15 @@ from typing import Any
 
 from gencond_fast.condensation import condense
 from gencond_fast.condensation.task import open_config
-from gencond_fast.config import Config, EvaluateConfig, PlanConfig
+from gencond_fast.config import Config, EvaluateConfig
 from gencond_fast.config.options import resolve
 from gencond_fast.evaluation import evaluate
-from gencond_fast.planning import Plan, make_plan
-from gencond_fast.planning.isolated import in_own_process, keep_to
-from gencond_fast.planning.watch import Timeline, Watch
+from gencond_fast.planning import Plan, plan
+from gencond_fast.planning.calibrate import cache_in, phases
+from gencond_fast.planning.recording import RecordingReporter, in_own_process
 from gencond_fast.store.artifact import FILE_NAME
-from gencond_fast.system.progress import PlainReporter
+from gencond_fast.system.memory import peak_memory
+from gencond_fast.system.progress import PlainReporter, Reporter
 
 Row = dict[str, object]
 
@@ -50,6 +51,14 @@ class Setting:
         data = self.data if known else str((root / self.data).expanduser().absolute())
         config = resolve(self.options, {"data": data, "out": ""}, preset=self.preset)
         return config, EvaluateConfig(run="", data=data, **self.evaluation)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a run took: seconds, and bytes of memory at most."""
+
+    seconds: dict[str, float]
+    peak: int
 
 
 _TWO = {"seeds": 2, "baselines": ("random",)}
@@ -103,15 +112,15 @@ def measure(name: str, root: Path) -> Iterator[Row]:
     """
     setting = SETTINGS[name]
     config, evaluation = setting.configs(root)
-    plan = make_plan(config, evaluation, PlanConfig(devices=(1,)), PlainReporter())
+    planned = plan(config, evaluation, reporter=PlainReporter())
+    open_config(config, Reporter())  # writes the index of the data
     with TemporaryDirectory(prefix="gencond-real-") as folder:
         place = Path(folder)
-        in_own_process(_index, config, place)
-        condensed = in_own_process(_condense, config, place)
-        evaluated = in_own_process(_evaluate, evaluation, place)
+        condensed = in_own_process(place, _condense, config)
+        evaluated = in_own_process(place, _evaluate, evaluation)
         size = (place / "run" / FILE_NAME).stat().st_size
     key = {"benchmark": "plan", "data": setting.data, "setting": name}
-    for what, unit, predicted, actual in _pairs(plan, condensed, evaluated, size):
+    for what, unit, predicted, actual in _pairs(planned, condensed, evaluated, size):
         yield {
             **key,
             "quantity": what,
@@ -123,37 +132,29 @@ def measure(name: str, root: Path) -> Iterator[Row]:
 
 
 def _pairs(
-    plan: Plan, condensed: Timeline, evaluated: Timeline, size: int
+    planned: Plan, condensed: Taken, evaluated: Taken, size: int
 ) -> Iterator[tuple[str, str, float, float]]:
     """Predicted and actual: first what is promised, then the phases."""
-    found = plan.forecasts[0].phases
-    taken = condensed.condensing() | {"evaluation": evaluated.ended - evaluated.began}
-    yield "bytes", "bytes", plan.bytes, size
-    yield "memory, condensing", "MB", plan.memory["condensing"] / 1e6, condensed.peak / 1e6
-    yield "memory, evaluation", "MB", plan.memory["evaluation"] / 1e6, evaluated.peak / 1e6
+    found, taken = planned.seconds, condensed.seconds | evaluated.seconds
+    yield "bytes", "bytes", planned.bytes, size
+    for name, peak in (("condensing", condensed.peak), ("evaluation", evaluated.peak)):
+        yield f"memory, {name}", "MB", planned.memory[name] / 1e6, peak / 1e6
     yield "time, together", "s", sum(found.values()), sum(taken.values())
-    yield "time of the plan", "s", plan.seconds, 0.0
+    yield "time of the plan", "s", planned.calibration, 0.0
     for phase, seconds in taken.items():
         if seconds or found[phase]:
             yield f"time, {phase}", "s", found[phase], seconds
 
 
-def _index(config: Config, folder: Path, began: float) -> None:
-    keep_to(folder)
-    open_config(config, Watch())
+def _condense(folder: Path, config: Config, began: float) -> Taken:
+    reporter = RecordingReporter()
+    source = open_config(config, reporter)
+    cache_in(folder)
+    condense(replace(config, out=str(folder / "run")), reporter, source=source)
+    return Taken(phases(reporter.spans, began, time.monotonic()), peak_memory())
 
 
-def _condense(config: Config, folder: Path, began: float) -> Timeline:
-    keep_to(folder)
-    watch = Watch()
-    source = open_config(config, watch)
-    opened = time.monotonic()
-    condense(replace(config, out=str(folder / "run")), watch, source=source)
-    return watch.timeline(began, opened, opened)
-
-
-def _evaluate(config: EvaluateConfig, folder: Path, began: float) -> Timeline:
-    keep_to(folder)
-    watch = Watch()
-    evaluate(replace(config, run=str(folder / "run")), watch)
-    return watch.timeline(began, began, began)
+def _evaluate(folder: Path, config: EvaluateConfig, began: float) -> Taken:
+    cache_in(folder)
+    evaluate(replace(config, run=str(folder / "run")), RecordingReporter())
+    return Taken({"evaluation": time.monotonic() - began}, peak_memory())

@@ -194,7 +194,7 @@ def _scores(argument: str) -> list[Score]:
     try:
         values = {"held_out": None} | json.loads(path.read_text(encoding="utf-8"))
         values["rows"] = [{"steps": 0} | row for row in values["rows"]]  # early results lack both
-        result = EvaluationResult.from_plain(values)
+        result = EvaluationResult.from_dict(values)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise click.ClickException(f"{path} is no result of evaluate --json: {error}") from None
     size = SimpleNamespace(size=result.bytes)

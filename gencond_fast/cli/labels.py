@@ -28,9 +28,9 @@ from gencond_fast.reporting.text import print_artifact, print_plain
     **explained(
         "Give the samples of a condensed file soft labels: class probabilities by networks that "
         "were trained on the real data.",
-        "  gencond_fast relabel runs/c10 --data /data/cifar10 --soft-labels 5 --bytes 130KB\n"
-        "  gencond_fast relabel runs/c10 --data /data/cifar10 --source full_data --out soft.st\n"
-        "  gencond_fast relabel runs/c10 --data /data/cifar10 --set labels.temperature=2",
+        "  gencond-fast relabel runs/c10 --data /data/cifar10 --soft-labels 5 --bytes 130KB\n"
+        "  gencond-fast relabel runs/c10 --data /data/cifar10 --source full_data --out soft.st\n"
+        "  gencond-fast relabel runs/c10 --data /data/cifar10 --set labels.temperature=2",
     )
 )
 @click.argument("run")
@@ -71,15 +71,15 @@ def relabel(
 
     path = relabelled(run, absolute(data), *options, out=out, reporter=make_reporter(quiet))
     print_artifact(load(path), path)
-    print(f"next: gencond_fast evaluate {out or run} --data {data} --protocol soft")
+    print(f"next: gencond-fast evaluate {out or run} --data {data} --protocol soft")
 
 
 @click.command(
     **explained(
         "Train networks on the whole training split ahead of the runs whose labels they give. Run "
         "the same command again to continue after an interruption.",
-        "  gencond_fast teachers --data /data/cifar10 --epochs 40\n"
-        "  gencond_fast teachers --data set.npz --val-fraction 0.1 --count 3 --model resnet18",
+        "  gencond-fast teachers --data /data/cifar10 --epochs 40\n"
+        "  gencond-fast teachers --data set.npz --val-fraction 0.1 --count 3 --model resnet18",
     )
 )
 @click.option("--data", required=True, help="Image folder, .tar, parquet, .npz or 'digits'.")

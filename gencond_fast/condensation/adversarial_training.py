@@ -1,4 +1,4 @@
-"""Images that networks learn from to withstand changes of the pixels."""
+"""Adversarial examples that networks are trained on, so that they withstand small changes."""
 
 from __future__ import annotations
 

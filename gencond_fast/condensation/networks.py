@@ -45,6 +45,8 @@ class NetworkPlan:
         model: its architecture.
         share: how far its weights lie on the straight way from initial (0) to trained ones (1).
         end: the index of the trained network at the end of that way; None where it is this one.
+        epsilon: radius, in 255ths of a pixel's range, of the adversarial examples that it is
+            trained on; 0 trains it on the images themselves.
     """
 
     index: int
@@ -52,6 +54,7 @@ class NetworkPlan:
     model: str
     share: float = 1.0
     end: int | None = None
+    epsilon: float = 0.0
 
     @property
     def trained(self) -> bool:
@@ -158,26 +161,29 @@ def network_key(task: Setting, plan: NetworkPlan) -> str:
         steps=plan.steps,
         operations=options.augmentation,
         recipe=(_BATCH, _RATE, _DECAY),
-        **({"epsilon": options.epsilon} if options.epsilon and plan.steps else {}),
+        **({"epsilon": plan.epsilon} if plan.epsilon and plan.steps else {}),
         layout=[tuple(p.shape) for p in _build(task, plan).parameters()],
         **({} if plan.end is None else {"share": plan.share, "end": plan.end}),
     )
 
 
-def build_networks(task: Task, called: str = "feature networks") -> FeatureNetworks:
+def build_networks(
+    task: Task, plans: list[NetworkPlan] | None = None, called: str = "feature networks"
+) -> FeatureNetworks:
     """Trains the networks of a run, or takes them from the cache.
 
     Of several processes that want the same networks one trains them, and the others wait for it.
 
     Args:
         task: all options.
+        plans: which networks; None takes those of `networks`.
         called: what the progress is of.
 
     Raises:
         InputError: the model is unknown.
         OSError: the cache cannot be written.
     """
-    plans = plan_networks(task.config.networks)
+    plans = plans or plan_networks(task.config.networks)
     paths = _paths(task, plans)
     if all(is_whole(path) for path in paths):
         weights = _trained(task, plans, paths, called)
@@ -269,7 +275,7 @@ def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dic
     images, labels = task.sample.images, task.sample.labels
     options = task.config.networks
     std = torch.tensor(task.normalisation.std, device=device)
-    radius = (options.epsilon / 255 / std).view(-1, 1, 1)
+    radius = (plan.epsilon / 255 / std).view(-1, 1, 1)
     for step in range(plan.steps):
         rng = named_rng(task.config.seed, "train", plan.index, step)
         index = torch.randint(len(labels), (_BATCH,), generator=rng)
@@ -282,7 +288,7 @@ def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dic
                 logits = forward(task.runtime.arrange(batch))
             return F.cross_entropy(logits.float(), targets)
 
-        if options.epsilon:
+        if plan.epsilon:
             batch = fgsm_example(loss_of, batch, radius, rng)
         optimizer.zero_grad()
         loss_of(batch).backward()

@@ -9,7 +9,12 @@ from pathlib import Path
 from torch import Tensor
 
 from gencond_fast.condensation.labels import Teacher, pool_teachers
-from gencond_fast.condensation.networks import FeatureNetworks, build_networks
+from gencond_fast.condensation.networks import (
+    FeatureNetworks,
+    NetworkPlan,
+    build_networks,
+    plan_networks,
+)
 from gencond_fast.condensation.task import (
     Setting,
     Task,
@@ -103,15 +108,17 @@ def choose_teachers(task: Task, pool: FeatureNetworks | None = None) -> list[Tea
     if task.config.labels.source == "full_data":
         return [_teacher(task, network) for network in build_teachers(task)]
     if task.config.labels.epsilon:
-        return pool_teachers(build_networks(_hardened(task), "label networks"))
+        return pool_teachers(build_networks(task, _adversarial_plans(task), "label networks"))
     return pool_teachers(pool or build_networks(task))
 
 
-def _hardened(task: Task) -> Task:
-    """The task with feature networks trained against attacks as `labels.epsilon` says."""
-    epsilon = task.config.labels.epsilon
-    networks = replace(task.config.networks, epsilon=epsilon, interpolated=0)
-    return replace(task, config=replace(task.config, networks=networks))
+def _adversarial_plans(task: Task) -> list[NetworkPlan]:
+    """The feature networks of the run, but trained on adversarial examples (`labels.epsilon`).
+
+    Interpolated networks are left out: their labels would be those of the trained ones again.
+    """
+    plans = plan_networks(task.config.networks)
+    return [replace(each, epsilon=task.config.labels.epsilon) for each in plans if each.end is None]
 
 
 def build_teachers(task: Task) -> list[Classifier]:

@@ -11,9 +11,9 @@ from gencond_fast.config.parts import (
     TrainingConfig,
     TrajectoryConfig,
 )
-from gencond_fast.config.planning import PlanConfig
 from gencond_fast.config.presets import METHODS, OBJECTIVES, PRESETS
 from gencond_fast.config.privacy import PRIVATE, PrivacyConfig
+from gencond_fast.config.running import RunOptions, run_options
 from gencond_fast.config.types import (
     DISCREPANCY_NAMES,
     OPERATIONS,
@@ -44,14 +44,15 @@ __all__ = [
     "LossConfig",
     "NetworkConfig",
     "OnBadImage",
-    "PlanConfig",
     "Precision",
     "PrivacyConfig",
     "ReaderName",
+    "RunOptions",
     "ScoreConfig",
     "StoreConfig",
     "Switch",
     "TeacherConfig",
     "TrainingConfig",
     "TrajectoryConfig",
+    "run_options",
 ]

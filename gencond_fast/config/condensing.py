@@ -17,61 +17,34 @@ from gencond_fast.config.parts import (
     TrajectoryConfig,
 )
 from gencond_fast.config.privacy import PrivacyConfig, check_private
-from gencond_fast.config.types import (
-    STRICT,
-    Count,
-    Device,
-    Fraction,
-    OnBadImage,
-    Positive,
-    Precision,
-    ReaderName,
-    Switch,
-)
+from gencond_fast.config.running import RunOptions
+from gencond_fast.config.types import STRICT, Count, Fraction, Positive
 
 
-@dataclass(frozen=True, config=STRICT)
-class Config:
-    """One condensation.
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class Config(RunOptions):
+    """One condensation; see also `RunOptions`.
 
     Attributes:
-        data: path or name of the data set.
         out: run directory.
         val_fraction: share of each class of the training split that is held out and tested on
             in place of the data's own validation split, if it has one: for choices between
             settings, and for data without a split.
         classes: names of the classes to condense, at least two, which keep the order they have in
             the data; None takes all.
-        on_bad_image: whether an image that cannot be decoded is an `error` or is left out
-            (`skip`); see `gencond_fast.data.open_source`.
-        reader: who decodes images: DALI, or Pillow in processes or threads; `auto` takes the
-            fastest, see `gencond_fast.data.readers.choice`.
-        in_memory: whether images that are read more than once are decoded once and kept; `auto`
-            keeps what fits into a quarter of the memory that is left.
         image_size: side in pixels; None keeps the data's own side up to 64.
         ipc: budget in images per class (float32 pixels). Ten when `bytes` is not given.
         bytes: budget in bytes of the file; excludes `ipc`.
         seed: of everything random.
-        device: `auto` takes a GPU when there is one.
-        precision: of the feature networks; `auto` is bfloat16 where the device has it in
-            hardware.
-        compile: `torch.compile` of generator and networks; `auto` weighs its cost.
     """
 
-    data: str
     out: str
     val_fraction: Fraction | None = None
     classes: tuple[str, ...] | None = None
-    on_bad_image: OnBadImage = "error"
-    reader: ReaderName = "auto"
-    in_memory: Switch = "auto"
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     ipc: Positive | None = None
     bytes: Positive | None = None
     seed: Count = 0
-    device: Device = "auto"
-    precision: Precision = "auto"
-    compile: Switch = "auto"
     store: StoreConfig = StoreConfig()
     networks: NetworkConfig = NetworkConfig()
     losses: LossConfig = LossConfig()

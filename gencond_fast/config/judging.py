@@ -7,18 +7,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
+from gencond_fast.config.running import RunOptions
 from gencond_fast.config.types import (
     STRICT,
     AttackName,
     Count,
-    Device,
     Epsilon,
-    OnBadImage,
     Positive,
     PositiveFloat,
-    Precision,
-    ReaderName,
-    Switch,
     without_repetition,
 )
 
@@ -47,13 +43,14 @@ class AttackConfig:
         return self.epsilon / 4 if self.step_size is None else self.step_size
 
 
-@dataclass(frozen=True, config=STRICT)
-class EvaluateConfig:
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class EvaluateConfig(RunOptions):
     """Students trained from scratch on a condensed set and on baselines.
+
+    See also `RunOptions`; its `data` must be the data set that the file was condensed from.
 
     Attributes:
         run: run directory or condensed file.
-        data: path or name of the data set whose validation split is the test.
         models: architectures of the students, each one of
             `gencond_fast.models.registry.MODEL_NAMES`, a ConvNet of another width than 128
             (`convnet3@64`), `all` (a ConvNet of the depth that fits the image size and one network
@@ -70,16 +67,13 @@ class EvaluateConfig:
             file as JPEG (see `gencond_fast.evaluation.jpeg_baseline`), `full` all real training
             images, streamed.
         classes: names of the file's classes to train and test on, at least two; None takes all.
-        on_bad_image, reader, in_memory: as in `Config`.
         without_augmentation: whether students are also trained without any augmentation, on the
             condensed set and on the baselines but `full`; the augmentation-robust score needs it.
         sampling: `fixed` (the stored samples) or `fresh` (fresh codes every epoch).
         attack: what the trained students are attacked by.
-        device, precision, compile: as in `Config`.
     """
 
     run: str
-    data: str
     models: tuple[str, ...] = ("convnet3",)
     protocol: Literal["dc", "modern", "soft"] = "dc"
     seeds: Positive = 3
@@ -87,15 +81,9 @@ class EvaluateConfig:
     epochs: Positive = 1000
     baselines: tuple[Literal["random", "jpeg", "full"], ...] = ()
     classes: tuple[str, ...] | None = None
-    on_bad_image: OnBadImage = "error"
-    reader: ReaderName = "auto"
-    in_memory: Switch = "auto"
     without_augmentation: bool = False
     sampling: Literal["fixed", "fresh"] = "fixed"
     attack: AttackConfig = AttackConfig()
-    device: Device = "auto"
-    precision: Precision = "auto"
-    compile: Switch = "auto"
 
     def __post_init__(self) -> None:
         if not self.attack.names and self.attack != AttackConfig():
@@ -110,44 +98,38 @@ class EvaluateConfig:
         return (*((name, True) for name in names), *((name, False) for name in plain))
 
 
-@dataclass(frozen=True, config=STRICT)
-class ScoreConfig:
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class ScoreConfig(RunOptions):
     """Stored images compared with test images in the features of a trained network.
+
+    See also `RunOptions`; its `data` must be the data set that the file was condensed from.
 
     Attributes:
         run: run directory or condensed file.
-        data: path or name of the data set, with the test images.
         model: architecture of the feature network, as in `TeacherConfig`; None takes a ConvNet of
             the depth that fits the image size.
         width: channels of a ConvNet.
         epochs: passes over the training images that the network is trained for.
         images: the most that are compared, of each kind; shared out evenly among the classes.
         k: which neighbour the balls around features reach to.
-        on_bad_image, reader, in_memory, device, precision, compile: as in `Config`.
     """
 
     run: str
-    data: str
     model: str | None = None
     width: Positive = 128
     epochs: Positive = 20
     images: Positive = 10_000
     k: Positive = 5
-    on_bad_image: OnBadImage = "error"
-    reader: ReaderName = "auto"
-    in_memory: Switch = "auto"
-    device: Device = "auto"
-    precision: Precision = "auto"
-    compile: Switch = "auto"
 
 
-@dataclass(frozen=True, config=STRICT)
-class AuditConfig:
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class AuditConfig(RunOptions):
     """Membership inference: attacks that ask which images a condensed file was made from.
+
+    See also `RunOptions`; its `data` must be the data set that the file was condensed from.
 
     Attributes:
         run: run directory, or condensed file where there are no shadows.
-        data: path or name of the data set that it was condensed from.
         shadows: random halves of the training images that are condensed as the run was, and
             attacked by LiRA: an even number, 6 or more; 0 attacks the file by loss alone.
         model: architecture of the students, as in `EvaluateConfig.models`.
@@ -155,23 +137,15 @@ class AuditConfig:
         seeds: students of the file; a shadow has one.
         epochs: passes over the condensed images.
         images: the most that are asked about, of either kind.
-        on_bad_image, reader, in_memory, device, precision, compile: as in `Config`.
     """
 
     run: str
-    data: str
     shadows: Count = 0
     model: str = "convnet3"
     protocol: Literal["dc", "modern", "soft"] = "dc"
     seeds: Positive = 3
     epochs: Positive = 300
     images: Positive = 10_000
-    on_bad_image: OnBadImage = "error"
-    reader: ReaderName = "auto"
-    in_memory: Switch = "auto"
-    device: Device = "auto"
-    precision: Precision = "auto"
-    compile: Switch = "auto"
 
     def __post_init__(self) -> None:
         # without the pair under attack there must be two shadows with each image and two without

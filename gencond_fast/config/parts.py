@@ -90,8 +90,6 @@ class NetworkConfig:
         interpolated: networks between the initial and the trained weights of those (2502.20653);
             those at least half-way to the trained ones classify as well.
         train_steps: steps of the longest trained one; the others are spaced down to a tenth.
-        epsilon: radius, in 255ths of a pixel's range, of the balls in which the trained networks
-            learn from the images that mislead them (2001.03994); 0 takes the images themselves.
         train_images: real images of a class that the training (and warm start) draws from.
         num_augmentations: augmentations in the table of each network, the first one the identity.
         augmentation: the policy: what the other augmentations do, in turn, and what the batches
@@ -114,7 +112,6 @@ class NetworkConfig:
     trained: Count = 4
     interpolated: Count = 0
     train_steps: Positive = 600
-    epsilon: Epsilon = 0.0
     train_images: Positive = 1000
     num_augmentations: Positive = 7
     augmentation: Annotated[
@@ -264,9 +261,9 @@ class LabelConfig:
         num_augmentations: of each sample that a teacher sees, the first one the identity.
         temperature: that logits are divided by.
         hard_label_weight: the share of the hard label in the result.
-        epsilon: radius, in 255ths of a pixel's range, of the balls in which the networks of the
-            pool are trained anew against attacks, as `networks.epsilon` does, to give the labels;
-            0 takes those of the run.
+        epsilon: 0 takes the trained feature networks of the run as they are. Above 0 the same
+            networks are trained once more on adversarial examples (2001.03994) and give the labels;
+            a pixel of such an example may differ from that of its image by `epsilon` 255ths.
     """
 
     source: Literal["pool", "full_data"] = "pool"

@@ -27,7 +27,7 @@ _FROM_REAL: dict[str, Any] = {"init": "real", "warm_start": 0.0, "batch_per_clas
 # what students shall be good at
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "accuracy": {},
-    # docs/experiments.md: labels by such networks help, features of them do not
+    # adversarially trained networks help as teachers; as feature networks they did not
     "robust": {"store": {"soft_labels": 10}, "labels": {"epsilon": 8.0}},
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gencond_fast.condensation.directory import CONFIG_NAME
 from gencond_fast.condensation.shadows import condense_shadow, halves
-from gencond_fast.config import AuditConfig, Config, EvaluateConfig
+from gencond_fast.config import AuditConfig, Config, EvaluateConfig, run_options
 from gencond_fast.config.options import read_run_config
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
@@ -23,8 +23,6 @@ from gencond_fast.system.progress import Reporter
 from gencond_fast.system.rng import derive_seed
 from gencond_fast.system.runtime import choose_runtime
 from gencond_fast.training.protocol import PROTOCOLS
-
-_HERE = ("on_bad_image", "reader", "in_memory", "device", "precision", "compile")
 
 
 @dataclass(frozen=True)
@@ -126,8 +124,14 @@ def _condensed(
 
 def _evaluation(config: AuditConfig) -> EvaluateConfig:
     """How students are trained, and how the data is opened."""
-    same = ("run", "data", "protocol", "seeds", "epochs", *_HERE)
-    return EvaluateConfig(models=(config.model,), **{name: getattr(config, name) for name in same})
+    return EvaluateConfig(
+        **run_options(config),
+        run=config.run,
+        models=(config.model,),
+        protocol=config.protocol,
+        seeds=config.seeds,
+        epochs=config.epochs,
+    )
 
 
 def _making(config: AuditConfig, artifact: Artifact) -> Config:
@@ -142,7 +146,7 @@ def _making(config: AuditConfig, artifact: Artifact) -> Config:
     spec = artifact.metadata.store
     return replace(
         made,
-        **{name: getattr(config, name) for name in ("data", *_HERE)},
+        **run_options(config),
         image_size=spec.image_size,
         ipc=None,
         bytes=artifact.metadata.budget,

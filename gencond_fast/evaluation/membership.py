@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.metrics import auc, roc_curve
 
 FPRS = (0.001, 0.01)
-_ROUNDING = 1e-9  # of a rate times a count
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class Strength:
         auc: probability that a random member scores above a random non-member, ties half.
         balanced_accuracy: mean of the true positive and true negative rates at the best threshold,
             chosen with hindsight, so that it is 0.5 or more.
-        tpr: true positive rate by false positive rate, for `FPRS`; None where there are too few
-            non-members for it.
+        tpr: the largest true positive rate at or below each false positive rate; None where the
+            false positive rate is less than one non-member.
     """
 
     auc: float
@@ -28,83 +30,40 @@ class Strength:
     tpr: dict[float, float | None]
 
 
-def strength(members: np.ndarray, others: np.ndarray) -> Strength:
-    """All numbers of one attack.
+def strength(members: np.ndarray, others: np.ndarray, fprs: Sequence[float] = FPRS) -> Strength:
+    """All numbers of one attack, from its ROC curve.
+
+    A low false positive rate matters most: an attack that is right about few images and never
+    wrong is a breach (Carlini et al. 2022, 2112.03570).
 
     Args:
         members: scores [m] of members.
         others: scores [n] of non-members.
+        fprs: false positive rates, between 0 and 1.
 
     Raises:
         ValueError: a score is NaN, or there is none of a kind.
     """
+    scores = np.concatenate((_checked(members), _checked(others)))
+    # of ranks, since scikit-learn refuses scores that are infinite
+    ranks = np.unique(scores, return_inverse=True)[1]
+    is_member = np.arange(len(scores)) < len(members)
+    fpr, tpr, _ = roc_curve(is_member, ranks, drop_intermediate=False)
     return Strength(
-        auc=auc(members, others),
-        balanced_accuracy=balanced_accuracy(members, others),
-        tpr={fpr: tpr_at_fpr(members, others, fpr) for fpr in FPRS},
+        auc=float(auc(fpr, tpr)),
+        balanced_accuracy=float(0.5 + 0.5 * (tpr - fpr).max()),
+        tpr={
+            rate: None
+            if rate * len(others) < 1 - _ROUNDING
+            else float(tpr[fpr <= rate + _ROUNDING].max())
+            for rate in fprs
+        },
     )
-
-
-def tpr_at_fpr(members: np.ndarray, others: np.ndarray, fpr: float) -> float | None:
-    """The largest share of members above a threshold that at most `fpr` of the others are above.
-
-    None where `fpr` of the others is less than one of them (Carlini et al. 2022, 2112.03570, argue
-    for low rates: an attack that is right about few images and never wrong is a breach).
-
-    Args:
-        members: scores [m].
-        others: scores [n].
-        fpr: 0 < fpr < 1.
-
-    Raises:
-        ValueError: the rate is out of range, a score is NaN, or there is none of a kind.
-    """
-    if not 0.0 < fpr < 1.0:
-        raise ValueError(f"fpr must be between 0 and 1, not {fpr}")
-    members, others = _checked(members), _checked(others)
-    allowed = math.floor(fpr * len(others) + _ROUNDING)
-    if allowed == 0:
-        return None
-    threshold = np.sort(others)[-1 - allowed]  # so many are strictly above it, or fewer
-    return float((members > threshold).mean())
-
-
-def auc(members: np.ndarray, others: np.ndarray) -> float:
-    """Area under the ROC curve, as Mann and Whitney's U over m n; ties count half.
-
-    Args:
-        members: scores [m].
-        others: scores [n].
-
-    Raises:
-        ValueError: a score is NaN, or there is none of a kind.
-    """
-    members, others = _checked(members), np.sort(_checked(others))
-    below = np.searchsorted(others, members, side="left")
-    not_above = np.searchsorted(others, members, side="right")
-    return float((below + not_above).sum() / (2 * len(members) * len(others)))
 
 
 def auc_deviation(members: int, others: int) -> float:
     """Standard deviation of the AUC over random memberships, without ties: 0.5 is its mean."""
     return math.sqrt((members + others + 1) / (12 * members * others))
-
-
-def balanced_accuracy(members: np.ndarray, others: np.ndarray) -> float:
-    """The mean of true positive and true negative rates at the threshold where it is largest.
-
-    Args:
-        members: scores [m].
-        others: scores [n].
-
-    Raises:
-        ValueError: a score is NaN, or there is none of a kind.
-    """
-    members, others = np.sort(_checked(members)), np.sort(_checked(others))
-    thresholds = np.concatenate((members, others))
-    tpr = 1.0 - np.searchsorted(members, thresholds, side="left") / len(members)
-    fpr = 1.0 - np.searchsorted(others, thresholds, side="left") / len(others)
-    return float(0.5 + 0.5 * max(0.0, (tpr - fpr).max()))
 
 
 def _checked(scores: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gencond_fast.condensation.task import Task, open_task, set_up
 from gencond_fast.condensation.teachers import build_teachers
-from gencond_fast.config import Config, EvaluateConfig, ScoreConfig
+from gencond_fast.config import Config, EvaluateConfig, ScoreConfig, run_options
 from gencond_fast.config.options import resolve
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import Source
@@ -123,13 +123,11 @@ def _open(
 ) -> tuple[Config, Source]:
     """The options of the training of the network, and the data, split as for the condensation."""
     split = split_of(artifact)
-    opening = {name: getattr(config, name) for name in ("on_bad_image", "reader", "device")}
-    test = EvaluateConfig(config.run, config.data, **opening)
+    test = EvaluateConfig(run=config.run, **run_options(config))
     source = open_test(test, artifact, split, reporter)
     teacher = {"model": model, "width": config.width, "epochs": config.epochs, "count": 1}
     making = {
-        **{name: getattr(config, name) for name in ("data", "in_memory", "precision", "compile")},
-        **opening,
+        **run_options(config),
         **{"out": "", "image_size": artifact.metadata.store.image_size, "teachers": teacher},
         "val_fraction": split.val_fraction,
         # the seed decides on the network too, which is the same for all files unless it must be

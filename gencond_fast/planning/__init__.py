@@ -1,5 +1,8 @@
-"""What a condensation and an evaluation will cost, before they are started."""
+"""What a condensation and its evaluation will cost, before they are started.
 
-from gencond_fast.planning.plan import Forecast, Plan, make_plan
+Calibrate (a short real run), count (how often the full run does the same), multiply.
+"""
 
-__all__ = ["Forecast", "Plan", "make_plan"]
+from gencond_fast.planning.forecast import Plan, fit_minutes, plan
+
+__all__ = ["Plan", "fit_minutes", "plan"]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -117,41 +117,17 @@ def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         path: what is to be made; the lock is a file beside it.
         waiting: called once if another process has to be waited for.
     """
-    lock = path.with_suffix(".lock")
-    handle = _locked(lock, waiting)
+    lock = FileLock(path.with_suffix(".lock"))
+    # an OSError is of a file system that knows no locks
+    with suppress(OSError):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            lock.acquire()
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _locked(lock: Path, waiting: Callable[[], None]) -> int:
-    """An open handle on the lock file, locked where the file system knows locks."""
-    told = False
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            try:
-                if not told:
-                    waiting()
-                    told = True
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            except BaseException:
-                os.close(handle)
-                raise
-        except OSError:
-            return handle
-        if _is_at(handle, lock):
-            return handle
-        # whoever was waited for has removed this file, so a lock on it keeps nobody out
-        os.close(handle)
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
+        # who waits for a file that was removed under it opens a new one
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()

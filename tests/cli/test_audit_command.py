@@ -176,7 +176,7 @@ def test_images_that_cannot_be_decoded_are_asked_about_in_no_attack(tmp_path):
 def test_python_has_it_too(tiny_run):
     import gencond_fast as gf
 
-    config = AuditConfig(str(tiny_run), "digits", epochs=1, seeds=1, precision="float32")
+    config = AuditConfig(run=str(tiny_run), data="digits", epochs=1, seeds=1, precision="float32")
     assert gf.audit(config).rows == audit(config).rows
     assert gf.AuditConfig is AuditConfig
 
@@ -191,7 +191,7 @@ def test_python_has_it_too(tiny_run):
         (("--model", "all", "--shadows", 6), "unknown model 'all'"),
         (("--protocol", "soft"), "holds hard labels alone"),
         (("--images", 0), "option 'images' cannot be 0"),
-        (("--set", "controls=full"), "unknown option 'baselines'"),
+        (("--set", "baselines=full"), "unknown option 'baselines'"),
         (("--json", "none/such.json"), "does not exist"),
     ],
 )

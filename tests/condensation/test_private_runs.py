@@ -244,18 +244,23 @@ def test_a_private_file_gets_no_labels_by_teachers(finished, tmp_path):
 
 def test_a_config_made_by_hand_is_held_to_the_same(tmp_path):
     with pytest.raises(ValueError, match=r"networks\.trained is 4"):
-        Config("digits", str(tmp_path), privacy=PrivacyConfig(1.0, 1e-5))
+        Config(data="digits", out=str(tmp_path), privacy=PrivacyConfig(1.0, 1e-5))
     networks = NetworkConfig(random=1, trained=0)
     with pytest.raises(InputError, match="not below one over"):
         gf.condense(
-            Config("digits", str(tmp_path), networks=networks, privacy=PrivacyConfig(1.0, 0.5))
+            Config(
+                data="digits", out=str(tmp_path), networks=networks, privacy=PrivacyConfig(1.0, 0.5)
+            )
         )
 
 
 def test_several_ranks_do_not_draw_several_times(tmp_path, monkeypatch):
     networks = NetworkConfig(random=1, trained=0)
     config = Config(
-        "digits", str(tmp_path / "run"), networks=networks, privacy=PrivacyConfig(1.0, 1e-5)
+        data="digits",
+        out=str(tmp_path / "run"),
+        networks=networks,
+        privacy=PrivacyConfig(1.0, 1e-5),
     )
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="once, in one process"):

@@ -1,6 +1,8 @@
-"""Networks that learn from images changed against them."""
+"""Networks that are trained on adversarial examples, and the soft labels that they give."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from command_line import TINY, call, refused
@@ -10,7 +12,7 @@ from test_interpolated import task_of
 from torch import nn
 
 from gencond_fast.condensation.adversarial_training import fgsm_example
-from gencond_fast.condensation.networks import build_networks
+from gencond_fast.condensation.networks import build_networks, plan_networks
 from gencond_fast.config.options import read_yaml, resolve
 from gencond_fast.evaluation.attacks import pgd
 from gencond_fast.store import artifact
@@ -53,11 +55,15 @@ def withstanding(task, networks):
     return [float((logits(each).argmax(1) == labels).double().mean()) for each in (changed, images)]
 
 
+def plans_of(task, epsilon):
+    return [replace(plan, epsilon=epsilon) for plan in plan_networks(task.config.networks)]
+
+
 def test_they_withstand_more(cache):
     found = {}
+    task = task_of(random=0, trained=1, train_steps=250, width=16)
     for epsilon in (0.0, 24.0):
-        task = task_of(random=0, trained=1, train_steps=250, width=16, epsilon=epsilon)
-        networks = build_networks(task)
+        networks = build_networks(task, plans_of(task, epsilon))
         networks.select(0)
         found[epsilon] = withstanding(task, networks)
     (plain, plain_clean), (robust, robust_clean) = found.values()
@@ -67,14 +73,15 @@ def test_they_withstand_more(cache):
 
 
 def test_random_networks_are_the_same_ones(cache):
+    task = task_of(random=1, trained=0)
     for epsilon in (0.0, 8.0):
-        build_networks(task_of(random=1, trained=0, epsilon=epsilon))
+        build_networks(task, plans_of(task, epsilon))
     assert len(list((cache / "networks").glob("*.safetensors"))) == 1
 
 
 def test_the_objective_lies_over_preset_and_method():
     config = resolve({"data": "", "out": ""}, preset="accurate", objective="robust")
-    assert (config.labels.epsilon, config.store.soft_labels, config.networks.epsilon) == (8, 10, 0)
+    assert (config.labels.epsilon, config.store.soft_labels) == (8, 10)
 
 
 LABELLED = ("--set", "store.soft_labels=10", "--set", "store.label_bytes=8", "--bytes", "12KB")
@@ -94,11 +101,11 @@ def test_labels_are_of_robust_networks(cache, tmp_path):
     assert "label networks" in done.err
     assert read_yaml(run / "config.yaml")["labels"]["epsilon"] == 8.0
     labels, images = labels_of(run)
-    again = ("relabel", run, "--data", "digits", "--out", other, "--set", "labels.epsilon=0")
+    again = ("relabel", run, "--data", "digits", "--out", other)
     # by the networks that were matched, and by the same ones trained against attacks
     away = {}
     for epsilon in (0, 8):
-        assert call(*again, "--set", f"networks.epsilon={epsilon}").code == 0
+        assert call(*again, "--set", f"labels.epsilon={epsilon}").code == 0
         found, kept = labels_of(other)
         assert all(torch.equal(value, kept[name]) for name, value in images.items())
         away[epsilon] = float((labels - found).abs().max()) * 255.0
@@ -107,11 +114,8 @@ def test_labels_are_of_robust_networks(cache, tmp_path):
     assert away[0] > 10.0, away
 
 
-def test_from_the_command_line(tmp_path):
-    run = tmp_path / "run"
-    common = ("condense", "--data", "digits", "--out", run, *TINY)
-    assert call(*common, "--set", "networks.epsilon=4").code == 0
-    assert read_yaml(run / "config.yaml")["networks"]["epsilon"] == 4.0
-    refused(call(*common, "--set", "networks.epsilon=-1"), "networks.epsilon")
+def test_radii_that_cannot_be_are_refused(tmp_path):
+    common = ("condense", "--data", "digits", "--out", tmp_path / "run", *TINY)
+    refused(call(*common, "--set", "labels.epsilon=-1"), "labels.epsilon")
     teachers = ("--soft-labels", "3", "--set", "labels.source=full_data")
     refused(call(*common, *teachers, "--set", "labels.epsilon=2"), "labels.epsilon is 2, and ")

@@ -8,7 +8,7 @@ import pytest
 from gencond_fast.condensation.shadows import halves
 from gencond_fast.evaluation.inference import attack_rows
 from gencond_fast.evaluation.lira import offline_scores, online_scores
-from gencond_fast.evaluation.membership import auc
+from gencond_fast.evaluation.membership import strength
 
 MEMBERS, OTHERS, CLASSES = 600, 400, 5
 
@@ -71,7 +71,7 @@ def test_the_numbers_are_of_shadows_but_for_target_and_complement():
             ("lira offline", offline_scores(phi, outs, shared_variance=True)),
             ("loss", phi),
         ):
-            want = auc(scores[in_it], scores[~in_it])
+            want = strength(scores[in_it], scores[~in_it]).auc
             assert rows[attack, "shadows"].auc[target] == pytest.approx(want)
 
 

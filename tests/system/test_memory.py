@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gencond_fast.system.memory import peak_memory
+
 PAGES = 64 * 2**20 // os.sysconf("SC_PAGE_SIZE")
 PROGRAM = """
 import resource, sys, torch
@@ -51,3 +53,13 @@ def test_what_the_user_has_set_stands(monkeypatch):
 
     monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
     assert not keep_freed_memory()
+
+
+def test_peak_memory_remembers_what_was_freed():
+    before = peak_memory()
+    taken = bytearray(64 * 2**20)
+    taken[:] = b"x" * len(taken)
+    high = peak_memory()
+    del taken
+    assert high - before > 32 * 2**20 or before > 2**30
+    assert peak_memory() >= high

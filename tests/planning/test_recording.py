@@ -1,0 +1,58 @@
+"""Calls in processes of their own, and spans of what they do."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from gencond_fast.data.classes import MissingClass
+from gencond_fast.errors import InputError, RunError
+from gencond_fast.planning.recording import RecordingReporter, in_own_process
+
+
+def _answering(folder: Path, word: str, began: float) -> tuple[str, int, float]:
+    return word, os.getpid(), time.monotonic() - began
+
+
+def _refusing(folder: Path, began: float) -> None:
+    raise MissingClass("spoon", "there is no spoon: bend it")  # which cannot be pickled
+
+
+def _full(folder: Path, began: float) -> None:
+    raise OSError(28, "No space left on device", "/some/file")
+
+
+def _dying(folder: Path, began: float) -> None:
+    os._exit(9)
+
+
+def test_a_call_returns_from_another_process(tmp_path):
+    word, pid, seconds = in_own_process(tmp_path, _answering, "yes")
+    assert (word, pid == os.getpid()) == ("yes", False)
+    assert 0.0 < seconds < 300.0  # its start is measured by the same clock
+
+
+def test_errors_come_back_as_they_are(tmp_path):
+    with pytest.raises(InputError, match="there is no spoon: bend it"):
+        in_own_process(tmp_path, _refusing)
+    with pytest.raises(OSError, match="No space left") as told:
+        in_own_process(tmp_path, _full)
+    assert (told.value.errno, told.value.filename) == (28, "/some/file")
+    with pytest.raises(RunError, match="died"):
+        in_own_process(tmp_path, _dying)
+
+
+def test_a_reporter_notes_times_and_units(monkeypatch):
+    clock = iter([10.0, 12.0, 13.0, 15.0, 16.0])
+    monkeypatch.setattr("gencond_fast.planning.recording.time.monotonic", lambda: next(clock))
+    reporter = RecordingReporter()
+    with reporter.task("work", 7) as progress:
+        progress.advance(4, {"loss": 1.0})
+        progress.advance(0, {"images": 7.0})
+        progress.advance(3)
+    (span,) = reporter.spans
+    assert (span.name, span.start, span.end, span.seconds) == ("work", 10.0, 16.0, 6.0)
+    assert span.steps == [(4, 2.0), (3, 3.0)]
