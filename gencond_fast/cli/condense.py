@@ -149,7 +149,7 @@ def resolved(
         private = "privacy" in given
         given["networks"] = share_networks(networks, method, private)
     if operations:
-        given["networks"]["operations"] = operations
+        given["networks"]["augmentation"] = operations
     if discrepancies:
         given["losses"] = {"discrepancies": parse_discrepancies(discrepancies)}
     layers = (read_yaml(file) if file else {}, given, parse_assignments(assignments))
@@ -159,12 +159,12 @@ def resolved(
 @click.command(
     **explained(
         "Condense a data set. Run the same command again to continue after an interruption.",
-        "  gencond_fast condense --data digits --out runs/digits --preset quick\n"
-        "  gencond_fast condense --data /data/cifar10 --out runs/c10 --ipc 1\n"
-        "  gencond_fast condense --data photos.tar --out runs/p --bytes 400KB --image-size 64\n"
-        "  gencond_fast condense --data /data/cifar10 --out runs/dm --method dm --preset quick\n"
-        "  gencond_fast condense --data set.npz --out runs/n --set losses.intra=0.05\n"
-        "  gencond_fast condense --data /data/cifar10 --out runs/p --dp-epsilon 4 --dp-delta 1e-6\n"
+        "  gencond-fast condense --data digits --out runs/digits --preset quick\n"
+        "  gencond-fast condense --data /data/cifar10 --out runs/c10 --ipc 1\n"
+        "  gencond-fast condense --data photos.tar --out runs/p --bytes 400KB --image-size 64\n"
+        "  gencond-fast condense --data /data/cifar10 --out runs/dm --method dm --preset quick\n"
+        "  gencond-fast condense --data set.npz --out runs/n --set losses.intra=0.05\n"
+        "  gencond-fast condense --data /data/cifar10 --out runs/p --dp-epsilon 4 --dp-delta 1e-6\n"
         "  torchrun --nproc-per-node 8 -m gencond_fast condense --data /data/imagenet --out runs/i",
     )
 )
@@ -206,14 +206,14 @@ def condense(
     print_artifact(artifact, path)
     if config.privacy.on:
         print_plain({"privacy": artifact.metadata.made["privacy"]})
-    print(f"next: gencond_fast evaluate {out} --data {data} --baseline random")
+    print(f"next: gencond-fast evaluate {out} --data {data} --baseline random")
 
 
 @click.command(
     **explained(
         "Train feature networks and measure the real data ahead of the runs that share them.",
-        "  gencond_fast stats --data /data/cifar10\n"
-        "  gencond_fast stats --data /data/cifar10 --networks 12 --discrepancy cf\n"
+        "  gencond-fast stats --data /data/cifar10\n"
+        "  gencond-fast stats --data /data/cifar10 --networks 12 --discrepancy cf\n"
         "  torchrun --nproc-per-node 8 -m gencond_fast stats --data /data/imagenet",
     )
 )

@@ -28,9 +28,9 @@ from gencond_fast.reporting.text import print_artifact, print_plain
     **explained(
         "Give the samples of a condensed file soft labels: class probabilities by networks that "
         "were trained on the real data.",
-        "  gencond_fast relabel runs/c10 --data /data/cifar10 --soft-labels 5 --bytes 130KB\n"
-        "  gencond_fast relabel runs/c10 --data /data/cifar10 --teachers teachers --out soft.st\n"
-        "  gencond_fast relabel runs/c10 --data /data/cifar10 --set labels.temperature=2",
+        "  gencond-fast relabel runs/c10 --data /data/cifar10 --soft-labels 5 --bytes 130KB\n"
+        "  gencond-fast relabel runs/c10 --data /data/cifar10 --teachers full_data --out soft.st\n"
+        "  gencond-fast relabel runs/c10 --data /data/cifar10 --set labels.temperature=2",
     )
 )
 @click.argument("run")
@@ -40,9 +40,9 @@ from gencond_fast.reporting.text import print_artifact, print_plain
 )
 @click.option(
     "--teachers",
-    type=click.Choice(["pool", "teachers"]),
-    help="pool: the trained feature networks of the file's options; teachers: networks trained on "
-    "all training images (default: as in the file, else pool).",
+    type=click.Choice(["pool", "full_data"]),
+    help="Who gives the soft labels. pool: the trained feature networks; full_data: networks "
+    "trained on all training images (default: as in the file, else pool).",
 )
 @click.option("--bytes", type=Bytes(), help="Another budget: 40KB, 1.5MiB (default: the file's).")
 @click.option("--out", help="File to write (default: over the one that is read).")
@@ -64,22 +64,22 @@ def relabel(
     """Parses the options of a relabelling and runs it."""
     given = {name: value for name, value in plain.items() if value is not None}
     given["store"] = {} if soft_labels is None else {"soft_labels": soft_labels}
-    given["labels"] = {} if teachers is None else {"teachers": teachers}
+    given["labels"] = {} if teachers is None else {"source": teachers}
     options = (given, parse_assignments(assignments))
     from gencond_fast.condensation import relabel as relabelled
     from gencond_fast.store.artifact import load
 
     path = relabelled(run, absolute(data), *options, out=out, reporter=make_reporter(quiet))
     print_artifact(load(path), path)
-    print(f"next: gencond_fast evaluate {out or run} --data {data} --protocol soft")
+    print(f"next: gencond-fast evaluate {out or run} --data {data} --protocol soft")
 
 
 @click.command(
     **explained(
         "Train networks on the whole training split ahead of the runs whose labels they give. Run "
         "the same command again to continue after an interruption.",
-        "  gencond_fast teachers --data /data/cifar10 --epochs 40\n"
-        "  gencond_fast teachers --data set.npz --val-fraction 0.1 --count 3 --model resnet18",
+        "  gencond-fast teachers --data /data/cifar10 --epochs 40\n"
+        "  gencond-fast teachers --data set.npz --val-fraction 0.1 --count 3 --model resnet18",
     )
 )
 @click.option("--data", required=True, help="Image folder, .tar, parquet, .npz or 'digits'.")

@@ -100,7 +100,7 @@ def choose_teachers(task: Task, pool: FeatureNetworks | None = None) -> list[Tea
         task: all options.
         pool: the feature networks, where they are at hand.
     """
-    if task.config.labels.source == "teachers":
+    if task.config.labels.source == "full_data":
         return [_teacher(task, network) for network in build_teachers(task)]
     if task.config.labels.epsilon:
         return pool_teachers(build_networks(_hardened(task), "label networks"))

@@ -122,7 +122,7 @@ class Config:
                 "labels.source is pool and networks.trained is 0, so nothing gives soft labels: "
                 "set labels.source=full_data, or networks.trained to 1 or more"
             )
-        if self.labels.epsilon and self.labels.source == "teachers":
+        if self.labels.epsilon and self.labels.source == "full_data":
             raise ValueError(
                 f"labels.epsilon is {self.labels.epsilon:g}, and labels.source=full_data takes "
                 "networks that are not trained against attacks: set labels.source=pool, or "

@@ -131,7 +131,7 @@ def count(setting: Setting, spec: StoreSpec) -> Counts:
     weights = 4 * sum(each.numel() for each in network.parameters())
     experts = trajectory.experts if trajectory.steps else 0
     states = 1 + trajectory.epochs * trajectory.parts
-    taught = spec.soft_labels and config.labels.source == "teachers"
+    taught = spec.soft_labels and config.labels.source == "full_data"
     epochs = max(trajectory.epochs if experts else 0, config.teachers.epochs if taught else 0)
     whole_kept, pools = _whole_split(setting, epochs)
     ends = (warm_steps, warm_steps + match_steps, warm_steps + match_steps + trajectory.steps)

@@ -241,7 +241,7 @@ def test_what_cannot_be_relabelled_is_refused(tiny_run, tmp_path):
         attempt(*enough, "--set", "labels.hard_label_weight=2"),
         "option 'labels.hard_label_weight' cannot be 2",
     )
-    unknown = ("--teachers", "teachers", "--set", "teachers.model=x")
+    unknown = ("--teachers", "full_data", "--set", "teachers.model=x")
     refused(attempt(*enough, *unknown), "unknown model 'x'")
     gray = np.zeros((8, 8), np.uint8)
     pictures = [Picture(name, f"{i}.png", gray) for i in range(6) for name in "ab"]
@@ -311,7 +311,7 @@ def test_a_file_does_not_say_which_code_is_run(tiny_run, tmp_path, monkeypatch, 
     assert not (tmp_path / "was_run").exists()
     value = f"[{named}]" if "mixture" in option else named
     said = ("--set", f"{option}={value}", "--set", "networks.trained=2")
-    source = "teachers" if "teachers" in option else "pool"
+    source = "full_data" if "teachers" in option else "pool"
     said += ("--teachers", source, "--set", "teachers.epochs=1", "--set", "networks.random=0")
     done = call("relabel", "made", *words, *said)
     assert done.code == 0, done.err
