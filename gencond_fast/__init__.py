@@ -1,4 +1,4 @@
-"""gencond_fast: condense an image dataset into learned codes and what decodes them.
+"""gencond-fast: condense an image dataset into learned codes and what decodes them.
 
 The public names are looked up when first used, so importing the package costs next to nothing and
 pulls in neither PyTorch, Triton nor DALI.

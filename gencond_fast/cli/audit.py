@@ -30,8 +30,8 @@ from gencond_fast.reporting.text import print_audit
         "Attack a condensed file by membership inference: can an image that it was made from be "
         "told from others, by networks trained on the file? An attack that finds nothing is no "
         "proof of privacy.",
-        "  gencond_fast audit runs/c10 --data /data/cifar10\n"
-        "  gencond_fast audit runs/c10 --data /data/cifar10 --shadows 16 --json audit.json",
+        "  gencond-fast audit runs/c10 --data /data/cifar10\n"
+        "  gencond-fast audit runs/c10 --data /data/cifar10 --shadows 16 --json audit.json",
     )
 )
 @click.argument("run")

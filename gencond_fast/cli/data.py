@@ -36,8 +36,8 @@ def data() -> None:
     **explained(
         "Decode every image once and list those that cannot be, or that are unusual. The list is "
         "kept for --on-bad-image skip. Exit code 1 if an image cannot be read, 0 if all can.",
-        "  gencond_fast data check /data/imagenet\n"
-        "  gencond_fast data check photos.tar --workers 4 --json check.json",
+        "  gencond-fast data check /data/imagenet\n"
+        "  gencond-fast data check photos.tar --workers 4 --json check.json",
     )
 )
 @click.argument("path")
@@ -75,8 +75,8 @@ def check(
 @data.command(
     **explained(
         "Count images and classes, and tell their sizes, without decoding them all.",
-        "  gencond_fast data info /data/imagenet\n"
-        "  gencond_fast data info photos.tar --classes cats,dogs --grid photos.png",
+        "  gencond-fast data info /data/imagenet\n"
+        "  gencond-fast data info photos.tar --classes cats,dogs --grid photos.png",
     )
 )
 @click.argument("path")

@@ -49,7 +49,7 @@ _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="gencond_fast")
+@click.version_option(__version__, prog_name="gencond-fast")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Condense an image dataset into one small file that trains networks from scratch."""
@@ -64,15 +64,15 @@ def cli(context: click.Context) -> None:
 @cli.command(
     **explained(
         "Train networks from scratch on a condensed set and test them on the real one.",
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --baseline random\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --baseline full --epochs 30\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --baseline random \\\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline full --epochs 30\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random \\\n"
         "      --without-augmentation\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
         "      --seeds 5 --epochs 300 --json result.json\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model all --model nets:mine\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --attack fgsm --attack pgd\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --model all --model nets:mine\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --attack fgsm --attack pgd\n"
         "  torchrun --nproc-per-node 4 -m gencond_fast evaluate runs/c10 --data /data/cifar10",
     )
 )
@@ -168,9 +168,9 @@ for _command in (plan, condense, stats, teachers, relabel, report, score, audit,
 @cli.command(
     **explained(
         "Write the stored samples as images.",
-        "  gencond_fast sample runs/c10 --out pictures --per-class 8\n"
-        "  gencond_fast sample runs/c10 --out exported --format npz\n"
-        "  gencond_fast sample runs/c10 --out exported --format pt",
+        "  gencond-fast sample runs/c10 --out pictures --per-class 8\n"
+        "  gencond-fast sample runs/c10 --out exported --format npz\n"
+        "  gencond-fast sample runs/c10 --out exported --format pt",
     )
 )
 @click.argument("run")
@@ -194,7 +194,7 @@ def sample(run: str, out: str, per_class: int | None, format: str) -> None:
 @cli.command(
     **explained(
         "Describe this installation, or a condensed file.",
-        "  gencond_fast info\n  gencond_fast info runs/c10",
+        "  gencond-fast info\n  gencond-fast info runs/c10",
     )
 )
 @click.argument("run", required=False)
@@ -223,7 +223,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = cli.main(args=arguments, prog_name="gencond_fast", standalone_mode=False)
+        code = cli.main(args=arguments, prog_name="gencond-fast", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()

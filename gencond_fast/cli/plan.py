@@ -42,10 +42,10 @@ class Devices(click.ParamType):
         "Predict what a condensation and its evaluation will take: bytes of the file, memory, time "
         "of every phase, on several numbers of devices. A miniature of both is run on this machine "
         "for it; options are those of condense and evaluate.",
-        "  gencond_fast plan --data /data/cifar10 --ipc 1\n"
-        "  gencond_fast plan --data /data/cifar10 --ipc 10 --preset accurate --devices 1,4 \\\n"
+        "  gencond-fast plan --data /data/cifar10 --ipc 1\n"
+        "  gencond-fast plan --data /data/cifar10 --ipc 10 --preset accurate --devices 1,4 \\\n"
         "      --protocol modern --epochs 300 --baseline random --json plan.json\n"
-        "  gencond_fast plan --images 1281167 --num-classes 1000 --image-size 64 --ipc 1",
+        "  gencond-fast plan --images 1281167 --num-classes 1000 --image-size 64 --ipc 1",
     )
 )
 @click.option("--devices", type=Devices(), help="How many, one a rank (default 1,8,64).")

@@ -15,9 +15,9 @@ from gencond_fast.cli.shared import absolute, explained
         "(of every result that evaluate --json has left in the run directory), losses, features. "
         "The page loads nothing from anywhere; several runs are compared. Accuracies against "
         "bytes are also drawn beside it as accuracy.png, a chart for each data set.",
-        "  gencond_fast report runs/c10\n"
-        "  gencond_fast report runs/c10 --data /data/cifar10   # real images in the feature map\n"
-        "  gencond_fast report runs/c10 runs/dm --out page.html",
+        "  gencond-fast report runs/c10\n"
+        "  gencond-fast report runs/c10 --data /data/cifar10   # real images in the feature map\n"
+        "  gencond-fast report runs/c10 runs/dm --out page.html",
     )
 )
 @click.argument("runs", nargs=-1, required=True)

@@ -30,8 +30,8 @@ from gencond_fast.reporting.text import print_scores
     **explained(
         "Compare the stored images with test images in the features of a network trained on the "
         "real data: coverage, density, precision, recall and the Frechet distance.",
-        "  gencond_fast score runs/c10 --data /data/cifar10\n"
-        "  gencond_fast score runs/c10 --data /data/cifar10 --model resnet18 --epochs 40 \\\n"
+        "  gencond-fast score runs/c10 --data /data/cifar10\n"
+        "  gencond-fast score runs/c10 --data /data/cifar10 --model resnet18 --epochs 40 \\\n"
         "      --json scores.json",
     )
 )

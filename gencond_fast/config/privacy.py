@@ -70,7 +70,7 @@ def check_private(
         "networks.interpolated": (networks.interpolated, "set networks.interpolated=0"),
         "networks.model": (
             ":" in networks.model and networks.model,
-            "set networks.model=convnet3 or another of the models of gencond_fast, whose weights "
+            "set networks.model=convnet3 or another of the models of gencond-fast, whose weights "
             "are random",
         ),
         "networks.mixture": (

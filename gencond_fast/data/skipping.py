@@ -28,7 +28,7 @@ class BadImage(InputError):
         self._remedy = remedy
         super().__init__(
             f"{where} {reason}; {remedy}, or leave out such images with --on-bad-image skip "
-            "(`gencond_fast data check` lists them)."
+            "(`gencond-fast data check` lists them)."
         )
 
     def __reduce__(self) -> tuple[type[BadImage], tuple[str, str, str]]:

@@ -81,7 +81,7 @@ class Source:
         if count:
             tell(
                 f"left out {count:,} of {sum(map(len, splits)):,} images, which cannot be decoded: "
-                f"{known:,} known from `gencond_fast data check`, {count - known:,} met on the way"
+                f"{known:,} known from `gencond-fast data check`, {count - known:,} met on the way"
             )
 
 
@@ -106,7 +106,7 @@ def open_source(
     `validation` and `test`.
 
     With `on_bad_image="skip"`, images whose content cannot be decoded take part in nothing. Those
-    that `gencond_fast data check` has listed are not touched; the others are named when they are
+    that `gencond-fast data check` has listed are not touched; the others are named when they are
     met, and which of the two an image is changes no result. An image that is gone or may not be
     read is an error unless it is listed.
 
@@ -158,7 +158,7 @@ def open_source(
     channels, native_size = inspect((train, val), f"{digest} {on_bad_image}")
     if not native_size:
         raise InputError(
-            f"{data} holds no image that can be decoded; see `gencond_fast data check`."
+            f"{data} holds no image that can be decoded; see `gencond-fast data check`."
         )
     return Source(
         location=data,
@@ -212,6 +212,6 @@ def refuse_empty_class(counts: np.ndarray, names: Sequence[str], data: str) -> N
     if not counts.all():
         raise InputError(
             f"{data} has no image of the class {names[int(np.argmin(counts))]!r} that can be "
-            "decoded; replace its images (`gencond_fast data check` lists them) or leave the class "
+            "decoded; replace its images (`gencond-fast data check` lists them) or leave the class "
             "out with --classes."
         )

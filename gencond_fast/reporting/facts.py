@@ -53,7 +53,7 @@ def facts(record: Record) -> dict[str, str]:
         "steps": _steps(config),
         "seed": str(config.seed),
         **_privacy(made.get("privacy")),
-        "made by": f"gencond_fast {program or 'of an unknown version'}",
+        "made by": f"gencond-fast {program or 'of an unknown version'}",
     }
 
 

@@ -73,12 +73,12 @@ def read_record(directory: Path) -> Record:
     if not (directory / "config.yaml").is_file():
         raise InputError(
             f"{directory} is no run directory (it has no config.yaml): give the --out of a "
-            "finished `gencond_fast condense`"
+            "finished `gencond-fast condense`"
         )
     if not (directory / FILE_NAME).is_file():
         raise InputError(
             f"the run in {directory} is not finished (it has no {FILE_NAME}): run its "
-            "`gencond_fast condense` again, which continues it"
+            "`gencond-fast condense` again, which continues it"
         )
     return Record(
         directory=directory,

@@ -71,7 +71,7 @@ def test_an_undecodable_image_is_an_error_that_says_how_to_go_on(tmp_path, conta
     text = str(caught.value)
     assert text.startswith(source.train.where(9))
     assert "--on-bad-image skip" in text
-    assert "gencond_fast data check" in text
+    assert "gencond-fast data check" in text
 
 
 @pytest.mark.parametrize("container", ["folder", "tar", "parquet"])

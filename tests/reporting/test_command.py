@@ -36,7 +36,7 @@ def parsed(arguments: list[str]) -> Config:
 def check(config: Config) -> None:
     arguments = condense_command(config, data=config.data, out=config.out)
     assert parsed(arguments) == config
-    assert shlex.split(show_command(arguments).replace("\\\n", "")) == ["gencond_fast", *arguments]
+    assert shlex.split(show_command(arguments).replace("\\\n", "")) == ["gencond-fast", *arguments]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

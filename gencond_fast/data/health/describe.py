@@ -150,5 +150,5 @@ def _shares(found: Counter[str]) -> str:
 def _checked(opened: Opened, classes: Sequence[str] | None) -> str:
     found = read_bad_list(opened.digest, None if classes is None else opened.class_names)
     if found is None:
-        return "never; run `gencond_fast data check`"
+        return "never; run `gencond-fast data check`"
     return f"{len(found.bad):,} of {found.checked:,} images cannot be read"
