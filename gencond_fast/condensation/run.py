@@ -42,6 +42,7 @@ from gencond_fast.condensation.validate import check_choices
 from gencond_fast.condensation.warm_start import WarmStart
 from gencond_fast.config import Config
 from gencond_fast.config.options import changed_options
+from gencond_fast.config.steps import matching_steps, with_steps
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.distributed.ranks import Ranks
@@ -57,6 +58,8 @@ from gencond_fast.system.bytes import format_bytes
 from gencond_fast.system.environment import versions
 from gencond_fast.system.progress import Reporter
 from gencond_fast.system.rng import derive_seed
+
+_UNSAID_STEPS = 4000  # a file that does not say how many steps it took took these
 
 
 def condense(
@@ -89,6 +92,7 @@ def condense(
     source = source or open_config(config, reporter)
     ranks.check_same_data(config.data, source.fingerprint)
     image_size = choose_image_size(config, source)
+    config = with_steps(config, image_size)
     # everything that can be refused is refused before anything is written
     check_choices(config, source, image_size)
     check_enough(config, source, ranks)
@@ -118,8 +122,15 @@ def condense(
 def _open(setting: Setting, ranks: Ranks) -> Task:
     if setting.config.privacy.on:
         return open_private_task(setting)
-    keep_images(setting, ranks)
+    if _matches(setting.config):
+        keep_images(setting, ranks)
     return open_task(setting)
+
+
+def _matches(config: Config) -> bool:
+    """Whether there are steps of matching, which need feature networks and statistics."""
+    steps = config.training.steps or 0
+    return steps > round(steps * config.warm_share)
 
 
 def _run(task: Task, directory: Path, ranks: Ranks) -> None:
@@ -135,7 +146,8 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
         reporter.message("the first step of each part compiles, which takes up to a minute")
     saved = _load(metadata.store, directory, reporter.message) if ranks.is_main else None
     spec = StoreSpec(**ranks.broadcast_object(asdict(metadata.store)))
-    networks = shared_networks(task, ranks)
+    needed = _matches(config) or config.training.selection != "random"
+    networks = shared_networks(task, ranks) if needed else None
     partition = deal_classes(task, spec, networks, ranks)
     rows = preferred_rows(task, networks, spec.per_class, ranks)
     store, saved = _start(task, rows, saved, partition)
@@ -227,6 +239,8 @@ def sized_metadata(
     # classes stand beside
     omitted = ("data", "out", "classes", "reader", "in_memory")
     options = {k: v for k, v in changed_options(config).items() if k not in omitted}
+    if options.get("training.steps") == _UNSAID_STEPS:
+        del options["training.steps"]
     made: dict[str, Any] = {"options": options, "versions": versions()}
     if config.privacy.on:  # without the fingerprint, which would confirm a guess of all images
         made["privacy"] = describe_guarantee(config)
@@ -261,16 +275,16 @@ def _stages(
     task: Task,
     store: StoredSet,
     rows: Tensor,
-    networks: FeatureNetworks,
+    networks: FeatureNetworks | None,
     directory: Path,
     partition: ClassPartition,
 ) -> list[Stage]:
-    steps = task.config.training.steps
+    steps = matching_steps(task.config, task.image_size)
     before = round(steps * task.config.warm_share)
     stages: list[Stage] = []
     if before and not task.config.starts_real:
         stages.append(WarmStart(task, store, rows, before, partition))
-    if steps > before:
+    if networks and steps > before:
         if isinstance(task, PrivateTask):
             bank = build_private_bank(task, networks, directory)
         else:

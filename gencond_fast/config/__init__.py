@@ -12,7 +12,7 @@ from gencond_fast.config.parts import (
     TrajectoryConfig,
 )
 from gencond_fast.config.planning import PlanConfig
-from gencond_fast.config.presets import METHODS, OBJECTIVES, PRESETS
+from gencond_fast.config.presets import METHODS, OBJECTIVES, PRESET_TEXTS, PRESETS
 from gencond_fast.config.privacy import PRIVATE, PrivacyConfig
 from gencond_fast.config.types import (
     DISCREPANCY_NAMES,
@@ -32,6 +32,7 @@ __all__ = [
     "OBJECTIVES",
     "OPERATIONS",
     "PRESETS",
+    "PRESET_TEXTS",
     "PRIVATE",
     "AttackConfig",
     "AuditConfig",

@@ -37,25 +37,23 @@ class Config:
     Attributes:
         data: path or name of the data set.
         out: run directory.
-        val_fraction: share of each class of the training split that is held out and tested on
-            in place of the data's own validation split, if it has one: for choices between
-            settings, and for data without a split.
-        classes: names of the classes to condense, at least two, which keep the order they have in
-            the data; None takes all.
-        on_bad_image: whether an image that cannot be decoded is an `error` or is left out
-            (`skip`); see `gencond_fast.data.open_source`.
+        val_fraction: share of each class of the training split to hold out; `evaluate` then tests
+            on these images instead of the data's own test split.
+        classes: names of the classes to condense, two or more; null takes all of them.
+        on_bad_image: what to do about an image that cannot be decoded: stop with an `error`, or
+            `skip` it.
         reader: who decodes images: DALI, or Pillow in processes or threads; `auto` takes the
-            fastest, see `gencond_fast.data.readers.choice`.
-        in_memory: whether images that are read more than once are decoded once and kept; `auto`
-            keeps what fits into a quarter of the memory that is left.
-        image_size: side in pixels; None keeps the data's own side up to 64.
-        ipc: budget in images per class (float32 pixels). Ten when `bytes` is not given.
-        bytes: budget in bytes of the file; excludes `ipc`.
-        seed: of everything random.
-        device: `auto` takes a GPU when there is one.
-        precision: of the feature networks; `auto` is bfloat16 where the device has it in
-            hardware.
-        compile: `torch.compile` of generator and networks; `auto` weighs its cost.
+            fastest.
+        in_memory: whether to decode images that are read more than once only once and keep them;
+            `auto` keeps what fits into a quarter of the free memory.
+        image_size: side in pixels; null keeps the data's own side up to 64.
+        ipc: budget as float32 images per class (IPC); 10 where `bytes` is not given either.
+        bytes: budget as bytes of the file; excludes `ipc`.
+        seed: seed of everything random.
+        device: `auto` takes a GPU if there is one.
+        precision: number format of the feature networks; `auto` takes bfloat16 where the hardware
+            has it.
+        compile: whether to use `torch.compile`; `auto` uses it where that saves time.
     """
 
     data: str
@@ -110,9 +108,15 @@ class Config:
                 "training.init is noise, and dct starts from real images, which give the scale "
                 "of its frequencies: leave it out, or set store.format=pixels"
             )
+        if self.training.steps == 0 and (self.privacy.on or not self.starts_real):
+            raise ValueError(
+                "training.steps is 0, and samples that do not start as real images would stay "
+                "noise: set training.steps to 1 or more, or leave it out"
+            )
         losses, all_trained = self.losses, self.networks.random == 0
         weighed = any(losses.discrepancies.values()) or losses.alone
-        if not (weighed or (all_trained and losses.cross_entropy)) and self.warm_share < 1:
+        weighed = weighed or bool(all_trained and losses.cross_entropy)
+        if not weighed and self.warm_share < 1 and self.training.steps != 0:
             raise ValueError(
                 "losses leaves nothing to minimise (cross_entropy counts for trained networks "
                 "alone): give a discrepancy, intra, inter or adversarial a weight"

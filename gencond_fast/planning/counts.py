@@ -15,6 +15,7 @@ from gencond_fast.condensation.shards import owned_parameters
 from gencond_fast.condensation.sharing import classes_of_step
 from gencond_fast.condensation.task import Setting
 from gencond_fast.condensation.whole_split import BATCH
+from gencond_fast.config.steps import matching_steps
 from gencond_fast.data.readers.batch import Form
 from gencond_fast.data.readers.image_cache import CachePolicy
 from gencond_fast.data.sample import sample_rows
@@ -111,8 +112,9 @@ class Counts:
 def stage_steps(setting: Setting) -> tuple[int, int]:
     """Steps of the warm start and of the matching."""
     config = setting.config
-    before = round(config.training.steps * config.warm_share)
-    return 0 if config.starts_real else before, config.training.steps - before
+    steps = matching_steps(config, setting.image_size)
+    before = round(steps * config.warm_share)
+    return 0 if config.starts_real else before, steps - before
 
 
 def count(setting: Setting, spec: StoreSpec) -> Counts:

@@ -65,7 +65,7 @@ def _privacy(guarantee: object) -> dict[str, str]:
 
 
 def _steps(config: Config) -> str:
-    matched, followed = config.training.steps, config.trajectory.steps
+    matched, followed = config.training.steps or 0, config.trajectory.steps
     return f"{matched:,}, then {followed:,} of trajectories" if followed else f"{matched:,}"
 
 

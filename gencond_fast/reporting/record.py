@@ -10,6 +10,7 @@ from typing import Any
 
 from gencond_fast.config import Config
 from gencond_fast.config.options import read_run_config
+from gencond_fast.config.steps import with_steps
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.result import EvaluationResult
 from gencond_fast.reporting.metrics import Metrics, read_metrics
@@ -80,11 +81,12 @@ def read_record(directory: Path) -> Record:
             f"the run in {directory} is not finished (it has no {FILE_NAME}): run its "
             "`gencond-fast condense` again, which continues it"
         )
+    artifact = load(directory)
     return Record(
         directory=directory,
         name=directory.resolve().name,
-        artifact=load(directory),
-        config=_read_config(directory),
+        artifact=artifact,
+        config=with_steps(_read_config(directory), artifact.metadata.store.image_size),
         environment=_read_environment(directory / "environment.json"),
         metrics=read_metrics(directory / "metrics.jsonl"),
         evaluations=_read_evaluations(directory),
