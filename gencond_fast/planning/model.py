@@ -203,7 +203,7 @@ class CondensingModel:
 
     def _stage(self, begin: int, steps: int) -> list[float]:
         """Seconds of the steps of a stage of the miniature."""
-        return [each for _, each in self._time.find("condense").steps][begin : begin + steps]
+        return [each for _, each in self._time.find("matching").steps][begin : begin + steps]
 
     def _steps(
         self,
@@ -285,7 +285,7 @@ def condensing_memory(measured: Condensing, smaller: Condensing | None = None) -
     full, mini, time = measured.full, measured.mini, measured.timeline
     sample = (full.sampled - mini.sampled) * full.image_bytes
     kept = (full.kept - mini.kept) * full.image_bytes
-    before = time.like("real statistics") or time.like("feature networks")
+    before = time.like("real statistics") or time.like("feature networks") or time.spans
     later = sample + _held(full) - _held(mini)
     peak = max(before[0].peak + sample + kept, time.peak + later)
     device = time.device_peak

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 
 from gencond_fast.system.memory import peak_memory
-from gencond_fast.system.progress import Reporter, Task
+from gencond_fast.system.progress import Phase, Reporter
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ class Timeline:
     device_peak: int
 
     def find(self, name: str) -> Span:
-        """The part of that name."""
-        return next(span for span in self.spans if span.name == name)
+        """The part of that name; one of no length where it was left out."""
+        first = min(self.spans, key=lambda span: span.start)
+        missing = Span(name, first.start, first.start, (), first.peak)
+        return next((span for span in self.spans if span.name == name), missing)
 
     def like(self, name: str) -> list[Span]:
         """The parts whose names begin so."""
@@ -83,7 +85,7 @@ class Timeline:
 
     def condensing(self) -> dict[str, float]:
         """The seconds of the phases of a condensation, whose sum is all of its time."""
-        networks, steps = self.find("feature networks"), self.find("condense")
+        networks, steps = self.find("feature networks"), self.find("matching")
         experts = sum(span.seconds for span in self.like("expert "))
         of_labels = ("teacher ", "label networks", "soft labels")
         labels = sum(span.seconds for name in of_labels for span in self.like(name))
@@ -110,8 +112,8 @@ class Watch(Reporter):
         self._on_gpu = device == "cuda"
 
     @contextmanager
-    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        """See `Reporter.task`."""
+    def phase(self, name: str, total: int, done: int = 0) -> Iterator[Phase]:
+        """See `Reporter.phase`."""
         laps = _Laps(self._on_gpu)
         start = time.monotonic()
         yield laps
@@ -131,7 +133,7 @@ class _Laps:
         self._on_gpu = on_gpu
 
     def advance(self, amount: int = 1, values: Mapping[str, float] | None = None) -> None:
-        """See `Task.advance`."""
+        """See `Phase.advance`."""
         if self._on_gpu:
             torch.cuda.synchronize()
         self.found.append((amount, time.monotonic()))

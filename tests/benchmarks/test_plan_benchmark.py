@@ -33,7 +33,7 @@ def test_rows_hold_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
     spans = (
         Span("feature networks", 2.0, 4.0, (), 0),
         Span("real statistics", 5.0, 8.0, (), 0),
-        Span("condense", 10.0, 22.0, (), 0),
+        Span("matching", 10.0, 22.0, (), 0),
     )
     timeline = Timeline(0.0, 1.0, 1.0, 25.0, spans, 500_000_000, 0)
 

@@ -79,7 +79,7 @@ def measured(full: Counts = FULL, mini: Counts = MINI, **changed) -> Condensing:
     """3 s until the data are open, 2 s until networks, 8.5 s of them, 7.5 s of statistics."""
     networks = span("feature networks", 105.0, [(1, 3.0), (1, 1.0), (1, 1.5), *[(1, 1.0)] * 3])
     bank = span("real statistics", 114.0, [(256, 2.56), (256, 1.28), (256, 1.28), (132, 1.66)])
-    steps = span("condense", 121.0, [(1, 12.0), *[(1, 0.5)] * 20])
+    steps = span("matching", 121.0, [(1, 12.0), *[(1, 0.5)] * 20])
     timeline = Timeline(
         began=98.0,
         opened=101.0,
@@ -202,11 +202,11 @@ def test_networks_for_labels_are_trained_as_the_others():
 def test_experts_are_trained_on_all_images_and_dealt_out():
     mini = replace(MINI, experts=2, trajectory_steps=5, match_steps=21)
     full = replace(FULL, experts=3, trajectory_steps=600, whole_kept=50_000)
-    first = span("expert 1 of 2, epochs", 1000.0, [(1, 8.0), (1, 2.0)])
-    second = span("expert 2 of 2, epochs", 1010.0, [(1, 3.5), (1, 2.0)])
+    first = span("expert 1 of 2", 1000.0, [(1, 8.0), (1, 2.0)])
+    second = span("expert 2 of 2", 1010.0, [(1, 3.5), (1, 2.0)])
     made = measured(full, mini)
-    steps = [*made.timeline.find("condense").steps, (1, 9.0), *[(1, 4.0)] * 4]
-    spans = (*made.timeline.spans[:2], first, second, span("condense", 1021.0, steps))
+    steps = [*made.timeline.find("matching").steps, (1, 9.0), *[(1, 4.0)] * 4]
+    spans = (*made.timeline.spans[:2], first, second, span("matching", 1021.0, steps))
     timeline = replace(made.timeline, spans=spans, ended=2000.0)
     found = CondensingModel(replace(made, timeline=timeline), NO_LINK)
     # 2 ms an image and epoch; first epochs also compile for 5 and 0.5 s, and decode for 1 s
