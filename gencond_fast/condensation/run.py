@@ -21,6 +21,7 @@ from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import FeatureNetworks
+from gencond_fast.condensation.phases import expected_phases
 from gencond_fast.condensation.private.bank import build_private_bank
 from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
 from gencond_fast.condensation.private.task import PrivateTask, open_private_task
@@ -58,6 +59,7 @@ from gencond_fast.system.bytes import format_bytes
 from gencond_fast.system.environment import versions
 from gencond_fast.system.progress import Reporter
 from gencond_fast.system.rng import derive_seed
+from gencond_fast.system.words import counted
 
 _UNSAID_STEPS = 4000  # a file that does not say how many steps it took took these
 
@@ -138,15 +140,18 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     metadata = sized_metadata(config, source, task.image_size, task.normalisation)
     shared = f", {ranks.world_size} ranks" if ranks.world_size > 1 else ""
     reporter.message(
-        f"{len(source.train):,} images of {task.num_classes} classes at {task.image_size} px; "
-        f"{metadata.store.per_class} samples a class in {format_bytes(metadata.budget)}; "
-        f"{task.runtime.describe()}{shared}"
+        f"{counted(len(source.train), 'image')} of {task.num_classes} classes at "
+        f"{task.image_size} px; {counted(metadata.store.per_class, 'sample')} a class in "
+        f"{format_bytes(metadata.budget)}; {task.runtime.describe()}{shared}"
     )
     if task.runtime.compiled:
         reporter.message("the first step of each part compiles, which takes up to a minute")
     saved = _load(metadata.store, directory, reporter.message) if ranks.is_main else None
     spec = StoreSpec(**ranks.broadcast_object(asdict(metadata.store)))
     needed = _matches(config) or config.training.selection != "random"
+    reporter.expect(
+        expected_phases(task, metadata.store, matches=_matches(config), networks=needed)
+    )
     networks = shared_networks(task, ranks) if needed else None
     partition = deal_classes(task, spec, networks, ranks)
     rows = preferred_rows(task, networks, spec.per_class, ranks)

@@ -18,6 +18,7 @@ from gencond_fast.config.types import (
     Positive,
     PositiveFloat,
     Small,
+    StoreFormat,
     Weight,
     without_repetition,
 )
@@ -54,7 +55,7 @@ class StoreConfig:
         label_bytes: average bytes of a coded soft label; null stores probabilities to 1/255.
     """
 
-    format: Literal["dct", "generator", "pixels"] = "dct"
+    format: StoreFormat = "dct"
     per_class: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     width: Small | None = None
     code_channels: Small | None = None

@@ -21,6 +21,7 @@ _FLAGS = {
     "reader": "--reader",
     "device": "--device",
     "training.steps": "--steps",
+    "store.format": "--format",
     "store.soft_labels": "--soft-labels",
     "privacy.epsilon": "--dp-epsilon",
     "privacy.delta": "--dp-delta",

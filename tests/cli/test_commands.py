@@ -248,7 +248,7 @@ def test_module_and_script_in_a_process_of_their_own(tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"next: gencond-fast evaluate {run} --data digits" in done.stdout
     # no terminal: lines, no colours and no bars
-    assert "condense 6/6" in done.stderr
+    assert "matching 6/6" in done.stderr
     assert not re.search(r"[\x1b\r]", done.stdout + done.stderr)
     script = Path(sys.executable).with_name("gencond-fast")
     if script.exists():
