@@ -102,8 +102,8 @@ class Config:
             )
         if (self.training.init, self.store.format) == ("real", "generator"):
             raise ValueError(
-                "training.init is real, but a generator cannot start from images: leave it out, and "
-                "training.warm_start fits it to images, or set store.format=dct or pixels"
+                "training.init is real, but a generator cannot start from images: leave it out, "
+                "and training.warm_start fits it to images, or set store.format=dct or pixels"
             )
         if (self.training.init, self.store.format) == ("noise", "dct"):
             raise ValueError(
