@@ -1,6 +1,6 @@
 """Accuracies of many settings: each row is condensed and evaluated, once.
 
-Both are commands of `gencond_fast` in processes of their own. What is finished is not done again
+Both are commands of `gencond-fast` in processes of their own. What is finished is not done again
 unless its options change, and an interrupted condensation continues.
 """
 
@@ -50,7 +50,7 @@ class Runner:
     own_cache: bool
 
     def commands(self, row: Row) -> tuple[list[str], list[str]]:
-        """The arguments of `gencond_fast` that condense, and those that evaluate."""
+        """The arguments of `gencond-fast` that condense, and those that evaluate."""
         return row.commands(self.root, self._run_directory(row), self._evaluation(row))
 
     def finished(self, row: Row) -> dict[str, Any] | None:
@@ -81,7 +81,7 @@ class Runner:
             "name": row.name,
             "data": row.data,
             "format": row.config.store.format,
-            "commands": [shlex.join(["gencond_fast", *each]) for each in (condense, evaluate)],
+            "commands": [shlex.join(["gencond-fast", *each]) for each in (condense, evaluate)],
             "options": {"condense": to_plain(row.config), "evaluate": to_plain(row.evaluation)},
             **found,
             "condense": condensing | {"own_cache": self.own_cache},
@@ -188,7 +188,7 @@ def main(
     runner = Runner(out, root, own_cache)
     if listed:
         for row in chosen:
-            lines = [shlex.join(["gencond_fast", *each]) for each in runner.commands(row)]
+            lines = [shlex.join(["gencond-fast", *each]) for each in runner.commands(row)]
             click.echo("\n    ".join([row.name, *lines]))
         return
     before = signal.signal(signal.SIGTERM, _terminate)

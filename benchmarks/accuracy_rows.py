@@ -87,7 +87,7 @@ class Row:
         return f"{Path(self.data).stem}-{digest}"
 
     def commands(self, root: Path, run: Path, result: Path) -> tuple[list[str], list[str]]:
-        """The arguments of `gencond_fast` that condense, and those that evaluate.
+        """The arguments of `gencond-fast` that condense, and those that evaluate.
 
         Args:
             root: the folder of all data sets.

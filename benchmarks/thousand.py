@@ -25,7 +25,7 @@ from benchmarks.watched import Finished, Line, watch
 from gencond_fast.system.environment import describe, versions
 
 _RESULTS = Path(__file__).parent / "results" / "thousand.csv"
-KILLS = (("real statistics", 0.5), ("condense", 1 / 3), ("condense", 2 / 3))
+KILLS = (("real statistics", 0.5), ("matching", 1 / 3), ("matching", 2 / 3))
 
 # a coefficient takes 16 bytes while it is learned, so that not as many are kept as by default
 OPTIONS = (

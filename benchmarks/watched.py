@@ -18,7 +18,7 @@ from benchmarks.processes import descendants
 from gencond_fast.system.memory import peak_memory
 
 _INTERVAL = 0.2  # seconds
-_PROGRESS = re.compile(r"^(.+) (\d+)/(\d+)(?:  |$)")
+_PROGRESS = re.compile(r"^(?:\d+ of \d+ · )?(.+) (\d+)/(\d+)(?:  |$)")
 
 
 class Line(NamedTuple):

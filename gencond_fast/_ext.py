@@ -42,7 +42,7 @@ def _load() -> tuple[ModuleType | None, str]:
         # C++ symbols may still resolve across versions and then corrupt memory, so never try
         return None, (
             f"the C++ extension was built for torch {built_for}, but this is torch "
-            f"{torch.__version__}: install gencond_fast again."
+            f"{torch.__version__}: install gencond-fast again."
         )
     try:
         return importlib.import_module("gencond_fast._C"), ""

@@ -27,30 +27,32 @@ from gencond_fast.reporting.text import print_audit
 
 @click.command(
     **explained(
-        "Attack a condensed file by membership inference: can an image that it was made from be "
-        "told from others, by networks trained on the file? An attack that finds nothing is no "
-        "proof of privacy.",
-        "  gencond_fast audit runs/c10 --data /data/cifar10\n"
-        "  gencond_fast audit runs/c10 --data /data/cifar10 --shadows 16 --json audit.json",
+        "Attack a condensed file by membership inference: can networks trained on the file tell an "
+        "image that it was made from (a member) from others? An attack that finds nothing does not "
+        "prove privacy.",
+        "  gencond-fast audit runs/c10 --data /data/cifar10\n"
+        "  gencond-fast audit runs/c10 --data /data/cifar10 --shadows 16 --json audit.json",
     )
 )
 @click.argument("run")
-@click.option("--data", required=True, help="The data that the set was condensed from.")
+@click.option("--data", required=True, help="The data that the file was condensed from.")
 @click.option(
     "--shadows",
     type=int,
-    help="Also attack by LiRA, from so many condensations of random halves of the training images "
-    "(even, 6 or more); each takes as long as the run did. Default: none.",
+    help="Also run the LiRA attack, which condenses so many random halves of the training images "
+    "(an even number, 6 or more). Each takes as long as the run itself. Default: none.",
 )
-@click.option("--model", help=f"Of the students (default convnet3). {MODELS}")
+@click.option("--model", help=f"Architecture of the students (default convnet3): {MODELS}")
 @click.option(
     "--protocol",
     type=click.Choice(["dc", "modern", "soft"]),
     help="How students are trained, as in evaluate (default dc).",
 )
-@click.option("--seeds", type=int, help="Students of the file (default 3); a shadow has one.")
-@click.option("--epochs", type=int, help="Passes over the condensed images (default 300).")
-@click.option("--images", type=int, help="Ask about at most so many of a kind (default 10000).")
+@click.option("--seeds", type=int, help="Students of the file (default 3); each shadow has one.")
+@click.option("--epochs", type=int, help="Training epochs (default 300).")
+@click.option(
+    "--images", type=int, help="Most members and most non-members to ask about (default 10000)."
+)
 @bad_image_option
 @reader_option
 @device_option

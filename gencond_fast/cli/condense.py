@@ -1,13 +1,14 @@
-"""The commands that work on real data for a long time: `condense` and `stats`."""
+"""The commands `condense` and `stats`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from gencond_fast.cli.options import list_options
 from gencond_fast.cli.shared import (
     Bytes,
     absolute,
@@ -20,7 +21,15 @@ from gencond_fast.cli.shared import (
     reader_option,
     set_option,
 )
-from gencond_fast.config import DISCREPANCY_NAMES, METHODS, OBJECTIVES, OPERATIONS, PRESETS, Config
+from gencond_fast.config import (
+    DISCREPANCY_NAMES,
+    METHODS,
+    OBJECTIVES,
+    OPERATIONS,
+    PRESET_TEXTS,
+    PRESETS,
+    Config,
+)
 from gencond_fast.config.options import (
     parse_assignments,
     parse_discrepancies,
@@ -28,7 +37,9 @@ from gencond_fast.config.options import (
     resolve,
     share_networks,
 )
+from gencond_fast.config.types import StoreFormat
 from gencond_fast.distributed.ranks import torchrun
+from gencond_fast.errors import InputError
 from gencond_fast.reporting.text import print_artifact, print_plain
 from gencond_fast.system.bytes import format_bytes
 
@@ -40,58 +51,71 @@ def condensing(command: Callable[..., None], data_required: bool = True) -> Call
             "--data", required=data_required, help="Image folder, .tar, parquet, .npz or 'digits'."
         ),
         click.option(
-            "--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True
+            "--preset",
+            type=click.Choice(list(PRESETS)),
+            default="standard",
+            show_default=True,
+            help="; ".join(f"{name}: {text}" for name, text in PRESET_TEXTS.items()) + ".",
         ),
         click.option(
             "--method",
             type=click.Choice(list(METHODS)),
             default="gencond",
             show_default=True,
-            help="A published system; lies under all other options.",
+            help="Settings of a published method; every other option overrides them.",
         ),
         click.option(
             "--objective",
             type=click.Choice(list(OBJECTIVES)),
             default="accuracy",
             show_default=True,
-            help="robust: soft labels by networks trained on images changed against them.",
+            help="robust: soft labels by adversarially trained networks, so that students "
+            "withstand adversarial examples better.",
         ),
         click.option(
             "--networks",
             type=int,
-            help="Feature networks (default 6, a third random; quick 4; a method has its own).",
+            help="Number of feature networks, a third of them random (default 6; 4 with --preset "
+            "quick; a method has its own).",
         ),
         click.option(
             "--augmentation",
             "operations",
             multiple=True,
             type=click.Choice(OPERATIONS),
-            help="Of the policy, may be repeated (default: all).",
+            help="Augmentation of the real and the stored images; may be repeated (default: all).",
         ),
         click.option(
             "--discrepancy",
             "discrepancies",
             multiple=True,
             metavar="NAME[:WEIGHT]",
-            help=f"What is minimised: {', '.join(DISCREPANCY_NAMES)}; may be repeated "
-            "(default: mean).",
+            help="Discrepancy between real and stored images to minimise: "
+            f"{', '.join(DISCREPANCY_NAMES)}; may be repeated (default: mean).",
         ),
         click.option(
             "--image-size", type=int, help="Side in pixels (default: the data's, at most 64)."
         ),
         click.option(
+            "--format",
+            "store_format",
+            type=click.Choice(get_args(StoreFormat)),
+            help="How samples are stored. dct (default): entropy-coded frequencies; generator: "
+            "codes and a small decoder network; pixels: plain pixels.",
+        ),
+        click.option(
             "--val-fraction",
             type=float,
-            help="Share of the training split held out, for evaluate to test on in place of the "
-            "data's own val or test split.",
+            help="Share of the training split to hold out. evaluate then tests on it instead of "
+            "on the data's own test split.",
         ),
         classes_option,
         bad_image_option,
         reader_option,
-        click.option("--seed", type=int, help="Of everything random (default 0)."),
+        click.option("--seed", type=int, help="Seed of everything random (default 0)."),
         device_option,
         click.option("--config", "file", type=Path, help="YAML file of options."),
-        set_option("Any other option; the config.yaml of a run lists all of them."),
+        set_option("Any other option; condense --list-options prints all of them."),
         quiet_option,
     )
     return _with(options, command)
@@ -100,13 +124,15 @@ def condensing(command: Callable[..., None], data_required: bool = True) -> Call
 def sizing(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that decide on the file and on the steps."""
     options = (
-        click.option("--ipc", type=int, help="Budget in float32 images a class (default 10)."),
-        click.option("--bytes", type=Bytes(), help="Budget in bytes of the file: 40KB, 1.5MiB."),
-        click.option("--steps", type=int, help="Optimiser steps, warm start included."),
+        click.option("--ipc", type=int, help="Budget as float32 images per class (default 10)."),
+        click.option("--bytes", type=Bytes(), help="Budget as bytes of the file: 40KB, 1.5MiB."),
+        click.option(
+            "--steps", type=int, help="Matching steps, warm start included (default: --preset)."
+        ),
         click.option(
             "--soft-labels",
             type=int,
-            help="Class probabilities kept a sample (default 0: hard labels).",
+            help="Class probabilities to store per sample (default 0: hard labels).",
         ),
     )
     return _with(options, command)
@@ -121,7 +147,7 @@ def _with(
 
 
 def sized(steps: int | None, soft_labels: int | None) -> dict[str, Any]:
-    """What those options that have no name of their own in the config stand for."""
+    """The config options of flags that have another name."""
     training = {"training": {"steps": steps}} if steps is not None else {}
     store = {"store": {"soft_labels": soft_labels}} if soft_labels is not None else {}
     return training | store
@@ -135,6 +161,7 @@ def resolved(
     method: str,
     objective: str,
     networks: int | None,
+    store_format: str | None = None,
     operations: tuple[str, ...],
     discrepancies: tuple[str, ...],
     file: Path | None,
@@ -148,6 +175,8 @@ def resolved(
     if networks is not None:
         private = "privacy" in given
         given["networks"] = share_networks(networks, method, private)
+    if store_format is not None:
+        given["store"] = given.get("store", {}) | {"format": store_format}
     if operations:
         given["networks"]["augmentation"] = operations
     if discrepancies:
@@ -158,8 +187,10 @@ def resolved(
 
 @click.command(
     **explained(
-        "Condense a data set. Run the same command again to continue after an interruption.",
+        "Condense a data set into one small file. Run the same command again to continue after an "
+        "interruption.",
         "  gencond-fast condense --data digits --out runs/digits --preset quick\n"
+        "  gencond-fast condense --data /data/cifar10 --out runs/c10 --minutes 30\n"
         "  gencond-fast condense --data /data/cifar10 --out runs/c10 --ipc 1\n"
         "  gencond-fast condense --data photos.tar --out runs/p --bytes 400KB --image-size 64\n"
         "  gencond-fast condense --data /data/cifar10 --out runs/dm --method dm --preset quick\n"
@@ -173,10 +204,26 @@ def resolved(
 @click.option(
     "--dp-epsilon",
     type=float,
-    help="Let the file learn of the images through one noised table alone, so that it is "
-    "(epsilon, delta)-differentially private; needs pip install dp-accounting.",
+    help="Make the file (epsilon, delta)-differentially private: it learns from the images "
+    "through one noised table only. Needs pip install dp-accounting.",
 )
-@click.option("--dp-delta", type=float, help="Goes with --dp-epsilon; far below 1 / images.")
+@click.option(
+    "--dp-delta", type=float, help="Goes with --dp-epsilon; far below 1 over the number of images."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0.0, min_open=True),
+    help="Choose the number of steps so that the run takes about so long on this machine. A run "
+    "that continues keeps its steps.",
+)
+@click.option(
+    "--list-options",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=list_options,
+    help="Print every option of --set with its type, default and meaning, and exit.",
+)
 @condensing
 def condense(
     data: str,
@@ -185,6 +232,7 @@ def condense(
     soft_labels: int | None,
     dp_epsilon: float | None,
     dp_delta: float | None,
+    minutes: float | None,
     quiet: bool,
     **plain: Any,
 ) -> None:
@@ -194,24 +242,32 @@ def condense(
     privacy = {"epsilon": dp_epsilon, "delta": dp_delta}
     privacy = {name: value for name, value in privacy.items() if value is not None}
     given |= sized(steps, soft_labels) | ({"privacy": privacy} if privacy else {})
+    if minutes is not None and steps is not None:
+        raise InputError("--minutes chooses the number of steps: leave out --steps or --minutes")
     with torchrun() as ranks:
         config = resolved(given, data=data, **plain)
+        from gencond_fast.cli.minutes import with_minutes
         from gencond_fast.condensation import condense as run
         from gencond_fast.store.artifact import load
 
-        path = run(config, make_reporter(quiet or not ranks.is_main), ranks)
+        reporter = make_reporter(quiet or not ranks.is_main)
+        if minutes is not None:
+            config = with_minutes(config, minutes, reporter, ranks)
+        path = run(config, reporter, ranks)
     if not ranks.is_main:
         return
     artifact = load(path)
     print_artifact(artifact, path)
     if config.privacy.on:
         print_plain({"privacy": artifact.metadata.made["privacy"]})
-    print(f"next: gencond-fast evaluate {out} --data {data} --baseline random")
+    from gencond_fast.cli.suggestion import suggest_evaluation
+
+    print(f"next: {suggest_evaluation(artifact, run=out, data=data, device=config.device)}")
 
 
 @click.command(
     **explained(
-        "Train feature networks and measure the real data ahead of the runs that share them.",
+        "Train the feature networks and measure the real images before the runs that use them.",
         "  gencond-fast stats --data /data/cifar10\n"
         "  gencond-fast stats --data /data/cifar10 --networks 12 --discrepancy cf\n"
         "  torchrun --nproc-per-node 8 -m gencond_fast stats --data /data/imagenet",

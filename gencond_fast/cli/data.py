@@ -19,6 +19,7 @@ from gencond_fast.cli.shared import (
 )
 from gencond_fast.reporting.text import print_plain
 from gencond_fast.system.machine import own_cores
+from gencond_fast.system.words import counted
 
 if TYPE_CHECKING:
     from gencond_fast.data.health.check import CheckReport
@@ -34,16 +35,16 @@ def data() -> None:
 
 @data.command(
     **explained(
-        "Decode every image once and list those that cannot be, or that are unusual. The list is "
-        "kept for --on-bad-image skip. Exit code 1 if an image cannot be read, 0 if all can.",
-        "  gencond_fast data check /data/imagenet\n"
-        "  gencond_fast data check photos.tar --workers 4 --json check.json",
+        "Decode every image once, and list the images that cannot be decoded or are unusual. "
+        "--on-bad-image skip uses the list. Exit code 1 if an image cannot be decoded, else 0.",
+        "  gencond-fast data check /data/imagenet\n"
+        "  gencond-fast data check photos.tar --workers 4 --json check.json",
     )
 )
 @click.argument("path")
 @classes_option
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes that decode (default: all cores)."
+    "--workers", type=click.IntRange(min=1), help="Decoding processes (default: one per core)."
 )
 @click.option("--json", "file", type=Path, help="Write all findings to this file.")
 @quiet_option
@@ -74,9 +75,9 @@ def check(
 
 @data.command(
     **explained(
-        "Count images and classes, and tell their sizes, without decoding them all.",
-        "  gencond_fast data info /data/imagenet\n"
-        "  gencond_fast data info photos.tar --classes cats,dogs --grid photos.png",
+        "Print the number of images and classes and the image sizes, without decoding all images.",
+        "  gencond-fast data info /data/imagenet\n"
+        "  gencond-fast data info photos.tar --classes cats,dogs --grid photos.png",
     )
 )
 @click.argument("path")
@@ -97,7 +98,7 @@ def info(path: str, classes: tuple[str, ...] | None, grid: Path | None, image_si
 
 def _print(report: CheckReport) -> None:
     for name, count in report.images.items():
-        print(f"{name}: {count:,} images")
+        print(f"{name}: {counted(count, 'image')}")
     print(f"unreadable: {len(report.bad):,}")
     for entry in report.bad[:_BAD_SHOWN]:
         print(f"  {entry.where} {entry.reason}")

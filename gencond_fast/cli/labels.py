@@ -26,26 +26,28 @@ from gencond_fast.reporting.text import print_artifact, print_plain
 
 @click.command(
     **explained(
-        "Give the samples of a condensed file soft labels: class probabilities by networks that "
-        "were trained on the real data.",
+        "Give the samples of a condensed file soft labels: class probabilities from networks that "
+        "were trained on the real images.",
         "  gencond-fast relabel runs/c10 --data /data/cifar10 --soft-labels 5 --bytes 130KB\n"
         "  gencond-fast relabel runs/c10 --data /data/cifar10 --source full_data --out soft.st\n"
         "  gencond-fast relabel runs/c10 --data /data/cifar10 --set labels.temperature=2",
     )
 )
 @click.argument("run")
-@click.option("--data", required=True, help="The data that the set was condensed from.")
+@click.option("--data", required=True, help="The data that the file was condensed from.")
 @click.option(
-    "--soft-labels", type=int, help="Class probabilities kept a sample (default: as in the file)."
+    "--soft-labels",
+    type=int,
+    help="Class probabilities to store per sample (default: as in the file).",
 )
 @click.option(
     "--source",
     type=click.Choice(["pool", "full_data"]),
-    help="Who gives the labels. pool: the trained feature networks of the file's options; "
-    "full_data: networks trained on all training images (default: as in the file, else pool).",
+    help="Who gives the soft labels. pool: the trained feature networks; full_data: networks "
+    "trained on all training images (default: as in the file, else pool).",
 )
-@click.option("--bytes", type=Bytes(), help="Another budget: 40KB, 1.5MiB (default: the file's).")
-@click.option("--out", help="File to write (default: over the one that is read).")
+@click.option("--bytes", type=Bytes(), help="Budget as bytes: 40KB, 1.5MiB (default: the file's).")
+@click.option("--out", help="File to write (default: replace the one that is read).")
 @bad_image_option
 @reader_option
 @device_option
@@ -76,23 +78,25 @@ def relabel(
 
 @click.command(
     **explained(
-        "Train networks on the whole training split ahead of the runs whose labels they give. Run "
+        "Train teachers on all training images, before the runs that use their soft labels. Run "
         "the same command again to continue after an interruption.",
         "  gencond-fast teachers --data /data/cifar10 --epochs 40\n"
         "  gencond-fast teachers --data set.npz --val-fraction 0.1 --count 3 --model resnet18",
     )
 )
 @click.option("--data", required=True, help="Image folder, .tar, parquet, .npz or 'digits'.")
-@click.option("--model", help=f"{MODELS} Default: convnet3.")
+@click.option("--model", help=f"Architecture (default convnet3): {MODELS}")
 @click.option("--width", type=int, help="Channels of a ConvNet (default 128).")
-@click.option("--count", type=int, help="Networks (default 1).")
-@click.option("--epochs", type=int, help="Passes over the training images (default 20).")
+@click.option("--count", type=int, help="Number of teachers (default 1).")
+@click.option("--epochs", type=int, help="Training epochs (default 20).")
 @click.option("--image-size", type=int, help="Side in pixels (default: the data's, at most 64).")
-@click.option("--val-fraction", type=float, help="Share held out; the accuracy on it is printed.")
+@click.option(
+    "--val-fraction", type=float, help="Share to hold out; the accuracy on it is printed."
+)
 @classes_option
 @bad_image_option
 @reader_option
-@click.option("--seed", type=int, help="Of everything random (default 0).")
+@click.option("--seed", type=int, help="Seed of everything random (default 0).")
 @device_option
 @click.option("--config", "file", type=Path, help="YAML file of options.")
 @set_option("Any other option.")

@@ -49,7 +49,7 @@ _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="gencond_fast")
+@click.version_option(__version__, prog_name="gencond-fast")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Condense an image dataset into one small file that trains networks from scratch."""
@@ -63,23 +63,27 @@ def cli(context: click.Context) -> None:
 
 @cli.command(
     **explained(
-        "Train networks from scratch on a condensed set and test them on the real one.",
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --baseline random\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --baseline full --epochs 30\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --baseline random \\\n"
+        "Train networks (students) from scratch on a condensed file and test them on real images.",
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline full --epochs 30\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random \\\n"
         "      --without-augmentation\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --model resnet18 \\\n"
         "      --seeds 5 --epochs 300 --json result.json\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --model all --model nets:mine\n"
-        "  gencond_fast evaluate runs/c10 --data /data/cifar10 --attack fgsm --attack pgd\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --model all --model nets:mine\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --attack fgsm --attack pgd\n"
         "  torchrun --nproc-per-node 4 -m gencond_fast evaluate runs/c10 --data /data/cifar10",
     )
 )
 @click.argument("run")
-@click.option("--data", required=True, help="The data that the set was condensed from.")
+@click.option("--data", required=True, help="The data that the file was condensed from.")
 @click.option(
-    "--model", "models", multiple=True, help=f"{MODELS} `all`: one of each kind. Default: convnet3."
+    "--model",
+    "models",
+    multiple=True,
+    help=f"Architecture of the students; may be repeated (default convnet3): {MODELS} all: one "
+    "of each kind.",
 )
 @click.option(
     "--protocol",
@@ -87,45 +91,49 @@ def cli(context: click.Context) -> None:
     help="dc (default), as in the literature; modern: AdamW, cosine, CutMix, averaged weights; "
     "soft: modern, on the file's soft labels.",
 )
-@click.option("--seeds", type=int, help="Students of each kind (default 3).")
+@click.option("--seeds", type=int, help="Students per architecture and training set (default 3).")
 @click.option(
     "--parallel-students",
     type=int,
-    help="How many of these learn at once in one batched network (default 1; more suit GPUs).",
+    help="Students to train at once in one batched network (default 1; more are meant for GPUs).",
 )
-@click.option("--epochs", type=int, help="Passes over the training set (default 1000).")
+@click.option("--epochs", type=int, help="Training epochs (default 1000).")
 @click.option(
     "--baseline",
     "baselines",
     multiple=True,
     type=click.Choice(["random", "jpeg", "full"]),
-    help="random: as many random real images a class as the budget is in IPC; jpeg: as many as fit "
-    "into the bytes of the file as JPEG of quality 20; full: all of them.",
+    help="Also train on real images, for comparison; may be repeated. random: as many random ones "
+    "per class as the budget is in IPC; jpeg: as many as fit into the bytes of the file as JPEG of "
+    "quality 20; full: all of them.",
 )
 @click.option(
     "--without-augmentation",
     is_flag=True,
     default=None,
-    help="Also train students without any augmentation, on the file and on the baselines but full; "
-    "with --baseline random this gives the augmentation-robust score.",
+    help="Also train students without augmentation, on the file and on every baseline but full. "
+    "With --baseline random this gives the augmentation-robust score.",
 )
 @click.option(
     "--attack",
     "attacks",
     multiple=True,
     type=click.Choice(["fgsm", "pgd", "autoattack"]),
-    help="Also test the students on images changed against them, within --epsilon of every pixel; "
-    "autoattack needs pip install pyautoattack.",
+    help="Also test the students on adversarial examples; may be repeated. autoattack needs "
+    "pip install pyautoattack.",
 )
-@click.option("--epsilon", type=float, help="Of the attacks, in 255ths of a pixel (default 8).")
-@click.option("--attack-images", type=int, help="Test images that are attacked (default 1000).")
+@click.option(
+    "--epsilon", type=float, help="Largest change of a pixel by an attack, in 255ths (default 8)."
+)
+@click.option("--attack-images", type=int, help="Test images to attack (default 1000).")
 @classes_option
 @bad_image_option
 @reader_option
 @click.option(
     "--sampling",
     type=click.Choice(["fixed", "fresh"]),
-    help="The stored samples (default), or new ones drawn around them every epoch.",
+    help="fixed: train on the stored samples (default); fresh: on new ones drawn around them every "
+    "epoch.",
 )
 @device_option
 @json_option
@@ -167,22 +175,22 @@ for _command in (plan, condense, stats, teachers, relabel, report, score, audit,
 
 @cli.command(
     **explained(
-        "Write the stored samples as images.",
-        "  gencond_fast sample runs/c10 --out pictures --per-class 8\n"
-        "  gencond_fast sample runs/c10 --out exported --format npz\n"
-        "  gencond_fast sample runs/c10 --out exported --format pt",
+        "Write the stored samples as images or arrays.",
+        "  gencond-fast sample runs/c10 --out pictures --per-class 8\n"
+        "  gencond-fast sample runs/c10 --out exported --format npz\n"
+        "  gencond-fast sample runs/c10 --out exported --format pt",
     )
 )
 @click.argument("run")
-@click.option("--out", required=True, help="Folder to write to, made if missing.")
-@click.option(
-    "--per-class", type=click.IntRange(min=1), help="Samples of each class (default all)."
-)
+@click.option("--out", required=True, help="Folder to write to; made if missing.")
+@click.option("--per-class", type=click.IntRange(min=1), help="Samples per class (default: all).")
 @click.option(
     "--format",
     type=click.Choice(["imagefolder", "npz", "pt", "webdataset", "parquet", "grid"]),
     default="imagefolder",
     show_default=True,
+    help="imagefolder: a folder of PNG files per class; npz, pt, webdataset, parquet: one file; "
+    "grid: one picture.",
 )
 def sample(run: str, out: str, per_class: int | None, format: str) -> None:
     """Exports the stored samples."""
@@ -194,7 +202,7 @@ def sample(run: str, out: str, per_class: int | None, format: str) -> None:
 @cli.command(
     **explained(
         "Describe this installation, or a condensed file.",
-        "  gencond_fast info\n  gencond_fast info runs/c10",
+        "  gencond-fast info\n  gencond-fast info runs/c10",
     )
 )
 @click.argument("run", required=False)
@@ -223,7 +231,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = cli.main(args=arguments, prog_name="gencond_fast", standalone_mode=False)
+        code = cli.main(args=arguments, prog_name="gencond-fast", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()

@@ -11,13 +11,13 @@ from gencond_fast.cli.shared import absolute, explained
 
 @click.command(
     **explained(
-        "Write one HTML page about finished condensations: what they are, pictures, accuracies "
-        "(of every result that evaluate --json has left in the run directory), losses, features. "
-        "The page loads nothing from anywhere; several runs are compared. Accuracies against "
-        "bytes are also drawn beside it as accuracy.png, a chart for each data set.",
-        "  gencond_fast report runs/c10\n"
-        "  gencond_fast report runs/c10 --data /data/cifar10   # real images in the feature map\n"
-        "  gencond_fast report runs/c10 runs/dm --out page.html",
+        "Write one HTML page about finished runs: the files, pictures, accuracies (of every result "
+        "that evaluate --json has written into a run directory), losses and features; several runs "
+        "are compared. The page needs no network. accuracy.png beside it shows accuracy against "
+        "bytes, one chart per data set.",
+        "  gencond-fast report runs/c10\n"
+        "  gencond-fast report runs/c10 --data /data/cifar10   # real images in the feature map\n"
+        "  gencond-fast report runs/c10 runs/dm --out page.html",
     )
 )
 @click.argument("runs", nargs=-1, required=True)

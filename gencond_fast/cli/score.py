@@ -29,21 +29,21 @@ from gencond_fast.reporting.text import print_scores
 @click.command(
     **explained(
         "Compare the stored images with test images in the features of a network trained on the "
-        "real data: coverage, density, precision, recall and the Frechet distance.",
-        "  gencond_fast score runs/c10 --data /data/cifar10\n"
-        "  gencond_fast score runs/c10 --data /data/cifar10 --model resnet18 --epochs 40 \\\n"
+        "real images: coverage, density, precision, recall and the Frechet distance.",
+        "  gencond-fast score runs/c10 --data /data/cifar10\n"
+        "  gencond-fast score runs/c10 --data /data/cifar10 --model resnet18 --epochs 40 \\\n"
         "      --json scores.json",
     )
 )
 @click.argument("run")
-@click.option("--data", required=True, help="The data that the set was condensed from.")
+@click.option("--data", required=True, help="The data that the file was condensed from.")
 @click.option(
     "--model", help=f"The feature network (default: a ConvNet that fits the image size). {MODELS}"
 )
 @click.option("--width", type=int, help="Channels of a ConvNet (default 128).")
-@click.option("--epochs", type=int, help="Of its training on the real data (default 20).")
-@click.option("--images", type=int, help="At most so many of either kind (default 10000).")
-@click.option("--k", type=int, help="Neighbour that the balls reach to (default 5).")
+@click.option("--epochs", type=int, help="Training epochs of that network (default 20).")
+@click.option("--images", type=int, help="Most stored and most test images (default 10000).")
+@click.option("--k", type=int, help="k of the k nearest neighbours (default 5).")
 @bad_image_option
 @reader_option
 @device_option

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from gencond_fast.errors import InputError
 from gencond_fast.system.bytes import parse_bytes
-from gencond_fast.system.progress import PlainReporter, Reporter, RichReporter
+from gencond_fast.system.progress import Reporter, choose_reporter
 
 # spelled out, since the networks themselves take a second to be imported
 MODELS = (
     "convnet3, convnet4, convnet5, convnet3bn (128 channels wide; convnet3@64 has 64), resnet18, "
-    "resnet18in, vgg11, vgg11bn, alexnet, vit, or module:function of your own."
+    "resnet18in, vgg11, vgg11bn, alexnet, vit, or your own as module:function."
 )
 
 
@@ -43,12 +42,14 @@ class Bytes(click.ParamType):
 
 
 classes_option = click.option(
-    "--classes", type=Classes(), help="Only these: a,b,c or a file of one a line."
+    "--classes",
+    type=Classes(),
+    help="Use these classes only: a,b,c or a file with one name per line.",
 )
 bad_image_option = click.option(
     "--on-bad-image",
     type=click.Choice(["error", "skip"]),
-    help="Stop at an image that cannot be decoded (default), or leave it out.",
+    help="error: stop at an image that cannot be decoded (default); skip: leave it out.",
 )
 
 reader_option = click.option(
@@ -58,7 +59,9 @@ reader_option = click.option(
 )
 
 device_option = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: auto."
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    help="Where to compute (default auto: a GPU if there is one).",
 )
 json_option = click.option("--json", "file", type=Path, help="Write the result to this file.")
 quiet_option = click.option("--quiet", is_flag=True, help="Print the result only.")
@@ -92,7 +95,4 @@ def check_json(file: Path | None) -> None:
 
 def make_reporter(quiet: bool) -> Reporter:
     """A progress bar on a terminal, lines elsewhere, nothing where that is asked for."""
-    if quiet:
-        return Reporter()
-    console = Console(stderr=True)
-    return RichReporter(console) if console.is_terminal else PlainReporter()
+    return Reporter() if quiet else choose_reporter()

@@ -45,7 +45,7 @@ def find(config: Config) -> Path:
     if path.exists():
         _refuse_other_options(config, path)
     elif directory.exists() and not (directory.is_dir() and _untouched(directory)):
-        raise InputError(f"{directory} exists and is no run of gencond_fast: give another --out")
+        raise InputError(f"{directory} exists and is no run of gencond-fast: give another --out")
     place = next(p for p in (directory, *directory.absolute().parents) if p.exists())
     if not place.is_dir():
         raise InputError(f"{directory} cannot be made ({place} is a file): give another --out")

@@ -63,7 +63,7 @@ def with_soft_labels(
     made.to(device).eval()
     transforms = _draw_augmentations(task)
     batches = _full_batches(spec.samples)
-    with task.reporter.task("soft labels", len(batches)) as progress:
+    with task.reporter.phase("soft labels", len(batches)) as progress:
         for batch in batches:
             index = batch.to(device)
             images = task.normalisation(made(index))

@@ -23,8 +23,10 @@ from gencond_fast.errors import InputError
 from gencond_fast.store.store import StoredSet
 from gencond_fast.system.files import write_text
 from gencond_fast.system.interrupt import Interrupts, obey
-from gencond_fast.system.progress import Task as Progress
+from gencond_fast.system.progress import Phase
 from gencond_fast.training.average import WeightAverage
+
+PHASE = "matching"  # as the reporter is told
 
 
 class Loop:
@@ -87,7 +89,7 @@ class Loop:
         start = 0
         with (
             Interrupts() as interrupts,
-            self._task.reporter.task("condense", total, done) as progress,
+            self._task.reporter.phase(PHASE, total, done) as progress,
         ):
             for stage in self._stages:
                 first, start = start, start + stage.steps
@@ -237,7 +239,7 @@ class _StageRun:
         first: int,
         steps: range,
         interrupts: Interrupts,
-        progress: Progress,
+        progress: Phase,
     ) -> None:
         self.stage = stage
         self.optimizer = optimizer

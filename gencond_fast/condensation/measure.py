@@ -29,6 +29,7 @@ from gencond_fast.functional.moments import ClassMoments
 from gencond_fast.system.bytes import format_bytes
 from gencond_fast.system.cache import load_tensors, save_tensors
 from gencond_fast.system.interrupt import Interrupts
+from gencond_fast.system.words import counted
 
 _BATCH = 256
 _SAVE_EVERY = 60.0  # seconds of work that being killed may rate
@@ -122,7 +123,7 @@ def _tell_size(task: Task, wanted: list[Wanted], tables: list[ClassMoments], ran
     size = sum(value.nbytes for table in tables for value in vars(table).values())
     shared = f", on {ranks.world_size} ranks" if ranks.world_size > 1 else ""
     task.reporter.message(
-        f"measuring {len(chosen_images(task)):,} images under "
+        f"measuring {counted(len(chosen_images(task)), 'image')} under "
         f"{len({each.network for each in wanted})} networks x {len(wanted[0].transforms)} "
         f"augmentations: tables of {format_bytes(size)}{shared}"
     )
@@ -149,7 +150,7 @@ def _fill(
     waiting = DataTimer()
     with (
         Interrupts() as interrupts,
-        task.reporter.task("real statistics", len(rows), start) as progress,
+        task.reporter.phase("real statistics", len(rows), start) as progress,
         torch.no_grad(),
     ):
         for batch in waiting.around(batches):

@@ -224,7 +224,7 @@ def _trained(
     pairs = zip(plans, cached, strict=True)
     missing = sum(p.steps for p, found in pairs if found is None and p.end is None)
     weights: list[dict[str, Tensor]] = []
-    with task.reporter.task(called, missing) as progress:
+    with task.reporter.phase(called, missing) as progress:
         for plan, path, found in zip(plans, paths, cached, strict=True):
             if found is None:
                 if plan.end is None:

@@ -118,7 +118,7 @@ def _check_code(options: Mapping[str, Any], layers: Sequence[Mapping[str, Any]])
         said = any(name in layer.get(section, {}) for layer in layers)
         if not said and any(is_own(each) for each in _strings(models)):
             raise InputError(
-                f"the file says {section}.{name}={models!r}, which is code outside gencond_fast, "
+                f"the file says {section}.{name}={models!r}, which is code outside gencond-fast, "
                 f"and no file decides on code to run: say --set {section}.{name}={models} if it is "
                 "yours, or choose another model"
             )

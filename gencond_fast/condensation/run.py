@@ -21,6 +21,7 @@ from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import FeatureNetworks
+from gencond_fast.condensation.phases import expected_phases
 from gencond_fast.condensation.private.bank import build_private_bank
 from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
 from gencond_fast.condensation.private.task import PrivateTask, open_private_task
@@ -42,6 +43,7 @@ from gencond_fast.condensation.validate import check_choices
 from gencond_fast.condensation.warm_start import WarmStart
 from gencond_fast.config import Config
 from gencond_fast.config.options import changed_options
+from gencond_fast.config.steps import matching_steps, with_steps
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.distributed.ranks import Ranks
@@ -57,6 +59,9 @@ from gencond_fast.system.bytes import format_bytes
 from gencond_fast.system.environment import versions
 from gencond_fast.system.progress import Reporter
 from gencond_fast.system.rng import derive_seed
+from gencond_fast.system.words import counted
+
+_UNSAID_STEPS = 4000  # a file that does not say how many steps it took took these
 
 
 def condense(
@@ -89,6 +94,7 @@ def condense(
     source = source or open_config(config, reporter)
     ranks.check_same_data(config.data, source.fingerprint)
     image_size = choose_image_size(config, source)
+    config = with_steps(config, image_size)
     # everything that can be refused is refused before anything is written
     check_choices(config, source, image_size)
     check_enough(config, source, ranks)
@@ -119,9 +125,15 @@ def _open(setting: Setting, ranks: Ranks) -> Task:
     config = setting.config
     if config.privacy.on:
         return open_private_task(setting)
-    if config.training.steps > _warm_steps(config):  # only matching needs the bank
+    if _matches(config):
         setting = with_image_cache(setting, ranks)
     return open_task(setting)
+
+
+def _matches(config: Config) -> bool:
+    """Whether there are steps of matching, which need feature networks and statistics."""
+    steps = config.training.steps or 0
+    return steps > round(steps * config.warm_share)
 
 
 def _run(task: Task, directory: Path, ranks: Ranks) -> None:
@@ -129,15 +141,19 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     metadata = sized_metadata(config, source, task.image_size, task.normalisation)
     shared = f", {ranks.world_size} ranks" if ranks.world_size > 1 else ""
     reporter.message(
-        f"{len(source.train):,} images of {task.num_classes} classes at {task.image_size} px; "
-        f"{metadata.store.per_class} samples a class in {format_bytes(metadata.budget)}; "
-        f"{task.runtime.describe()}{shared}"
+        f"{counted(len(source.train), 'image')} of {task.num_classes} classes at "
+        f"{task.image_size} px; {counted(metadata.store.per_class, 'sample')} a class in "
+        f"{format_bytes(metadata.budget)}; {task.runtime.describe()}{shared}"
     )
     if task.runtime.compiled:
         reporter.message("the first step of each part compiles, which takes up to a minute")
     saved = _load(metadata.store, directory, reporter.message) if ranks.is_main else None
     spec = StoreSpec(**ranks.broadcast_object(asdict(metadata.store)))
-    networks = shared_networks(task, ranks)
+    needed = _matches(config) or config.training.selection != "random"
+    reporter.expect(
+        expected_phases(task, metadata.store, matches=_matches(config), networks=needed)
+    )
+    networks = shared_networks(task, ranks) if needed else None
     partition = deal_classes(task, spec, networks, ranks)
     rows = preferred_rows(task, networks, spec.per_class, ranks)
     store, saved = _start(task, rows, saved, partition)
@@ -229,6 +245,8 @@ def sized_metadata(
     # classes stand beside
     omitted = ("data", "out", "classes", "reader", "in_memory")
     options = {k: v for k, v in changed_options(config).items() if k not in omitted}
+    if options.get("training.steps") == _UNSAID_STEPS:
+        del options["training.steps"]
     made: dict[str, Any] = {"options": options, "versions": versions()}
     if config.privacy.on:  # without the fingerprint, which would confirm a guess of all images
         made["privacy"] = describe_guarantee(config)
@@ -259,23 +277,20 @@ def sized_metadata(
     return describe(spec)
 
 
-def _warm_steps(config: Config) -> int:
-    return round(config.training.steps * config.warm_share)
-
-
 def _stages(
     task: Task,
     store: StoredSet,
     rows: Tensor,
-    networks: FeatureNetworks,
+    networks: FeatureNetworks | None,
     directory: Path,
     partition: ClassPartition,
 ) -> list[Stage]:
-    steps, before = task.config.training.steps, _warm_steps(task.config)
+    steps = matching_steps(task.config, task.image_size)
+    before = round(steps * task.config.warm_share)
     stages: list[Stage] = []
     if before and not task.config.starts_real:
         stages.append(WarmStart(task, store, rows, before, partition))
-    if steps > before:
+    if networks and steps > before:
         if isinstance(task, PrivateTask):
             bank = build_private_bank(task, networks, directory)
         else:

@@ -17,7 +17,7 @@ _FEATURE_BYTES = 256 * 2**20  # of the classes that are herded at a time
 
 
 def preferred_rows(
-    task: Task, networks: FeatureNetworks, per_class: int, ranks: Ranks | None = None
+    task: Task, networks: FeatureNetworks | None, per_class: int, ranks: Ranks | None = None
 ) -> Tensor:
     """The rows of the sample [M], class after class, those first that samples are to start from.
 
@@ -33,13 +33,15 @@ def preferred_rows(
 
     Args:
         task: with the sample.
-        networks: the feature networks; for `easy` some of them must be trained.
+        networks: the feature networks; for `easy` some of them must be trained. None will do for
+            `random`.
         per_class: how many of each class are wanted.
         ranks: those that share the run, all of which call this; the first one chooses.
     """
     labels, choice = task.sample.labels, task.config.training.selection
     if choice == "random":
         return torch.arange(len(labels))
+    assert networks is not None
     ranks = ranks or Ranks()
     rows = torch.empty(len(labels), dtype=torch.int64, device="meta")
     if ranks.is_main:

@@ -30,7 +30,7 @@ def classes_of_step(config: Config, num_classes: int) -> int:
 
 
 def deal_classes(
-    task: Task, spec: StoreSpec, networks: FeatureNetworks, ranks: Ranks
+    task: Task, spec: StoreSpec, networks: FeatureNetworks | None, ranks: Ranks
 ) -> ClassPartition:
     """Who keeps which classes of a stored set.
 
@@ -38,7 +38,10 @@ def deal_classes(
     """
     losses, steps = task.config.losses, task.config.trajectory.steps
     whole = any(each.needs_batchnorm for each in required(losses.discrepancies))
-    whole = whole or bool(steps and batch_norms(networks.classifier))
+    if steps and not whole:
+        model = task.config.networks.model
+        followed = networks.classifier if networks else task.classifier(model, "network", 0)
+        whole = bool(batch_norms(followed))
     return ClassPartition(
         spec,
         classes_of_step(task.config, spec.num_classes),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gencond_fast.config import Config
+from gencond_fast.config.steps import with_steps
 from gencond_fast.data.normalise import Normalisation, measure
 from gencond_fast.data.sample import Sample, draw_sample
 from gencond_fast.data.source import Source, open_source
@@ -122,12 +123,13 @@ def choose_image_size(config: Config, source: Source) -> int:
 
 
 def set_up(config: Config, source: Source, image_size: int, reporter: Reporter) -> Setting:
-    """Choose the device.
+    """Choose the device, and the number of steps where the options leave it open.
 
     Raises:
         InputError: it is not there.
     """
     runtime = choose_runtime(config.device, config.precision, config.compile, image_size)
+    config = with_steps(config, image_size)
     return Setting(config, source, image_size, runtime, reporter)
 
 

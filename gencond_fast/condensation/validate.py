@@ -13,6 +13,7 @@ from gencond_fast.errors import InputError
 from gencond_fast.models.classifier import batch_norms
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.store.entropy import require_coder
+from gencond_fast.system.words import counted
 
 
 def check_choices(config: Config, source: Source, image_size: int) -> None:
@@ -77,8 +78,8 @@ def _check_parts(config: Config, images: int) -> None:
     steps = math.ceil(images / BATCH)
     if options.steps and options.parts > steps:
         raise InputError(
-            f"trajectory.parts is {options.parts}, and an epoch of {images} images has {steps} "
-            f"step(s) of {BATCH}: set trajectory.parts={steps} or less"
+            f"trajectory.parts is {options.parts}, and an epoch of {counted(images, 'image')} "
+            f"has {counted(steps, 'step')} of {BATCH}: set trajectory.parts={steps} or less"
         )
 
 

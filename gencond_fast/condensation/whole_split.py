@@ -102,7 +102,7 @@ def train_on_all(
         if step in ends:
             kept.append(weights_of(network))
 
-    with task.reporter.task(f"{name}, epochs", epochs, done) as progress:
+    with task.reporter.phase(name, epochs, done) as progress:
         for epoch in range(done, epochs):
             trainer.run_epoch(epoch, keep)
             trainer.check(called)

@@ -11,7 +11,7 @@ from gencond_fast.config.parts import (
     TrainingConfig,
     TrajectoryConfig,
 )
-from gencond_fast.config.presets import METHODS, OBJECTIVES, PRESETS
+from gencond_fast.config.presets import METHODS, OBJECTIVES, PRESET_TEXTS, PRESETS
 from gencond_fast.config.privacy import PRIVATE, PrivacyConfig
 from gencond_fast.config.running import RunOptions, run_options
 from gencond_fast.config.types import (
@@ -32,6 +32,7 @@ __all__ = [
     "OBJECTIVES",
     "OPERATIONS",
     "PRESETS",
+    "PRESET_TEXTS",
     "PRIVATE",
     "AttackConfig",
     "AuditConfig",

@@ -27,15 +27,13 @@ class Config(RunOptions):
 
     Attributes:
         out: run directory.
-        val_fraction: share of each class of the training split that is held out and tested on
-            in place of the data's own validation split, if it has one: for choices between
-            settings, and for data without a split.
-        classes: names of the classes to condense, at least two, which keep the order they have in
-            the data; None takes all.
-        image_size: side in pixels; None keeps the data's own side up to 64.
-        ipc: budget in images per class (float32 pixels). Ten when `bytes` is not given.
-        bytes: budget in bytes of the file; excludes `ipc`.
-        seed: of everything random.
+        val_fraction: share of each class of the training split to hold out; `evaluate` then tests
+            on these images instead of the data's own test split.
+        classes: names of the classes to condense, two or more; null takes all of them.
+        image_size: side in pixels; null keeps the data's own side up to 64.
+        ipc: budget as float32 images per class (IPC); 10 where `bytes` is not given either.
+        bytes: budget as bytes of the file; excludes `ipc`.
+        seed: seed of everything random.
     """
 
     out: str
@@ -67,38 +65,46 @@ class Config(RunOptions):
                 on_bad_image=self.on_bad_image,
             )
         if self.networks.random + self.networks.trained == 0:
-            raise ValueError("networks.random and networks.trained are both 0: one must not be")
+            raise ValueError(
+                "networks.random and networks.trained are both 0: set one to 1 or more"
+            )
         if self.networks.interpolated and not self.networks.trained:
             raise ValueError(
                 "networks.interpolated is above 0 and networks.trained is 0: there are no trained "
-                "weights to be near to"
+                "weights to interpolate to, so set networks.trained to 1 or more"
             )
         if (self.training.init, self.store.format) == ("real", "generator"):
             raise ValueError(
-                "training.init is real, and a generator can only be fitted to images: leave it "
-                "out for training.warm_start, or set store.format=dct or pixels"
+                "training.init is real, but a generator cannot start from images: leave it out, "
+                "and training.warm_start fits it to images, or set store.format=dct or pixels"
             )
         if (self.training.init, self.store.format) == ("noise", "dct"):
             raise ValueError(
-                "training.init is noise, and dct starts from real images, which give the scale "
-                "of its frequencies: leave it out, or set store.format=pixels"
+                "training.init is noise, but dct starts from real images, which set the scale of "
+                "its frequencies: leave it out, or set store.format=pixels"
+            )
+        if self.training.steps == 0 and (self.privacy.on or not self.starts_real):
+            raise ValueError(
+                "training.steps is 0, and samples that do not start as real images would stay "
+                "noise: set training.steps to 1 or more, or leave it out"
             )
         losses, all_trained = self.losses, self.networks.random == 0
         weighed = any(losses.discrepancies.values()) or losses.alone
-        if not (weighed or (all_trained and losses.cross_entropy)) and self.warm_share < 1:
+        weighed = weighed or bool(all_trained and losses.cross_entropy)
+        if not weighed and self.warm_share < 1 and self.training.steps != 0:
             raise ValueError(
-                "losses leaves nothing to minimise (cross_entropy counts for trained networks "
-                "alone): give a discrepancy, intra, inter or adversarial a weight"
+                "losses leaves nothing to minimise (cross_entropy is for trained networks only): "
+                "give a discrepancy, intra, inter or adversarial a weight"
             )
         if self.store.soft_labels and self.labels.source == "pool" and not self.networks.trained:
             raise ValueError(
-                "labels.source is pool and networks.trained is 0, so nothing gives soft labels: "
+                "labels.source is pool and networks.trained is 0, so no network gives soft labels: "
                 "set labels.source=full_data, or networks.trained to 1 or more"
             )
         if self.labels.epsilon and self.labels.source == "full_data":
             raise ValueError(
-                f"labels.epsilon is {self.labels.epsilon:g}, and labels.source=full_data takes "
-                "networks that are not trained against attacks: set labels.source=pool, or "
+                f"labels.epsilon is {self.labels.epsilon:g}, and the networks of "
+                "labels.source=full_data have no adversarial training: set labels.source=pool, or "
                 "labels.epsilon=0"
             )
         if self.ipc is None and self.bytes is None:

@@ -21,14 +21,14 @@ from gencond_fast.config.types import (
 
 @dataclass(frozen=True, config=STRICT)
 class AttackConfig:
-    """Attacks on students, in the L-infinity norm; see `gencond_fast.evaluation.attacks`.
+    """Adversarial attacks on students (L-infinity); see `gencond_fast.evaluation.attacks`.
 
     Attributes:
-        names: which; `autoattack` needs the extra `attacks`.
-        epsilon: how far a pixel may go, in 255ths of its range.
-        steps: of `pgd`.
-        step_size: of `pgd`, in 255ths; None is a quarter of `epsilon`.
-        images: the most test images that are attacked; as many of each class as can be.
+        names: attacks to run; `autoattack` needs the extra `attacks`.
+        epsilon: largest change of a pixel, in 255ths of its range.
+        steps: steps of `pgd`.
+        step_size: step size of `pgd`, in 255ths; null takes a quarter of `epsilon`.
+        images: most test images to attack, shared evenly among the classes.
     """
 
     names: Annotated[tuple[AttackName, ...], AfterValidator(without_repetition)] = ()
@@ -51,26 +51,25 @@ class EvaluateConfig(RunOptions):
 
     Attributes:
         run: run directory or condensed file.
-        models: architectures of the students, each one of
-            `gencond_fast.models.registry.MODEL_NAMES`, a ConvNet of another width than 128
-            (`convnet3@64`), `all` (a ConvNet of the depth that fits the image size and one network
-            of each other kind), or `module:function` of the user's own.
-        protocol: how students are trained, see `gencond_fast.training.protocol`: `dc` as in the
-            literature, `modern` (AdamW, cosine, CutMix, averaged weights), `soft` (as `modern`, on
-            the soft labels that are stored).
-        seeds: students of each kind.
-        parallel_students: how many of them learn at once in one batched network, from images that
-            are held; see `gencond_fast.training.ensemble`. More than one is meant for GPUs.
-        epochs: passes over the training set; 1000 in the published `dc`.
-        baselines: other training sets beside the condensed one; `random` is as many real
-            images a class as the budget is in IPC, `jpeg` as many as fit into the bytes of the
-            file as JPEG (see `gencond_fast.evaluation.jpeg_baseline`), `full` all real training
-            images, streamed.
-        classes: names of the file's classes to train and test on, at least two; None takes all.
-        without_augmentation: whether students are also trained without any augmentation, on the
-            condensed set and on the baselines but `full`; the augmentation-robust score needs it.
-        sampling: `fixed` (the stored samples) or `fresh` (fresh codes every epoch).
-        attack: what the trained students are attacked by.
+        models: architectures of the students: names of
+            `gencond_fast.models.registry.MODEL_NAMES`, a ConvNet with its width (`convnet3@64`),
+            `all` (a ConvNet for the image size and one network of each other kind), or
+            `module:function` of your own.
+        protocol: how students are trained: `dc` as in the literature; `modern` with AdamW, a
+            cosine schedule, CutMix and averaged weights; `soft` as `modern` on the stored soft
+            labels. See `gencond_fast.training.protocol`.
+        seeds: number of students per architecture and training set.
+        parallel_students: students to train at once in one batched network; more than 1 is meant
+            for GPUs. See `gencond_fast.training.ensemble`.
+        epochs: training epochs; the literature trains `dc` for 1000.
+        baselines: further training sets to compare with: `random` (as many random real images per
+            class as the budget is in IPC), `jpeg` (as many as fit into the bytes of the file as
+            JPEG), `full` (all real training images).
+        classes: names of the file's classes to use, two or more; null takes all of them.
+        without_augmentation: whether to train students without augmentation as well, on the
+            condensed set and every baseline but `full`; the augmentation-robust score needs them.
+        sampling: `fixed` trains on the stored samples, `fresh` on new ones drawn every epoch.
+        attack: adversarial attacks on the trained students.
     """
 
     run: str
@@ -87,7 +86,7 @@ class EvaluateConfig(RunOptions):
 
     def __post_init__(self) -> None:
         if not self.attack.names and self.attack != AttackConfig():
-            raise ValueError("there are options of an attack and no attack: add --attack pgd")
+            raise ValueError("an attack has options but no name: add --attack pgd")
 
     @property
     def training_sets(self) -> tuple[tuple[str, bool], ...]:
@@ -106,12 +105,12 @@ class ScoreConfig(RunOptions):
 
     Attributes:
         run: run directory or condensed file.
-        model: architecture of the feature network, as in `TeacherConfig`; None takes a ConvNet of
-            the depth that fits the image size.
+        model: architecture of the feature network; null takes a ConvNet of the depth for the image
+            size.
         width: channels of a ConvNet.
-        epochs: passes over the training images that the network is trained for.
-        images: the most that are compared, of each kind; shared out evenly among the classes.
-        k: which neighbour the balls around features reach to.
+        epochs: training epochs of the feature network.
+        images: most stored and most test images to compare, shared evenly among the classes.
+        k: number of the nearest neighbour that sets the radius around each image.
     """
 
     run: str
@@ -124,19 +123,19 @@ class ScoreConfig(RunOptions):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class AuditConfig(RunOptions):
-    """Membership inference: attacks that ask which images a condensed file was made from.
+    """Membership inference: was an image among those that a file was condensed from?
 
     See also `RunOptions`; its `data` must be the data set that the file was condensed from.
 
     Attributes:
-        run: run directory, or condensed file where there are no shadows.
-        shadows: random halves of the training images that are condensed as the run was, and
-            attacked by LiRA: an even number, 6 or more; 0 attacks the file by loss alone.
+        run: run directory, or condensed file if there are no shadows.
+        shadows: number of condensations of random halves of the training images, for the LiRA
+            attack: an even number, 6 or more; 0 attacks by loss alone.
         model: architecture of the students, as in `EvaluateConfig.models`.
         protocol: how students are trained, as in `EvaluateConfig`.
-        seeds: students of the file; a shadow has one.
-        epochs: passes over the condensed images.
-        images: the most that are asked about, of either kind.
+        seeds: number of students of the file; each shadow has one.
+        epochs: training epochs.
+        images: most members and most non-members to ask about.
     """
 
     run: str

@@ -13,6 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gencond_fast.config import METHODS, OBJECTIVES, PRESETS, PRIVATE, Config, NetworkConfig
+from gencond_fast.config.presets import METHOD_STEPS
 from gencond_fast.config.renamed import current_names
 from gencond_fast.errors import InputError
 
@@ -72,6 +73,7 @@ def resolve(
     """
     merged: dict[str, Any] = {}
     named = [
+        {} if method == "gencond" else METHOD_STEPS,
         _named("preset", preset, PRESETS),
         _named("method", method, METHODS),
         _named("objective", objective, OBJECTIVES),

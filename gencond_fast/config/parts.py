@@ -1,4 +1,4 @@
-"""Options of a condensation by what they are about, and their defaults."""
+"""Options of a condensation by subject, with their defaults."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gencond_fast.config.types import (
     Positive,
     PositiveFloat,
     Small,
+    StoreFormat,
     Weight,
     without_repetition,
 )
@@ -34,27 +35,27 @@ _OF_FORMATS = {
 
 @dataclass(frozen=True, config=STRICT)
 class StoreConfig:
-    """What the file holds. Sizes left at None are chosen to fill the budget.
+    """What the file holds.
 
     Attributes:
-        format: `dct` (entropy-coded frequencies), `generator` (codes and decoder) or `pixels`.
-        per_class: stored samples of a class.
-        width: most channels inside the decoder of `generator`.
-        code_channels: channels of one code of `generator`.
-        code_size: side of one code of `generator`; with `pixels`, side of one stored image.
-        sample_bytes: of one coded sample of `dct` on average; decides on `per_class` where that is
-            open. The larger, the fewer and the finer samples there are.
-        coefficients: frequencies of a sample of `dct`, of all channels together, that can be other
-            than zero.
-        factor: with `pixels`, the image side over that of a stored one, in place of `code_size`:
-            IDC's multi-formation (2205.14959).
-        soft_labels: class probabilities kept for each stored sample, all of them at most; 0 keeps
-            hard labels alone.
-        label_bytes: of one coded soft label on average, in which labels are as fine as they can be;
-            None keeps probabilities to 1/255, coded where that is smaller.
+        format: how samples are stored. `dct`: entropy-coded frequencies; `generator`: codes and a
+            small decoder network; `pixels`: the pixels themselves.
+        per_class: stored samples per class; null takes as many as fill the budget.
+        width: most channels of a layer of the decoder (`generator`); null fills the budget.
+        code_channels: channels of a code (`generator`); null fills the budget.
+        code_size: side of a code (`generator`) or of a stored image (`pixels`); null fills the
+            budget.
+        sample_bytes: average bytes of a coded sample (`dct`); sets `per_class` where that is null.
+            Larger values give fewer and finer samples.
+        coefficients: most frequencies of a sample that may differ from zero, over all channels
+            (`dct`); null chooses.
+        factor: image side divided by the side of a stored image (`pixels`), as in the
+            multi-formation of IDC (2205.14959); excludes `code_size`.
+        soft_labels: largest class probabilities to store with each sample; 0 stores hard labels.
+        label_bytes: average bytes of a coded soft label; null stores probabilities to 1/255.
     """
 
-    format: Literal["dct", "generator", "pixels"] = "dct"
+    format: StoreFormat = "dct"
     per_class: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     width: Small | None = None
     code_channels: Small | None = None
@@ -77,32 +78,32 @@ class StoreConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class NetworkConfig:
-    """The feature networks and the statistics of the real data under them.
+    """The feature networks, and the statistics of the real images in their features.
 
     Attributes:
-        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES` or the user's own
+        model: architecture: one of `gencond_fast.models.registry.MODEL_NAMES`, or your own as
             `module:function`.
-        mixture: other architectures, which the random and the trained networks take turns at with
-            `model`; experts of trajectories are of `model` alone.
+        mixture: further architectures, which take turns with `model`. Trajectory matching uses
+            `model` alone.
         width: channels of a ConvNet.
-        random: networks with random weights.
-        trained: networks trained on real images, each for a different number of steps.
-        interpolated: networks between the initial and the trained weights of those (2502.20653);
-            those at least half-way to the trained ones classify as well.
-        train_steps: steps of the longest trained one; the others are spaced down to a tenth.
-        train_images: real images of a class that the training (and warm start) draws from.
-        num_augmentations: augmentations in the table of each network, the first one the identity.
-        augmentation: the policy: what the other augmentations do, in turn, and what the batches
-            are put through that the networks are trained on.
-        real_per_class: real images of a class behind the statistics; None takes them all.
-        real_batch: real images of a class measured anew in every matching step, in place of the
-            statistics, which then give no more than the scale; None looks the statistics up.
-        sample_batch: real images of a class in every matching step, for discrepancies between
-            samples (`mmd`, `sliced_wasserstein`, `gradient`, `logit`), where `real_batch` is
-            None.
-        frequencies: at which the characteristic function of a class is measured for `cf`.
-        frequency_scale: their standard deviation, in units of one over the within-class
-            standard deviation of a network's features.
+        random: number of networks with random weights.
+        trained: number of networks trained on real images, each for a different number of steps.
+        interpolated: number of networks whose weights lie between the initial and the trained
+            weights of a trained network (2502.20653). From half-way on they count as trained.
+        train_steps: training steps of the longest trained network; the shortest gets a tenth.
+        train_images: real images per class to train the networks on, and to start samples from.
+        num_augmentations: augmentations under which each network measures the real images; the
+            first is the identity.
+        augmentation: operations that the augmentations take in turn, also used to train the
+            networks.
+        real_per_class: real images per class behind the statistics; null takes all of them.
+        real_batch: real images per class to pass through the network in every matching step,
+            instead of using the stored statistics; null uses the statistics.
+        sample_batch: real images per class in every matching step, for discrepancies that compare
+            samples (`mmd`, `sliced_wasserstein`, `gradient`, `logit`), where `real_batch` is null.
+        frequencies: number of random frequencies of the characteristic function (`cf`).
+        frequency_scale: standard deviation of these frequencies, in units of 1 over the
+            within-class standard deviation of the features.
     """
 
     model: str = "convnet3"
@@ -135,20 +136,20 @@ class NetworkConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class LossConfig:
-    """Weights of the objective; a weight may be negative, zero switches the term off.
+    """Weights of the loss; 0 switches a term off, and a negative weight reverses it.
 
     Attributes:
-        discrepancies: weight of each discrepancy by name, averaged over classes.
-        intra: weight of the intra-class loss.
-        intra_kind: its form, see `gencond_fast.intra_class_loss`.
-        inter: weight of the inter-class loss.
-        inter_kind: its form, see `gencond_fast.inter_class_loss`.
-        temperature: of the `infonce` forms.
-        margin: of the `hinge` forms, in units of the real within-class variance.
-        cross_entropy: weight of the trained networks' classification loss.
-        adversarial: weight of seeming real to a network that learns alongside to tell real images
-            of a class from generated ones; see `gencond_fast.condensation.discriminator`.
-        adversarial_lr: learning rate of that network.
+        discrepancies: weight of each discrepancy between real and stored images, by name.
+        intra: weight of the intra-class loss, which spreads the samples of a class.
+        intra_kind: form of the intra-class loss; see `gencond_fast.intra_class_loss`.
+        inter: weight of the inter-class loss, which keeps classes apart.
+        inter_kind: form of the inter-class loss; see `gencond_fast.inter_class_loss`.
+        temperature: temperature of the `infonce` forms.
+        margin: margin of the `hinge` forms, in units of the real within-class variance.
+        cross_entropy: weight of the classification loss of the trained networks.
+        adversarial: weight of a discriminator loss; the discriminator learns, alongside, to tell
+            real images of a class from stored ones.
+        adversarial_lr: learning rate of the discriminator.
     """
 
     discrepancies: Mapping[str, Weight] = dataclasses.field(default_factory=lambda: {"mean": 1.0})
@@ -173,32 +174,33 @@ class TrainingConfig:
     """The optimisation of the stored set.
 
     Attributes:
-        steps: optimiser steps, warm start included.
-        init: stored samples start as `real` images or as `noise`; `auto` is real where the format
-            can take images over, which a generator cannot.
-        selection: which real images the stored samples start from or are first fitted to: `random`
-            ones, those that follow the mean of their class (`herding`), or random ones of the half
-            that trained networks find `easy`; see `gencond_fast.condensation.selection`.
-        warm_start: share of the steps spent fitting chosen real images; 0 leaves it out. None is
-            half of them after a start from noise. After a start from real images there is nothing
-            to fit, and a share that is given all the same is left out of the matching.
+        steps: optimiser steps, warm start included. Null takes as many as students repay: 400 for
+            images of up to 32 pixels a side and none above, where samples start as real images;
+            4000 where they start as noise.
+        init: what samples start as: `real` images or `noise`. `auto` is real, except for a
+            generator, which cannot start from images.
+        selection: which real images samples start from: `random` ones; ones that follow the class
+            mean (`herding`); or random ones among the half that the trained networks classify with
+            the smaller loss (`easy`).
+        warm_start: share of the steps that fit the samples to real images before matching. Null is
+            0.5 after a start from noise and 0 after a start from real images, which are fitted
+            already.
         warm_lr: peak learning rate of the warm start.
-        match_lr: peak learning rate of the matching.
-        warm_batch_size: samples in a warm-start step.
-        batch_per_class: samples of a class in a matching step; None takes all that are stored.
-        class_batch: classes in a matching step, one of each of so many groups that they are in at
-            random from start to end; None takes all.
-        micro_batch: samples of a matching step that are decoded and put through the network at
-            once, for less memory: losses and gradients stay as they are, and the forward pass is
-            made twice. None takes all.
+        match_lr: peak learning rate of matching.
+        warm_batch_size: samples per warm-start step.
+        batch_per_class: samples per class in a matching step; null takes all of them.
+        class_batch: classes per matching step, one from each of so many fixed random groups; null
+            takes all of them.
+        micro_batch: samples to pass through the network at once: less memory and the same
+            gradients, for a second forward pass; null passes all samples of a step at once.
         clip: largest norm of the gradient.
-        ema_decay: largest decay of a moving average of the stored set's parameters, which the
-            file gets in their place; 0 takes the last ones.
+        ema_decay: largest decay of a moving average of the stored set, which the file then holds;
+            0 stores the last step.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of `metrics.jsonl`.
     """
 
-    steps: Positive = 4000
+    steps: Count | None = None
     init: Literal["auto", "noise", "real"] = "auto"
     selection: Literal["random", "herding", "easy"] = "random"
     warm_start: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
@@ -216,20 +218,19 @@ class TrainingConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TrajectoryConfig:
-    """Matching of training trajectories (2203.11932) after the matching of features.
+    """Trajectory matching (MTT, 2203.11932), after the matching of features.
 
     Attributes:
-        steps: optimiser steps of it, beyond `training.steps`; 0 leaves it out.
+        steps: trajectory-matching steps, after the `training.steps`; 0 leaves them out.
         lr: peak learning rate of the stored set.
-        experts: networks, as `networks.model` and `networks.width` say, trained on the whole
-            training split, whose weights are followed.
-        epochs: of an expert.
-        parts: of an epoch, after each of which its weights are kept.
-        max_start_epoch: the first epochs, in which the weights lie that a step starts from.
-        span: parts that lie between start and target.
-        inner_steps: of SGD on stored samples that are to lead to the target.
-        batch_size: stored samples in each of them.
-        inner_lr: learning rate of expert and inner steps.
+        experts: number of networks trained on all real images, whose weights are followed.
+        epochs: training epochs of an expert.
+        parts: snapshots of an expert's weights per epoch.
+        max_start_epoch: latest epoch from which a step starts.
+        span: snapshots between the start and the target of a step.
+        inner_steps: SGD steps on stored samples that should lead from start to target.
+        batch_size: samples per inner step.
+        inner_lr: learning rate of the experts and of the inner steps.
     """
 
     steps: Count = 0
@@ -246,24 +247,25 @@ class TrajectoryConfig:
     def __post_init__(self) -> None:
         if self.max_start_epoch * self.parts + self.span > self.epochs * self.parts:
             raise ValueError(
-                f"a start in epoch {self.max_start_epoch} and {self.span} parts of 1/{self.parts} "
-                f"from there end behind the {self.epochs} epochs of an expert: make epochs larger"
+                f"a step that starts in epoch {self.max_start_epoch} and spans {self.span} of "
+                f"{self.parts} snapshots an epoch ends after the {self.epochs} epochs of an "
+                "expert: make trajectory.epochs larger"
             )
 
 
 @dataclass(frozen=True, config=STRICT)
 class LabelConfig:
-    """How stored samples get soft labels, where `store.soft_labels` asks for them.
+    """How samples get soft labels, where `store.soft_labels` is above 0.
 
     Attributes:
-        source: `pool` is the trained feature networks of the run, `full_data` networks trained on
-            all training images (`TeacherConfig`).
-        num_augmentations: of each sample that a teacher sees, the first one the identity.
-        temperature: that logits are divided by.
-        hard_label_weight: the share of the hard label in the result.
-        epsilon: 0 takes the trained feature networks of the run as they are. Above 0 the same
-            networks are trained once more on adversarial examples (2001.03994) and give the labels;
-            a pixel of such an example may differ from that of its image by `epsilon` 255ths.
+        source: who gives the soft labels: the trained feature networks (`pool`), or networks
+            trained on all real images (`full_data`; see `teachers`).
+        num_augmentations: augmented views of each sample that a teacher labels; the first is the
+            sample itself.
+        temperature: softmax temperature of the teachers.
+        hard_label_weight: share of the hard label in the stored label.
+        epsilon: radius, in 255ths of the pixel range, of adversarial training of the networks that
+            give the labels (`source` = `pool`); 0 uses the feature networks as they are.
     """
 
     source: Literal["pool", "full_data"] = "pool"
@@ -275,14 +277,14 @@ class LabelConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TeacherConfig:
-    """Networks trained on the whole training split.
+    """Networks trained on all real images, for `labels.source=full_data`.
 
     Attributes:
-        model: architecture, one of `gencond_fast.models.registry.MODEL_NAMES` or the user's own
+        model: architecture: one of `gencond_fast.models.registry.MODEL_NAMES`, or your own as
             `module:function`.
         width: channels of a ConvNet.
-        count: networks, of different initial weights and orders of the images.
-        epochs: passes over the training images.
+        count: number of teachers, each with its own initial weights and order of images.
+        epochs: training epochs.
     """
 
     model: str = "convnet3"

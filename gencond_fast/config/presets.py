@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gencond_fast.config.steps import LARGE_STEPS, NOISE_STEPS, SMALL_SIDE, SMALL_STEPS
+
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {},
     "quick": {
@@ -15,6 +17,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {"steps": 400},
         "trajectory": {"steps": 600},
     },
+}
+
+# what each preset does, in words: for --help and the documentation
+PRESET_TEXTS = {
+    "standard": f"as many matching steps as students repay, {SMALL_STEPS} for images of up to "
+    f"{SMALL_SIDE} pixels a side and {LARGE_STEPS or 'none'} above",
+    "quick": f"{PRESETS['quick']['training']['steps']:,} steps on four feature networks of half "
+    "the width",
+    "accurate": f"{PRESETS['accurate']['training']['steps']:,} steps on feature networks of half "
+    f"the width, then {PRESETS['accurate']['trajectory']['steps']:,} of trajectory matching, which "
+    "take the longest",
 }
 
 _ALONE: dict[str, Any] = {"intra": 0.0, "inter": 0.0, "cross_entropy": 0.0}
@@ -30,6 +43,9 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     # adversarially trained networks help as teachers; as feature networks they did not
     "robust": {"store": {"soft_labels": 10}, "labels": {"epsilon": 8.0}},
 }
+
+# beneath the preset: the steps of published systems, which match for long at any image size
+METHOD_STEPS: dict[str, Any] = {"training": {"steps": NOISE_STEPS}}
 
 # published systems, over the preset and under everything else; docs/methods.md has the reasons
 _PUBLISHED: dict[str, dict[str, Any]] = {

@@ -19,12 +19,12 @@ from gencond_fast.config.types import STRICT, OnBadImage, PositiveFloat
 
 @dataclass(frozen=True, config=STRICT)
 class PrivacyConfig:
-    """The guarantee that the file is to have; see docs/privacy.md.
+    """Differential privacy of the file; see docs/privacy.md.
 
     Attributes:
-        epsilon: of (epsilon, delta)-differential privacy; None gives no guarantee.
-        delta: of it; below one over the number of training images.
-        clip: largest norm of what an image adds to one table, in units of the root mean square
+        epsilon: epsilon of (epsilon, delta)-differential privacy; null gives no guarantee.
+        delta: delta of the guarantee; far below 1 over the number of training images.
+        clip: largest norm of what one image adds to one table, in units of the root mean square
             norm that images of random noise have there.
     """
 
@@ -70,7 +70,7 @@ def check_private(
         "networks.interpolated": (networks.interpolated, "set networks.interpolated=0"),
         "networks.model": (
             ":" in networks.model and networks.model,
-            "set networks.model=convnet3 or another of the models of gencond_fast, whose weights "
+            "set networks.model=convnet3 or another of the models of gencond-fast, whose weights "
             "are random",
         ),
         "networks.mixture": (

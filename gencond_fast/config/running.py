@@ -23,15 +23,15 @@ class RunOptions:
 
     Attributes:
         data: path or name of the data set.
-        on_bad_image: whether an image that cannot be decoded is an `error` or is left out
-            (`skip`); see `gencond_fast.data.open_source`.
+        on_bad_image: what to do about an image that cannot be decoded: stop with an `error`, or
+            `skip` it.
         reader: who decodes images: DALI, or Pillow in processes or threads; `auto` takes the
-            fastest, see `gencond_fast.data.readers.choice`.
-        in_memory: whether images that are read more than once are decoded once and kept; `auto`
-            keeps what fits into a quarter of the memory that is left.
-        device: `auto` takes a GPU when there is one.
-        precision: of the networks; `auto` is bfloat16 where the device has it in hardware.
-        compile: `torch.compile` of generator and networks; `auto` weighs its cost.
+            fastest.
+        in_memory: whether to decode images that are read more than once only once and keep them;
+            `auto` keeps what fits into a quarter of the free memory.
+        device: `auto` takes a GPU if there is one.
+        precision: number format of the networks; `auto` takes bfloat16 where the hardware has it.
+        compile: whether to use `torch.compile`; `auto` uses it where that saves time.
     """
 
     data: str

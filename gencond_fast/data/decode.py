@@ -93,7 +93,7 @@ def fetch(item: Load, where: str) -> bytes:
         raise InputError(f"{where} may not be read; give yourself permission.") from error
     except OSError as error:
         raise InputError(
-            f"{where} cannot be read ({error}); replace or remove it, or let `gencond_fast data "
+            f"{where} cannot be read ({error}); replace or remove it, or let `gencond-fast data "
             "check` list it and leave it out with --on-bad-image skip."
         ) from error
 

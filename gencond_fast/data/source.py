@@ -22,6 +22,7 @@ from gencond_fast.data.readers.choice import choose_reader
 from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.skipping import Skipping
 from gencond_fast.errors import InputError
+from gencond_fast.system.words import counted
 
 __all__ = ["KNOWN_NAMES", "Source", "Split", "open_source"]
 
@@ -81,7 +82,8 @@ class Source:
         count, known = sum(map(len, skipped)), sum(len(skip.known) for skip in skipped)
         if count:
             tell(
-                f"left out {count:,} of {sum(map(len, splits)):,} images, which cannot be decoded: "
+                f"left out {count:,} of {counted(sum(map(len, splits)), 'image')}, which cannot be "
+                "decoded: "
                 f"{known:,} known from `gencond-fast data check`, "
                 f"{count - known:,} found while reading"
             )

@@ -24,7 +24,7 @@ from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, model_identity
 from gencond_fast.store.artifact import FILE_NAME, load
 from gencond_fast.system.cache import cache_directory, cache_key, load_tensors, save_tensors
-from gencond_fast.system.progress import Reporter, Task
+from gencond_fast.system.progress import Phase, Reporter
 from gencond_fast.system.rng import derive_seed
 from gencond_fast.system.runtime import Runtime
 from gencond_fast.training.protocol import Protocol
@@ -129,7 +129,7 @@ class MembershipQueries:
         val = policy.keep(source.val, form, asked.others, "test images asked about")
         self._source = replace(source, train=train, val=val)
 
-    def confidences(self, run: str | Path, seed: int, progress: Task) -> np.ndarray:
+    def confidences(self, run: str | Path, seed: int, progress: Phase) -> np.ndarray:
         """Confidences of a student of a file in all images, members first, as they are asked.
 
         Args:
@@ -154,7 +154,7 @@ class MembershipQueries:
         save_tensors(path, {"confidence": torch.from_numpy(values)})
         return values
 
-    def _ask(self, run: str | Path, seed: int, progress: Task) -> np.ndarray:
+    def _ask(self, run: str | Path, seed: int, progress: Phase) -> np.ndarray:
         artifact = load(run)
         bench = StudentRunner(self._config, artifact, self._source, self._runtime, self._protocol)
         model = self._config.models[0]

@@ -22,6 +22,7 @@ from gencond_fast.system.environment import describe
 from gencond_fast.system.progress import Reporter
 from gencond_fast.system.rng import derive_seed
 from gencond_fast.system.runtime import choose_runtime
+from gencond_fast.system.words import counted
 from gencond_fast.training.protocol import PROTOCOLS
 
 
@@ -97,7 +98,7 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
         shadows = _condensed(making, source, inside, reporter)
     questioning.keep_images()
     students = [(config.run, seed) for seed in range(config.seeds)] + [(run, 0) for run in shadows]
-    with reporter.task("students", len(students) * config.epochs) as progress:
+    with reporter.phase("students", len(students) * config.epochs) as progress:
         answers = np.stack([questioning.confidences(run, seed, progress) for run, seed in students])
     source.tell_left_out(reporter.message)
     return AuditResult(
@@ -117,7 +118,7 @@ def _condensed(
     """The files of all shadows, made from the images that `inside` [K, N] says."""
     files = []
     for number, rows in enumerate(map(np.flatnonzero, inside)):
-        reporter.message(f"shadow {number + 1} of {len(inside)}: {len(rows):,} images")
+        reporter.message(f"shadow {number + 1} of {len(inside)}: {counted(len(rows), 'image')}")
         files.append(condense_shadow(making, source, rows, number, reporter))
     return files
 

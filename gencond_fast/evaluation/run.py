@@ -22,6 +22,7 @@ from gencond_fast.store.budget import bits_per_class, bytes_to_ipc
 from gencond_fast.system.environment import describe
 from gencond_fast.system.progress import Reporter
 from gencond_fast.system.runtime import choose_runtime
+from gencond_fast.system.words import counted
 from gencond_fast.training.protocol import PROTOCOLS
 
 
@@ -67,10 +68,10 @@ def evaluate(
     bench = StudentRunner(config, artifact, source, runtime, protocol)
     students = len(config.training_sets) * len(config.models) * config.seeds
     own = len(range(ranks.rank, students, ranks.world_size))
-    with reporter.task("students", own * config.epochs) as progress:
+    with reporter.phase("students", own * config.epochs) as progress:
         rows = bench.rows(bench.sets.wanted(progress), progress, ranks)
     for name, students in bench.remembered.found.items():
-        reporter.message(f"{name}: {students} student(s) of an earlier evaluation taken over")
+        reporter.message(f"{name}: {counted(students, 'student')} of an earlier evaluation reused")
     bench.waiting.tell(reporter.message)
     source.tell_left_out(reporter.message)
     shape = (spec.num_classes, spec.channels, spec.image_size)
@@ -160,7 +161,7 @@ def open_test(
         source = replace(source, channels=artifact.metadata.store.channels)
     if source.channels != artifact.metadata.store.channels:
         raise InputError(
-            f"{config.data} has images of {source.channels} channel(s), {config.run} has "
+            f"{config.data} has images of {counted(source.channels, 'channel')}, {config.run} has "
             f"{artifact.metadata.store.channels}: give the data that it was condensed from"
         )
     return source

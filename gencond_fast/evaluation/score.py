@@ -68,7 +68,7 @@ class Scores:
 def score(config: ScoreConfig, reporter: Reporter | None = None) -> Scores:
     """Compares the stored images of a file with test images, class by class as many.
 
-    The feature network is trained on all real training images as `gencond_fast teachers` does it,
+    The feature network is trained on all real training images as `gencond-fast teachers` does it,
     or is taken from the cache; an interrupted training goes on.
 
     Args:

@@ -22,7 +22,7 @@ from gencond_fast.evaluation.training_sets import TrainingSet, TrainingSets, ran
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, model_identity
 from gencond_fast.store.artifact import Artifact
-from gencond_fast.system.progress import Task as Progress
+from gencond_fast.system.progress import Phase
 from gencond_fast.system.rng import derive_seed
 from gencond_fast.system.runtime import Runtime
 from gencond_fast.training.protocol import Protocol
@@ -101,7 +101,7 @@ class StudentRunner:
         left_out = self._source.val.left_out(self._attacked)
         return len(self._attacked) - int(left_out.sum())
 
-    def rows(self, sets: list[TrainingSet], progress: Progress, ranks: Ranks) -> tuple[Row, ...]:
+    def rows(self, sets: list[TrainingSet], progress: Phase, ranks: Ranks) -> tuple[Row, ...]:
         """Trains and tests one student of each set, model and seed, dealt out to the ranks.
 
         Those of baselines may have been trained before.
@@ -122,7 +122,7 @@ class StudentRunner:
         return tuple(self._row(*pair, group) for pair, group in zip(pairs, groups, strict=True))
 
     def _outcomes(
-        self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Progress
+        self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Phase
     ) -> list[Outcome]:
         """What the students of these seeds score, one after another or so many at once."""
         known = self._known(training_set, model, seeds)
@@ -160,7 +160,7 @@ class StudentRunner:
         return {seed: outcome for seed, outcome in found.items() if outcome is not None}
 
     def students(
-        self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Progress
+        self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Phase
     ) -> tuple[list[Classifier], int]:
         """Trains students, at once where they can be; and the number of optimiser steps of each."""
         students = [
@@ -179,7 +179,7 @@ class StudentRunner:
         return students, steps
 
     def _train(
-        self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Progress
+        self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Phase
     ) -> dict[int, Outcome]:
         """Trains some students and tests them."""
         start = time.perf_counter()
@@ -198,7 +198,7 @@ class StudentRunner:
         seed: int,
         steps: int,
         training: float,
-        progress: Progress,
+        progress: Phase,
     ) -> Outcome:
         """Tests a student that took so many steps and seconds, and remembers a baseline's."""
         start = time.perf_counter()
@@ -218,7 +218,7 @@ class StudentRunner:
         return outcome
 
     def _attack(
-        self, student: Classifier, model: str, seed: int, progress: Progress
+        self, student: Classifier, model: str, seed: int, progress: Phase
     ) -> dict[str, float]:
         """What a student scores under every attack, if there is any."""
         if not self._config.attack.names:

@@ -20,7 +20,7 @@ from gencond_fast.evaluation.jpeg_baseline import fit_jpegs
 from gencond_fast.store.artifact import Artifact, Metadata
 from gencond_fast.store.budget import bytes_to_ipc
 from gencond_fast.store.store import StoredSet
-from gencond_fast.system.progress import Task as Progress
+from gencond_fast.system.progress import Phase
 from gencond_fast.system.rng import derive_seed, named_rng
 from gencond_fast.training.epochs import Epochs, Images, held, streamed
 from gencond_fast.training.protocol import Protocol
@@ -122,13 +122,13 @@ class TrainingSets:
         name = self._config.training_sets[0][0]
         return TrainingSet(name, self._spec.per_class, draw)
 
-    def wanted(self, progress: Progress) -> list[TrainingSet]:
+    def wanted(self, progress: Phase) -> list[TrainingSet]:
         """Those of `EvaluateConfig.training_sets`; `full` shows how far its epochs are."""
         kinds = self._config.training_sets
         made = {name: self._named(name, progress) for name in dict.fromkeys(n for n, _ in kinds)}
         return [replace(made[name], augmented=augmented) for name, augmented in kinds]
 
-    def _named(self, name: str, progress: Progress) -> TrainingSet:
+    def _named(self, name: str, progress: Phase) -> TrainingSet:
         if name == "jpeg":
             return self.jpeg()
         if name == "full":
@@ -180,7 +180,7 @@ class TrainingSets:
 
         return TrainingSet("jpeg", per_class, draw)
 
-    def full(self, progress: Progress) -> TrainingSet:
+    def full(self, progress: Phase) -> TrainingSet:
         """All real training images, streamed in another order for every seed."""
         train = self._source.train
 

@@ -131,7 +131,7 @@ def check_fused(name: str, x: Tensor) -> None:
     if x.device.type == "cuda" and not _ext.cuda_available():
         raise InputError(
             f"{name}: impl='fused' cannot run: the C++ extension was built without CUDA; "
-            "install gencond_fast again with nvcc at hand, or use impl='auto'."
+            "install gencond-fast again with nvcc at hand, or use impl='auto'."
         )
     if x.device.type not in ("cpu", "cuda"):
         raise InputError(

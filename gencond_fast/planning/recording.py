@@ -17,7 +17,7 @@ import torch
 
 from gencond_fast.distributed.failure import packed_error, unpacked_error
 from gencond_fast.errors import InputError, RunError
-from gencond_fast.system.progress import Reporter, Task
+from gencond_fast.system.progress import Phase, Reporter
 
 T = TypeVar("T")
 
@@ -85,8 +85,8 @@ class RecordingReporter(Reporter):
         self.spans: list[Span] = []
 
     @contextmanager
-    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        """See `Reporter.task`."""
+    def phase(self, name: str, total: int, done: int = 0) -> Iterator[Phase]:
+        """See `Reporter.phase`."""
         start = time.monotonic()
         steps = Steps(start)
         yield steps

@@ -21,6 +21,7 @@ _FLAGS = {
     "reader": "--reader",
     "device": "--device",
     "training.steps": "--steps",
+    "store.format": "--format",
     "store.soft_labels": "--soft-labels",
     "privacy.epsilon": "--dp-epsilon",
     "privacy.delta": "--dp-delta",
@@ -56,7 +57,7 @@ def condense_command(config: Config, *, data: str, out: str) -> list[str]:
 
 def show_command(arguments: list[str]) -> str:
     """A command as one types it, an option a line."""
-    lines, line = [], "gencond_fast"
+    lines, line = [], "gencond-fast"
     for argument in arguments:
         if argument.startswith("--"):
             lines.append(line)

@@ -53,7 +53,7 @@ def facts(record: Record) -> dict[str, str]:
         "steps": _steps(config),
         "seed": str(config.seed),
         **_privacy(made.get("privacy")),
-        "made by": f"gencond_fast {program or 'of an unknown version'}",
+        "made by": f"gencond-fast {program or 'of an unknown version'}",
     }
 
 
@@ -65,7 +65,7 @@ def _privacy(guarantee: object) -> dict[str, str]:
 
 
 def _steps(config: Config) -> str:
-    matched, followed = config.training.steps, config.trajectory.steps
+    matched, followed = config.training.steps or 0, config.trajectory.steps
     return f"{matched:,}, then {followed:,} of trajectories" if followed else f"{matched:,}"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from gencond_fast.config import Config
 from gencond_fast.config.options import read_run_config
+from gencond_fast.config.steps import with_steps
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.result import EvaluationResult
 from gencond_fast.reporting.metrics import Metrics, read_metrics
@@ -73,18 +74,19 @@ def read_record(directory: Path) -> Record:
     if not (directory / "config.yaml").is_file():
         raise InputError(
             f"{directory} is no run directory (it has no config.yaml): give the --out of a "
-            "finished `gencond_fast condense`"
+            "finished `gencond-fast condense`"
         )
     if not (directory / FILE_NAME).is_file():
         raise InputError(
             f"the run in {directory} is not finished (it has no {FILE_NAME}): run its "
-            "`gencond_fast condense` again, which continues it"
+            "`gencond-fast condense` again, which continues it"
         )
+    artifact = load(directory)
     return Record(
         directory=directory,
         name=directory.resolve().name,
-        artifact=load(directory),
-        config=_read_config(directory),
+        artifact=artifact,
+        config=with_steps(_read_config(directory), artifact.metadata.store.image_size),
         environment=_read_environment(directory / "environment.json"),
         metrics=read_metrics(directory / "metrics.jsonl"),
         evaluations=_read_evaluations(directory),

@@ -13,6 +13,7 @@ from rich.table import Table
 from gencond_fast.store.budget import bits_per_class, bytes_to_ipc
 from gencond_fast.system.bytes import format_bytes
 from gencond_fast.system.progress import printable
+from gencond_fast.system.words import counted
 
 if TYPE_CHECKING:
     from gencond_fast.evaluation import EvaluationResult
@@ -29,9 +30,13 @@ def print_artifact(artifact: Artifact, path: Path) -> None:
     ipc = bytes_to_ipc(size, spec.num_classes, spec.channels, spec.image_size)
     print(f"{path}: {size:,} bytes ({format_bytes(size)}), format {spec.format}")
     print(
-        f"  {spec.num_classes} classes x {spec.per_class} samples of "
+        f"  {spec.num_classes} classes x {counted(spec.per_class, 'sample')} of "
         f"{spec.channels}x{spec.image_size}x{spec.image_size}"
-        + (f", {spec.soft_labels} class probabilities each" if spec.soft_labels else "")
+        + (
+            f", {counted(spec.soft_labels, 'class probability', 'class probabilities')} each"
+            if spec.soft_labels
+            else ""
+        )
     )
     print(
         f"  {bits_per_class(size, spec.num_classes):,.0f} bits per class = "
@@ -55,8 +60,8 @@ def print_result(result: EvaluationResult) -> None:
     for name in ("trained on", "images a class", "model", "accuracy %", "seeds", "seconds"):
         table.add_column(name, justify="left" if name in ("trained on", "model") else "right")
     for row in result.rows:
-        accuracy = f"{100 * row.mean:.2f} ± {100 * row.std:.2f}"
         seeds = str(len(row.accuracies))
+        accuracy = _spread(row.mean, row.std, len(row.accuracies), 2)
         cells = (_trained_on(row), str(row.images_per_class), row.model, accuracy, seeds)
         table.add_row(*cells, f"{row.seconds:.0f}")
     Console().print(table)
@@ -64,8 +69,8 @@ def print_result(result: EvaluationResult) -> None:
         _print_attacked(result, result.attack)
     tested = "test" if result.held_out is None else "held-out training"
     print(
-        f"{result.epochs} epochs, last epoch, "
-        f"{result.test_images:,} {tested} images; file {result.bytes:,} bytes = "
+        f"{counted(result.epochs, 'epoch')}, last epoch, "
+        f"{counted(result.test_images, f'{tested} image')}; file {result.bytes:,} bytes = "
         f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
         f"{result.ipc_uint8:.3g} uint8"
     )
@@ -92,18 +97,23 @@ def _print_attacked(result: EvaluationResult, attack: Mapping[str, Any]) -> None
         table.add_column(name, justify="right" if name.endswith("%") else "left")
     for row in result.rows:
         mean, std = row.attacked_mean, row.attacked_std
-        cells = (f"{100 * mean[name]:.2f} ± {100 * std[name]:.2f}" for name in names)
+        seeds = len(row.accuracies)
+        cells = (_spread(mean[name], std[name], seeds, 2) for name in names)
         table.add_row(_trained_on(row), row.model, *cells)
     Console().print(table)
-    pgd = f", pgd {attack['steps']} steps of {attack['step_size']:g}/255" if "pgd" in names else ""
+    pgd = (
+        f", pgd {counted(attack['steps'], 'step')} of {attack['step_size']:g}/255"
+        if "pgd" in names
+        else ""
+    )
     print(
         f"attacks within {attack['epsilon']:g}/255 of every pixel (L-infinity){pgd}; clean and "
-        f"attacked on the same {attack['images']:,} images"
+        f"attacked on the same {counted(attack['images'], 'image')}"
     )
 
 
 def print_scores(scores: Scores) -> None:
-    """How generated images lie among real ones, and what they were seen by."""
+    """Scores of the stored images, and the network and numbers of images behind them."""
     print_plain(
         {
             "coverage": f"{scores.coverage:.4f}",
@@ -114,10 +124,11 @@ def print_scores(scores: Scores) -> None:
         }
     )
     print(
-        f"{scores.generated:,} stored images among {scores.real:,} test images, nearest neighbour "
-        f"{scores.k}, in {scores.features:,} features of {scores.model} trained for "
-        f"{scores.epochs} epochs on all training images ({100 * scores.accuracy:.2f} % of the test "
-        "images right); comparable under the same network and numbers of images alone"
+        f"{counted(scores.generated, 'stored image')} and {counted(scores.real, 'test image')}, "
+        f"k = {scores.k} nearest neighbours, {counted(scores.features, 'feature')} of "
+        f"{scores.model} trained for {counted(scores.epochs, 'epoch')} on all training images "
+        f"(test accuracy {100 * scores.accuracy:.2f} %); compare only scores with the same network "
+        "and numbers of images"
     )
 
 
@@ -136,26 +147,34 @@ def print_audit(result: AuditResult) -> None:
         if row.attack == "loss":  # one for each target
             _print_audited(row)
     print(
-        "TPR@r: members found, in %, where r of the non-members are taken for members; accuracy is "
-        "balanced, at the best threshold, chosen with hindsight"
+        "TPR@r: % of members found where r of the non-members are taken for members; accuracy is "
+        "balanced, at the best threshold in hindsight"
     )
-    print("an attack that finds nothing is no proof of privacy: another one may find something")
-    print(f"students: {result.model}, {result.epochs} epochs; protocol {_numbers(result.protocol)}")
+    print("an attack that finds nothing does not prove privacy: another attack may find something")
+    print(
+        f"students: {result.model}, {counted(result.epochs, 'epoch')}; protocol "
+        f"{_numbers(result.protocol)}"
+    )
 
 
 def _print_audited(row: AuditRow) -> None:
-    """How many were asked about, what chance alone gives, and which rates they are too few for."""
-    students = "student(s) of the file" if row.target == "file" else "shadows, one student each"
+    """How many images were asked about, the result of guessing, and rates they are too few for."""
+    number = len(row.auc)
+    if row.target == "file":
+        students = f"{counted(number, 'student')} of the file"
+    else:
+        students = f"{counted(number, 'shadow')}, one student each"
     print(
-        f"on {row.target}: mean ± std of {len(row.auc)} {students}; {row.members:,} members and "
-        f"{row.non_members:,} non-members; an attack that knows nothing has AUC 50 ± "
-        f"{100 * row.chance:.1f} % for each student"
+        f"on {row.target}: {'mean ± std of ' if number > 1 else ''}{students}; "
+        f"{counted(row.members, 'member')} and {counted(row.non_members, 'non-member')}; guessing "
+        f"gives AUC 50 ± {100 * row.chance:.1f} % for each student"
     )
     for rate, found in row.tpr.items():
         if found is None:
             print(
-                f"on {row.target}: {row.non_members:,} non-members are too few for a false "
-                f"positive rate of {100 * float(rate):g} %, which needs {round(1 / float(rate)):,}"
+                f"on {row.target}: {counted(row.non_members, 'non-member')} are too few for a "
+                f"false positive rate of {100 * float(rate):g} %, which needs "
+                f"{round(1 / float(rate)):,}"
             )
 
 
@@ -163,7 +182,13 @@ def _percent(values: Sequence[float] | None, digits: int) -> str:
     if values is None:
         return "too few"
     std = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{100 * statistics.fmean(values):.{digits}f} ± {100 * std:.{digits}f}"
+    return _spread(statistics.fmean(values), std, len(values), digits)
+
+
+def _spread(mean: float, std: float, number: int, digits: int) -> str:
+    """Mean and standard deviation in percent; one value has no deviation."""
+    shown = f"{100 * mean:.{digits}f}"
+    return f"{shown} ± {100 * std:.{digits}f}" if number > 1 else shown
 
 
 def _numbers(protocol: Mapping[str, Any]) -> str:

@@ -93,7 +93,7 @@ class Artifact:
         """Raises InputError, naming the file, unless it holds soft labels."""
         if not self.metadata.store.soft_labels:
             raise InputError(
-                f"{path} holds hard labels alone: add soft ones with `gencond_fast relabel`, or "
+                f"{path} holds hard labels alone: add soft ones with `gencond-fast relabel`, or "
                 "condense with --soft-labels"
             )
 
@@ -134,13 +134,13 @@ def load(path: str | Path) -> Artifact:
         content = target.read_bytes()
         text = _read_header(content).get("__metadata__", {}).get(_KEY)
         if text is None:
-            raise ValueError("it was not written by gencond_fast")
+            raise ValueError("it was not written by gencond-fast")
         fields = json.loads(text)
         version = fields["version"]
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise InputError(
                 f"{target} is of format version {version}, this program reads up to "
-                f"{FORMAT_VERSION}: upgrade gencond_fast"
+                f"{FORMAT_VERSION}: upgrade gencond-fast"
             )
         metadata: Metadata = TypeAdapter(Metadata).validate_python(fields)
         if version != metadata.version:

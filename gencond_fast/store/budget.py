@@ -11,6 +11,7 @@ from gencond_fast.config import StoreConfig
 from gencond_fast.errors import InputError
 from gencond_fast.store.label_coder import MOST_CODED
 from gencond_fast.store.spec import MOST_LEVELS, StoreSpec
+from gencond_fast.system.words import counted
 
 _DECODER_SHARE = 0.5  # of the budget; codes take the rest
 _USED_SHARE = 0.8  # of the budget, the least that a chosen size uses
@@ -230,7 +231,7 @@ def _with_least_stream(empty: StoreSpec, per_class: int, kept: int) -> StoreSpec
 
 def _too_small(budget: int, per_class: int, num_classes: int, least: int) -> InputError:
     return InputError(
-        f"a budget of {budget} bytes is too small for {per_class} sample(s) of each of "
+        f"a budget of {budget} bytes is too small for {counted(per_class, 'sample')} of each of "
         f"{num_classes} classes, which need {least} bytes: raise --bytes or --ipc"
     )
 

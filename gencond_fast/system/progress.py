@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.text import Text
+
+_KNOWN_AFTER = 1.0  # seconds until the speed of a phase is taken for known
+_BAR = 24  # columns of the bar, fewer where the terminal is narrow
+_LEAST_BAR = 6
+_GAP = 1
 
 
-class Task(Protocol):
+class Phase(Protocol):
     """One part of a job with a known length."""
 
     def advance(self, amount: int = 1, values: Mapping[str, float] | None = None) -> None:
@@ -43,21 +44,40 @@ class Reporter:
     def message(self, text: str) -> None:
         """One line worth reading."""
 
+    def expect(self, work: Mapping[str, float]) -> None:
+        """Announces the phases of the job in order, each with its amount of work.
+
+        Args:
+            work: by name of the phase, all in one unit that time is about proportional to.
+        """
+
     @contextmanager
-    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
+    def phase(self, name: str, total: int, done: int = 0) -> Iterator[Phase]:
         """Opens a part of the job that takes `total` units, `done` of them already behind."""
         yield _Silent()
 
 
 class _Silent:
     def advance(self, amount: int = 1, values: Mapping[str, float] | None = None) -> None:
-        """See `Task.advance`."""
+        """See `Phase.advance`."""
 
 
-class PlainReporter(Reporter):
+class _Visible(Reporter):
+    """What reporters that show something share: the phases to come."""
+
+    def __init__(self) -> None:
+        self._job = _Job({})
+
+    def expect(self, work: Mapping[str, float]) -> None:
+        """See `Reporter.expect`."""
+        self._job = _Job(work)
+
+
+class PlainReporter(_Visible):
     """Lines on standard error, one every few seconds: for logs and pipes."""
 
     def __init__(self, every: float = 10.0) -> None:
+        super().__init__()
         self._every = every
 
     def message(self, text: str) -> None:
@@ -67,31 +87,34 @@ class PlainReporter(Reporter):
         )  # whole, from whatever thread
 
     @contextmanager
-    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        """See `Reporter.task`."""
-        yield _Lines(self, name, total, done, self._every)
+    def phase(self, name: str, total: int, done: int = 0) -> Iterator[Phase]:
+        """See `Reporter.phase`."""
+        clock = _Clock(self._job, name, total, done)
+        yield _Lines(self, clock, self._every)
+        clock.close()
 
 
 class _Lines:
-    def __init__(self, reporter: Reporter, name: str, total: int, done: int, every: float) -> None:
-        self._reporter, self._name, self._total, self._done = reporter, name, total, done
-        self._every = every
+    def __init__(self, reporter: Reporter, clock: _Clock, every: float) -> None:
+        self._reporter, self._clock, self._every = reporter, clock, every
         self._last = time.monotonic()
 
     def advance(self, amount: int = 1, values: Mapping[str, float] | None = None) -> None:
-        """See `Task.advance`."""
-        self._done += amount
+        """See `Phase.advance`."""
+        clock = self._clock
+        clock.done += amount
         now = time.monotonic()
-        if now - self._last >= self._every or self._done >= self._total:
+        if now - self._last >= self._every or clock.done >= clock.total:
             self._last = now
-            line = f"{self._name} {self._done}/{self._total}  {_show(values)}"
-            self._reporter.message(line.rstrip())
+            parts = (f"{clock.title} {clock.count}", clock.times(), "  ".join(_show(values)))
+            self._reporter.message("  ".join(part for part in parts if part))
 
 
-class RichReporter(Reporter):
-    """A progress bar on a terminal: step, time left, losses, images per second."""
+class RichReporter(_Visible):
+    """A progress bar on a terminal or in a notebook: count, time left, losses where they fit."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
 
     def message(self, text: str) -> None:
@@ -99,34 +122,178 @@ class RichReporter(Reporter):
         self._console.print(printable(text), highlight=False, markup=False)
 
     @contextmanager
-    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        """See `Reporter.task`."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}"),
-        )
+    def phase(self, name: str, total: int, done: int = 0) -> Iterator[Phase]:
+        """See `Reporter.phase`."""
+        clock = _Clock(self._job, name, total, done)
+        if total == 0:  # all of it was in the cache
+            yield _Silent()
+            clock.close()
+            return
+        line = _Line(clock, self._console)
+        columns = (line.column("title"), line.bar, line.column("count"), line.column("rest"))
         with Progress(*columns, console=self._console) as progress:
-            bar = progress.add_task(name, total=total, completed=done, values="")
-            yield _Bar(progress, bar)
+            bar = progress.add_task(name, total=total, completed=done)
+            yield _Bar(progress, bar, line)
+        clock.close()
 
 
 class _Bar:
-    def __init__(self, progress: Progress, bar: object) -> None:
-        self._progress, self._bar = progress, bar
+    def __init__(self, progress: Progress, bar: object, line: _Line) -> None:
+        self._progress, self._bar, self._line = progress, bar, line
 
     def advance(self, amount: int = 1, values: Mapping[str, float] | None = None) -> None:
-        """See `Task.advance`."""
-        fields = {} if values is None else {"values": _show(values)}
-        self._progress.update(self._bar, advance=amount, **fields)  # type: ignore[arg-type]
+        """See `Phase.advance`."""
+        self._line.clock.done += amount
+        if values is not None:
+            self._line.values = _show(values)
+        self._progress.update(self._bar, advance=amount)  # type: ignore[arg-type]
 
 
-def _show(values: Mapping[str, float] | None) -> str:
-    return "  ".join(
+class _Line:
+    """The cells of the line of one phase, which together fit the width of the console."""
+
+    def __init__(self, clock: _Clock, console: Console) -> None:
+        self.clock, self._console = clock, console
+        self.values: list[str] = []
+        self.bar = BarColumn(bar_width=_BAR)
+
+    def column(self, name: str) -> ProgressColumn:
+        return _Cell(self, name)
+
+    def cell(self, name: str) -> str:
+        rest = self._rest()  # also sets the width of the bar, which comes after the title
+        return {"title": self.clock.title, "count": self.clock.count, "rest": rest}[name]
+
+    def _rest(self) -> str:
+        """The time left and, as far as there is room, that of the whole run and the losses."""
+        shown = self.clock.left() or "-:--:-- left"
+        whole = self.clock.whole_left()
+        if whole and self._room(f"{shown}  {whole}") >= _LEAST_BAR:
+            shown = f"{shown}  {whole}"
+        self.bar.bar_width = min(_BAR, max(_LEAST_BAR, self._room(shown)))
+        for value in self.values:
+            if self._room(f"{shown}  {value}") < self.bar.bar_width:
+                break
+            shown = f"{shown}  {value}"
+        return shown
+
+    def _room(self, rest: str) -> int:
+        """Columns that the bar can have beside the other cells and the gaps."""
+        taken = sum(map(cell_len, (self.clock.title, self.clock.count, rest)))
+        return self._console.width - taken - 3 * _GAP
+
+
+class _Cell(ProgressColumn):
+    def __init__(self, line: _Line, name: str) -> None:
+        super().__init__()
+        self._line, self._name = line, name
+
+    def render(self, task: Task) -> Text:
+        """See `ProgressColumn.render`."""
+        return Text(self._line.cell(self._name), no_wrap=True, overflow="ellipsis")
+
+
+class _Job:
+    """All phases of a job: which of how many one is, and how long those after it may take."""
+
+    def __init__(self, work: Mapping[str, float]) -> None:
+        self._work = dict(work)
+        self._names = list(work)
+        self._seconds = self._done = 0.0  # of phases that are behind
+
+    def title(self, name: str) -> str:
+        """`3 of 4 · matching`."""
+        if name not in self._names or len(self._names) == 1:
+            return name
+        return f"{self._names.index(name) + 1} of {len(self._names)} · {name}"
+
+    def after(self, name: str, share: float, seconds: float) -> float | None:
+        """Seconds that the phases after this one take at the speed so far.
+
+        Args:
+            name: of the phase that is open.
+            share: of it that was done since it was opened.
+            seconds: that this took.
+        """
+        if name not in self._names:
+            return None
+        later = sum(self._work[each] for each in self._names[self._names.index(name) + 1 :])
+        done = self._done + share * self._work[name]
+        return later * (self._seconds + seconds) / done if done else None
+
+    def close(self, name: str, share: float, seconds: float) -> None:
+        """Takes the speed of a phase that is behind into account."""
+        if name in self._names:
+            self._seconds += seconds
+            self._done += share * self._work[name]
+
+
+class _Clock:
+    """One phase: how much is done, and what time is left for it and for the whole job."""
+
+    def __init__(self, job: _Job, name: str, total: int, done: int) -> None:
+        self._job, self._name = job, name
+        self.title = job.title(name)
+        self.total, self.done, self._first = total, done, done
+        self._start = time.monotonic()
+
+    @property
+    def count(self) -> str:
+        """`300/4000`."""
+        return f"{self.done}/{self.total}"
+
+    def left(self) -> str:
+        """The time left for this phase, nothing until its speed is known."""
+        seconds = self._left()
+        return "" if seconds is None else f"{_time(seconds)} left"
+
+    def whole_left(self) -> str:
+        """The time left for the whole job, nothing where this is its last phase."""
+        seconds = self._left()
+        after = self._job.after(self._name, self._share, self._seconds)
+        return f"whole run {_time(seconds + after)}" if seconds is not None and after else ""
+
+    def times(self) -> str:
+        """Both, nothing at the end of the phase."""
+        if self.done >= self.total:
+            return ""
+        return ", ".join(filter(None, (self.left(), self.whole_left())))
+
+    def close(self) -> None:
+        """The phase is over."""
+        self._job.close(self._name, self._share, self._seconds)
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    @property
+    def _share(self) -> float:
+        return (self.done - self._first) / self.total if self.total else 0.0
+
+    def _left(self) -> float | None:
+        new = self.done - self._first
+        if new <= 0 or self._seconds < _KNOWN_AFTER:
+            return None
+        return max(0, self.total - self.done) * self._seconds / new
+
+
+def choose_reporter() -> Reporter:
+    """A progress bar on a terminal and in a notebook, lines elsewhere."""
+    console = Console(stderr=True)
+    # a notebook shows the bar by a widget
+    notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+    return RichReporter(console) if console.is_terminal or notebook else PlainReporter()
+
+
+def _show(values: Mapping[str, float] | None) -> list[str]:
+    return [
         f"{name} {value:,.0f}" if abs(value) >= 1000 else f"{name} {value:.4g}"
         for name, value in (values or {}).items()
-    )
+    ]
+
+
+def _time(seconds: float) -> str:
+    """`1:05:09`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

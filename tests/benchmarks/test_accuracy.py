@@ -272,7 +272,7 @@ def test_digits_end_to_end(tmp_path):
         found = json.loads((out / f"{row.name}.json").read_text())
         condense, evaluate = (shlex.split(line) for line in found["commands"])
         run = Path(condense[condense.index("--out") + 1])
-        assert evaluate[:3] == ["gencond_fast", "evaluate", str(run)]
+        assert evaluate[:3] == ["gencond-fast", "evaluate", str(run)]
         size = (run / "condensed.safetensors").stat().st_size
         assert (found["bytes"], found["bits_per_class"]) == (size, 8 * size / 10)
         assert found["format"] == load(run).metadata.store.format == row.config.store.format

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def parsed(arguments: list[str]) -> None:
     """Raises click's own error unless a command has all of these options."""
     program, name, *options = arguments
-    group = cli if program == "gencond_fast" else benchmark_runner.main
+    group = cli if program == "gencond-fast" else benchmark_runner.main
     command_line.parsed(group, name, options)
 
 
@@ -34,16 +34,16 @@ def test_every_command_is_one_of_today():
         for part in check.command.split("&&"):
             words = shlex.split(part)
             programs.add(words[0])
-            if words[0] == "gencond_fast":
+            if words[0] == "gencond-fast":
                 parsed(words)
             elif words[:3] == ["python", "-m", "benchmarks.run"]:
                 parsed(words[2:])
             elif "pytest" in words:
                 files = [word for word in words if word.startswith("tests/")]
                 assert all((ROOT / file).exists() for file in files), words
-    assert programs == {"gencond_fast", "python", "compute-sanitizer"}
+    assert programs == {"gencond-fast", "python", "compute-sanitizer"}
     with pytest.raises(click.UsageError):
-        parsed(["gencond_fast", "condense", "--data", "x", "--out", "y", "--nonsense", "1"])
+        parsed(["gencond-fast", "condense", "--data", "x", "--out", "y", "--nonsense", "1"])
 
 
 def test_checks_pass_fail_and_run_out_of_time_and_the_next_ones_start(tmp_path):

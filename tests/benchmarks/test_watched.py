@@ -58,7 +58,7 @@ def test_parts_end_where_the_next_begin() -> None:
     ("text", "progress"),
     [
         ("real statistics 12800/100000", ("real statistics", 12800, 100000)),
-        ("condense 10/40  mean 0.1  images/s 96", ("condense", 10, 40)),
+        ("3 of 3 · matching 10/40  mean 0.1  images/s 96", ("matching", 10, 40)),
         ("resuming at step 10", None),
         ("1/2", None),
     ],

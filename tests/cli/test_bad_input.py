@@ -140,7 +140,7 @@ CONDENSE = {
     "out is a file": (lambda t: (*EXAMPLE, "--out", file(t / "f")), "f exists and is no run of"),
     "out is another folder": (
         lambda t: (*EXAMPLE, "--out", filled(t, "mine")),
-        "mine exists and is no run of gencond_fast: give another --out",
+        "mine exists and is no run of gencond-fast: give another --out",
     ),
     "no config": (lambda t: (*EXAMPLE, "--config", t / "c.yaml"), "c.yaml does not exist"),
     "config is a folder": (lambda t: (*EXAMPLE, "--config", t), "cannot be read as YAML"),
@@ -163,7 +163,7 @@ CONDENSE = {
 }
 
 USAGE = {
-    "no command": ((), "Usage: gencond_fast"),
+    "no command": ((), "Usage: gencond-fast"),
     "unknown command": (("distil",), "No such command 'distil'"),
     "unknown flag": (("condense", "--iqc", "1"), "No such option"),
     "no data": (("condense", "--out", "run"), "Missing option '--data'"),
@@ -192,7 +192,7 @@ def test_usage_is_explained(tmp_path, monkeypatch, case):
     done = call(*arguments)
     assert done.code == 2
     assert words in done.err
-    assert "Usage: gencond_fast" in done.err
+    assert "Usage: gencond-fast" in done.err
     assert not tree(tmp_path)
 
 

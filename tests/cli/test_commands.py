@@ -222,13 +222,13 @@ def test_every_command_explains_itself_by_examples(name, flag):
     help_text = call(name, flag)
     assert (help_text.code, help_text.err) == (0, "")
     examples = help_text.out.split("Examples:")[1]
-    assert re.search(rf"^ *gencond_fast {name}", examples, re.MULTILINE)
+    assert re.search(rf"^ *gencond-fast {name}", examples, re.MULTILINE)
 
 
 def test_the_program_lists_its_commands_and_knows_its_version():
     listed = call("--help")
     assert all(name in listed.out for name in COMMANDS)
-    assert call("--version").out == f"gencond_fast, version {gf.__version__}\n"
+    assert call("--version").out == f"gencond-fast, version {gf.__version__}\n"
     assert call().code == 2
 
 
@@ -246,11 +246,11 @@ def test_module_and_script_in_a_process_of_their_own(tmp_path):
     run = tmp_path / "run"
     done = launch("condense", "--data", "digits", "--out", run, *SHORT)
     assert done.returncode == 0, done.stderr
-    assert f"next: gencond_fast evaluate {run} --data digits" in done.stdout
+    assert f"next: gencond-fast evaluate {run} --data digits" in done.stdout
     # no terminal: lines, no colours and no bars
-    assert "condense 6/6" in done.stderr
+    assert "matching 6/6" in done.stderr
     assert not re.search(r"[\x1b\r]", done.stdout + done.stderr)
-    script = Path(sys.executable).with_name("gencond_fast")
+    script = Path(sys.executable).with_name("gencond-fast")
     if script.exists():
         import subprocess
 

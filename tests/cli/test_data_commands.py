@@ -240,7 +240,7 @@ def test_the_commands_explain_themselves():
     for name in ("check", "info"):
         done = call("data", name, "--help")
         assert done.code == 0
-        assert re.search(rf"Examples:\s+gencond_fast data {name}", done.out)
+        assert re.search(rf"Examples:\s+gencond-fast data {name}", done.out)
     assert "check" in call("data", "--help").out
     assert "data" in call("--help").out
 

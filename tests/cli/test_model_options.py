@@ -44,7 +44,7 @@ def test_a_network_of_ones_own_from_the_current_folder(tiny_run, nets):
 
 
 def test_the_installed_program_finds_it_as_well(tiny_run, nets):
-    script = Path(sys.executable).with_name("gencond_fast")
+    script = Path(sys.executable).with_name("gencond-fast")
     if not script.exists():
         pytest.skip("the package is installed without its program")
     arguments = [script, "evaluate", tiny_run, *map(str, BRIEF), "--model", "nets:wide"]

@@ -27,7 +27,7 @@ class StoppingReporter(Reporter):
         self._number, self._part, self._at = number, part, at
 
     @contextmanager
-    def task(self, name, total, done=0):
+    def phase(self, name, total, done=0):
         yield _Part(self, name, done)
 
     def reach(self, name: str, done: int) -> None:

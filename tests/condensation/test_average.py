@@ -144,8 +144,8 @@ def test_the_file_holds_the_average_within_its_budget(tmp_path, format):
     assert os.path.getsize(whole / PRODUCT) <= 8000
     assert asdict(spec)["format"] == format
     # and however it was interrupted
-    assert stop(signal.SIGTERM, "condense 7", again, more=more).code == 143
-    assert stop(signal.SIGTERM, "condense 33", again, more=more).code == 143
+    assert stop(signal.SIGTERM, "matching 7", again, more=more).code == 143
+    assert stop(signal.SIGTERM, "matching 33", again, more=more).code == 143
     assert condense(again, more=more).code == 0
     assert (again / PRODUCT).read_bytes() == (whole / PRODUCT).read_bytes()
     assert without_speed(again) == without_speed(whole)

@@ -89,7 +89,7 @@ class Stopping(Reporter):
         self.left = batches
 
     @contextmanager
-    def task(self, name, total, done=0):
+    def phase(self, name, total, done=0):
         stopping, pass_over = self, name == "real statistics"
 
         class Progress:

@@ -112,7 +112,7 @@ def test_it_goes_on_with_the_same_bits(tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert condense(whole, more=WITH).code == 0
     assert all("adversarial" in line for line in metrics(whole))
-    for place in ("condense 7", "condense 23"):
+    for place in ("matching 7", "matching 23"):
         assert stop(signal.SIGTERM, place, run, more=WITH).code == 143
     assert condense(run, more=WITH).code == 0
     assert (run / PRODUCT).read_bytes() == (whole / PRODUCT).read_bytes()
@@ -126,7 +126,7 @@ def test_it_goes_on_with_the_same_bits(tmp_path):
 
 def test_a_checkpoint_that_does_not_know_it_is_refused(tmp_path):
     run = tmp_path / "run"
-    assert stop(signal.SIGTERM, "condense 7", run, more=WITH).code == 143
+    assert stop(signal.SIGTERM, "matching 7", run, more=WITH).code == 143
     (path,) = (run / "checkpoint").iterdir()
     saved = vars(load_checkpoint(run / "checkpoint"))
     save_state(path, saved | {"stage": {}})

@@ -163,7 +163,7 @@ REFUSED = {
     ),
     "a generator of real images": (
         (_, "training.init=real", _, "store.format=generator"),
-        "training.init is real, and a generator can only be fitted",
+        "training.init is real, but a generator cannot start from images",
     ),
     "frequencies of noise": (
         (_, "training.init=noise"),

@@ -125,7 +125,7 @@ def test_every_image_is_read_once_and_none_after_the_release(tmp_path, monkeypat
     assert len(read) == len(set(read)) == 1438
 
 
-@pytest.mark.parametrize("place", ["write step-00000005.pt", "condense 13"])
+@pytest.mark.parametrize("place", ["write step-00000005.pt", "matching 13"])
 def test_an_interrupted_run_goes_on_without_the_images(tmp_path, monkeypatch, place):
     run, whole = tmp_path / "run", tmp_path / "whole"
     assert stop(place, run).code == 143
@@ -161,7 +161,7 @@ def test_two_runs_of_one_seed_have_different_noise(finished, tmp_path):
 @pytest.mark.parametrize("what", ["damaged", "gone"])
 def test_a_lost_release_is_not_drawn_again(tmp_path, what):
     run = tmp_path / "run"
-    assert stop("condense 13", run).code == 143
+    assert stop("matching 13", run).code == 143
     path = run / RELEASED
     if what == "gone":
         path.unlink()

@@ -236,7 +236,7 @@ def test_what_cannot_be_relabelled_is_refused(tiny_run, tmp_path):
     refused(attempt(*enough, "--out", tmp_path), "is a folder")
     refused(attempt(*enough, "--out", tmp_path / "a" / "b"), "does not exist")
     refused(attempt(run=tmp_path / "none"), "does not exist: condense first")
-    refused(attempt(*enough, "--set", "networks.trained=0"), "nothing gives soft labels")
+    refused(attempt(*enough, "--set", "networks.trained=0"), "no network gives soft labels")
     refused(
         attempt(*enough, "--set", "labels.hard_label_weight=2"),
         "option 'labels.hard_label_weight' cannot be 2",

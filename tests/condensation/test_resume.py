@@ -41,11 +41,11 @@ def same(run, whole):
 KILLS = [
     ("feature networks 3", []),
     ("real statistics 768", []),
-    ("condense 7", []),
+    ("matching 7", []),
     ("write step-00000010.pt", []),
-    ("condense 20", ["step-00000010.pt"]),
-    ("condense 21", ["step-00000010.pt", "step-00000020.pt"]),
-    ("condense 38", ["step-00000020.pt", "step-00000030.pt"]),
+    ("matching 20", ["step-00000010.pt"]),
+    ("matching 21", ["step-00000010.pt", "step-00000020.pt"]),
+    ("matching 38", ["step-00000020.pt", "step-00000030.pt"]),
     (f"write {PRODUCT}", ["step-00000030.pt", "step-00000040.pt"]),
 ]
 
@@ -70,7 +70,7 @@ def test_a_run_killed_again_and_again_gives_the_same_bits(tmp_path):
     assert [line["step"] for line in metrics(run)] == list(range(1, 41))
 
 
-@pytest.mark.parametrize("place", ["condense 4", "condense 20", "condense 33"])
+@pytest.mark.parametrize("place", ["matching 4", "matching 20", "matching 33"])
 @pytest.mark.parametrize(
     ("number", "code", "words"),
     [
@@ -94,14 +94,14 @@ def test_a_signal_saves_the_step_that_it_finds(whole, tmp_path, place, number, c
 def test_other_formats_go_on_with_the_same_bits(tmp_path, format):
     more = ("--set", f"store.format={format}")
     assert condense(tmp_path / "whole", more=more).code == 0
-    for place in ("condense 4", "condense 33"):  # a generator is fitted first, then matched
+    for place in ("matching 4", "matching 33"):  # a generator is fitted first, then matched
         assert stop(signal.SIGTERM, place, tmp_path / "run", more=more).code == 143
     assert condense(tmp_path / "run", more=more).code == 0
     same(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_signal_at_the_last_step_loses_nothing(whole, tmp_path):
-    stop(signal.SIGTERM, "condense 40", tmp_path / "run")
+    stop(signal.SIGTERM, "matching 40", tmp_path / "run")
     assert condense(tmp_path / "run").code == 0
     same(tmp_path / "run", whole)
 
@@ -190,7 +190,7 @@ def test_damaged_metrics_do_not_stop_a_run(whole, tmp_path, damage):
 def test_other_data_than_before_the_interruption_is_refused(tmp_path):
     data = write_tree(tmp_path / "set", pictures(6, ("ant", "bee")))
     run = tmp_path / "run"
-    assert stop(signal.SIGTERM, "condense 12", run, data).code == 143
+    assert stop(signal.SIGTERM, "matching 12", run, data).code == 143
     write_tree(data, pictures(7, ("ant", "bee"), seed=1))
     before = tree(run)
     refused(condense(run, data, ["--quiet"]), f"the data in {data} has changed since the run")

@@ -192,7 +192,7 @@ def test_from_the_command_line(tmp_path):
 def test_interrupted_it_goes_on_with_the_same_bits(tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
     assert condense(whole, more=MORE).code == 0
-    assert stop(signal.SIGTERM, "condense 43", run, more=MORE).code == 143
+    assert stop(signal.SIGTERM, "matching 43", run, more=MORE).code == 143
     assert condense(run, more=MORE).code == 0
     assert (run / PRODUCT).read_bytes() == (whole / PRODUCT).read_bytes()
     assert without_speed(run) == without_speed(whole)

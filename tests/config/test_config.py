@@ -198,7 +198,7 @@ def test_unknown_options(pair, sentence):
         ("val_fraction", 1.0),
         ("device", "tpu"),
         ("precision", "float16"),
-        ("training.steps", 0),
+        ("training.steps", -1),
         ("training.steps", "many"),
         ("training.warm_start", 1.01),
         ("training.match_lr", 0.0),

@@ -82,6 +82,6 @@ def test_what_is_damaged_is_trained_again(tiny_run, trained, content):
 def test_the_log_says_so(tiny_run):
     options = ("--data", "digits", "--epochs", 1, "--seeds", 2, "--baseline", "random")
     first, again = (call("evaluate", tiny_run, *options) for _ in range(2))
-    words = "random: 2 student(s) of an earlier evaluation taken over"
+    words = "random: 2 students of an earlier evaluation reused"
     assert words not in first.err + first.out
     assert words in again.err + again.out

@@ -364,7 +364,7 @@ def test_the_student_of_the_last_epoch_is_judged(tiny_run, monkeypatch):
     order = []
 
     class Noted(Reporter):
-        def task(self, name, total, done=0):
+        def phase(self, name, total, done=0):
             from contextlib import nullcontext
 
             class Progress:

@@ -49,7 +49,7 @@ def test_a_reporter_notes_times_and_units(monkeypatch):
     clock = iter([10.0, 12.0, 13.0, 15.0, 16.0])
     monkeypatch.setattr("gencond_fast.planning.recording.time.monotonic", lambda: next(clock))
     reporter = RecordingReporter()
-    with reporter.task("work", 7) as progress:
+    with reporter.phase("work", 7) as progress:
         progress.advance(4, {"loss": 1.0})
         progress.advance(0, {"images": 7.0})
         progress.advance(3)

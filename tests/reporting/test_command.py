@@ -24,6 +24,7 @@ def parsed(arguments: list[str]) -> Config:
     assert arguments[0] == "condense"
     given: dict[str, Any] = dict(command_line.parsed(cli, "condense", arguments[1:]).params)
     given.pop("quiet")
+    given.pop("minutes")
     steps, labels = given.pop("steps"), given.pop("soft_labels")
     first: dict[str, Any] = {"out": given.pop("out")}
     first |= {"training": {"steps": steps}} if steps is not None else {}
@@ -36,7 +37,7 @@ def parsed(arguments: list[str]) -> Config:
 def check(config: Config) -> None:
     arguments = condense_command(config, data=config.data, out=config.out)
     assert parsed(arguments) == config
-    assert shlex.split(show_command(arguments).replace("\\\n", "")) == ["gencond_fast", *arguments]
+    assert shlex.split(show_command(arguments).replace("\\\n", "")) == ["gencond-fast", *arguments]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -82,7 +83,8 @@ CHANGES = st.fixed_dictionaries(
                 "temperature": st.floats(1e-12, 1e12),
             },
         ),
-        "training": st.fixed_dictionaries({}, optional={"steps": st.integers(1, 10**6)}),
+        "store": st.fixed_dictionaries({}, optional={"format": st.sampled_from(["dct", "pixels"])}),
+        "training": st.fixed_dictionaries({}, optional={"steps": st.integers(0, 10**6)}),
     },
 )
 

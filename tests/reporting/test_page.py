@@ -130,7 +130,7 @@ def test_it_says_what_the_file_is(pages, tiny_run):
     assert f"{8 * size / 10:,.0f} bits" in text
     assert f"IPC {size / (10 * 64 * 4):.3g}" in text
     assert f"{spec.samples:,}, {spec.per_class:,} a class" in text
-    assert "gencond_fast condense" in text
+    assert "gencond-fast condense" in text
     assert "networks.train_steps" in text
     assert torch.__version__ in text
     assert "Not evaluated yet" in text

@@ -166,7 +166,7 @@ def test_changed_metadata_without_the_checksum(whole, place):
 def test_later_version_says_upgrade(whole, place):
     content = with_fields(whole, lambda f: {"version": 4, "everything": "else"}, sign=False)
     assert "format version 4" in (message := refusal(place, content))
-    assert "upgrade gencond_fast" in message
+    assert "upgrade gencond-fast" in message
 
 
 def test_unknown_entries_of_a_later_minor_writer_are_ignored(whole, place):

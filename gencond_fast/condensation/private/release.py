@@ -28,6 +28,7 @@ from gencond_fast.data.augment import augment
 from gencond_fast.data.stream import stream
 from gencond_fast.errors import InputError
 from gencond_fast.system.interrupt import Interrupts
+from gencond_fast.system.words import counted
 
 _BATCH = 256
 _GRID = 2.0**-26  # of the noise: what the whole numbers count
@@ -84,8 +85,9 @@ def _measure(task: PrivateTask, networks: FeatureNetworks) -> Release:
     count = np.bincount(task.images.labels[rows], minlength=task.num_classes)
     grid = noise_deviation(task.config) * _GRID
     task.reporter.message(
-        f"the one look at {len(rows):,} real images: {len(frames)} networks x "
-        f"{task.config.networks.num_augmentations} augmentation(s), then noise"
+        f"the one look at {counted(len(rows), 'real image')}: "
+        f"{counted(len(frames), 'network')} x "
+        f"{counted(task.config.networks.num_augmentations, 'augmentation')}, then noise"
     )
     sums = clean_sums(task, networks, frames, rows, grid)
     noise = np.rint(secret_gaussian(*sums.shape) / _GRID).astype(np.int64)
@@ -133,7 +135,7 @@ def clean_sums(
         batch_size=_BATCH,
         indices=rows,
     )
-    with Interrupts() as interrupts, task.reporter.task("release", len(rows)) as progress:
+    with Interrupts() as interrupts, task.reporter.phase("release", len(rows)) as progress:
         for batch in batches:
             images = task.normalisation(batch.images.to(device))
             labels = batch.labels.to(device)

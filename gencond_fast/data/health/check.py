@@ -79,7 +79,7 @@ def check(splits: Splits, *, workers: int, reporter: Reporter) -> CheckReport:
     bad: list[BadEntry] = []
     odd: list[OddImage] = []
     # a signal that arrives while a process is being made would be lost
-    with reporter.task("check", sum(images.values())) as progress, Interrupts() as interrupts:
+    with reporter.phase("check", sum(images.values())) as progress, Interrupts() as interrupts:
         for count, found in _results(splits, workers):
             interrupts.raise_pending()
             bad += [image for image in found if isinstance(image, BadEntry)]

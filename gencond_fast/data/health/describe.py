@@ -17,6 +17,7 @@ from gencond_fast.data.formats.opening import open_data
 from gencond_fast.data.health.badlist import read_bad_list
 from gencond_fast.errors import InputError
 from gencond_fast.system.bytes import format_bytes
+from gencond_fast.system.words import counted
 
 _PIECES = 250  # places of the split that headers are read at
 _A_PIECE = 4  # images at each of them
@@ -151,4 +152,4 @@ def _checked(opened: Opened, classes: Sequence[str] | None) -> str:
     found = read_bad_list(opened.digest, None if classes is None else opened.class_names)
     if found is None:
         return "never; run `gencond-fast data check`"
-    return f"{len(found.bad):,} of {found.checked:,} images cannot be read"
+    return f"{len(found.bad):,} of {counted(found.checked, 'image')} cannot be read"

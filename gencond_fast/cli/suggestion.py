@@ -1,0 +1,134 @@
+"""What to do with a condensed file next: an evaluation that this machine can do, and its time."""
+
+from __future__ import annotations
+
+import io
+import math
+import shlex
+import time
+from dataclasses import replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gencond_fast.models.registry import ALL, build_classifier, choose_models
+from gencond_fast.store.artifact import Artifact
+from gencond_fast.store.budget import bytes_to_ipc
+from gencond_fast.system.runtime import choose_runtime
+from gencond_fast.training.epochs import held
+from gencond_fast.training.protocol import PROTOCOLS, Protocol
+from gencond_fast.training.trainer import Trainer
+
+_EPOCHS = (1000, 300, 100)  # the first is the literature's, and the default of evaluate
+_LEAST_STEPS = 300  # of a student of the smallest training set
+_PATIENCE = 900.0  # seconds that the evaluation should not exceed
+_SEEDS = 3  # the default of evaluate
+_DEFAULT_MODEL = "convnet3"
+_TIMED = 0.5  # seconds of training that are enough to know its speed
+_TIMED_PIXELS = 2**16  # of the images of the timed steps
+_QUALITY = 20  # of JPEG baselines
+
+
+def suggest_evaluation(artifact: Artifact, *, run: str, data: str, device: str) -> str:
+    """The command that evaluates a file, with a comment on how long it takes, if that is known.
+
+    Args:
+        artifact: the file.
+        run: where it is.
+        data: what it was condensed from.
+        device: of the condensation; the speed of students is measured on a CPU alone.
+    """
+    spec = artifact.metadata.store
+    model = choose_models((ALL,), spec.image_size)[0]
+    sizes = _training_sets(artifact)
+    runtime = choose_runtime("cpu" if device == "cpu" else "auto", "auto", "off", spec.image_size)
+    protocol = PROTOCOLS["soft" if spec.soft_labels else "dc"]
+    words = ["gencond-fast", "evaluate", run, "--data", data]
+    if model != _DEFAULT_MODEL:
+        words += ["--model", model]
+    if protocol.soft:
+        words += ["--protocol", protocol.name]
+    if device != "auto":
+        words += ["--device", device]
+    comment = ""
+    if runtime.device.type == "cpu":
+        seconds = _SEEDS * sum(sizes.values()) * _seconds_per_image(artifact, model, protocol)
+        epochs = _epochs(seconds, min(sizes.values()), protocol)
+        if epochs != _EPOCHS[0]:
+            words += ["--epochs", str(epochs)]
+        comment = f"  # {_about(seconds * epochs)}"
+    for baseline in list(sizes)[1:]:
+        words += ["--baseline", baseline]
+    return shlex.join(words) + comment
+
+
+def _training_sets(artifact: Artifact) -> dict[str, int]:
+    """Images of the file and of the baselines; those in JPEG are left out where none would fit."""
+    spec = artifact.metadata.store
+    shape = (spec.num_classes, spec.channels, spec.image_size)
+    random = max(1, round(bytes_to_ipc(artifact.metadata.budget, *shape)))
+    sizes = {"stored": spec.samples, "random": spec.num_classes * random}
+    fitting = int(artifact.size / _jpeg_bytes(artifact) / spec.num_classes)
+    certain = fitting >= 2  # an estimate of 1 may be none for the real images
+    return sizes | ({"jpeg": spec.num_classes * fitting} if certain else {})
+
+
+def _jpeg_bytes(artifact: Artifact) -> float:
+    """Mean bytes of a few stored samples as JPEG, without tables."""
+    spec = artifact.metadata.store
+    images = _decoded(artifact, torch.arange(min(8, spec.samples)) * (spec.samples // 8 or 1))
+    pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    sizes = []
+    for each in pixels:
+        file = io.BytesIO()
+        picture = Image.fromarray(each[..., 0] if spec.channels == 1 else each)
+        picture.save(file, "JPEG", quality=_QUALITY, streamtype=2)
+        sizes.append(len(file.getvalue()))
+    return sum(sizes) / len(sizes)
+
+
+@torch.no_grad()
+def _decoded(artifact: Artifact, index: Tensor) -> Tensor:
+    images: Tensor = artifact.store(index % artifact.metadata.store.samples)
+    return images
+
+
+def _seconds_per_image(artifact: Artifact, model: str, protocol: Protocol) -> float:
+    """What a student takes for an image in an epoch, by a few steps of its training on the CPU."""
+    spec, metadata = artifact.metadata.store, artifact.metadata
+    runtime = choose_runtime("cpu", "auto", "off", spec.image_size)
+    most = max(4, _TIMED_PIXELS // spec.image_size**2)
+    index = torch.arange(min(most, protocol.batch_size, spec.samples))
+    mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (metadata.mean, metadata.std))
+    images = (_decoded(artifact, index) - mean) / std
+    labels = artifact.store.labels(index)
+    shape = (spec.channels, spec.num_classes, spec.image_size)
+    network = runtime.place(build_classifier(model, *shape, seed=0))
+    hard = replace(protocol, soft=False)
+    data = held(lambda epoch: images, labels, hard)
+    trainer = Trainer(network, data, protocol=hard, epochs=1000, seed=0, runtime=runtime)
+    trainer.run_epoch(0)
+    start, epochs = time.perf_counter(), 0
+    while epochs == 0 or time.perf_counter() - start < _TIMED:
+        epochs += 1
+        trainer.run_epoch(epochs)
+    return (time.perf_counter() - start) / (epochs * len(index))
+
+
+def _epochs(seconds: float, smallest: int, protocol: Protocol) -> int:
+    """The most epochs that are not too long, and no fewer than the smallest training set needs.
+
+    Args:
+        seconds: of an epoch of all students.
+        smallest: images of the smallest training set.
+        protocol: its batch size.
+    """
+    steps = math.ceil(smallest / protocol.batch_size)
+    enough = [each for each in _EPOCHS if each * steps >= _LEAST_STEPS]
+    return next((each for each in enough if each * seconds <= _PATIENCE), enough[-1])
+
+
+def _about(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"about {minutes} min" if minutes else "less than a minute"
