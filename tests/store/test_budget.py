@@ -14,7 +14,7 @@ from gencond_fast.config import StoreConfig
 from gencond_fast.errors import InputError
 from gencond_fast.store import artifact, budget
 from gencond_fast.store.spec import StoreSpec
-from gencond_fast.store.stores import build_store, storage_layout
+from gencond_fast.store.stores import build_store
 
 HEADER = 700  # bytes of a header, of about the usual size
 
