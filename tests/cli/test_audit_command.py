@@ -191,7 +191,7 @@ def test_python_has_it_too(tiny_run):
         (("--model", "all", "--shadows", 6), "unknown model 'all'"),
         (("--protocol", "soft"), "holds hard labels alone"),
         (("--images", 0), "option 'images' cannot be 0"),
-        (("--set", "controls=full"), "unknown option 'baselines'"),
+        (("--set", "baselines=full"), "unknown option 'baselines'"),
         (("--json", "none/such.json"), "does not exist"),
     ],
 )

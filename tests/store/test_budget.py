@@ -15,6 +15,7 @@ from gencond_fast.errors import InputError
 from gencond_fast.store import artifact, budget
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.stores import build_store
+from gencond_fast.system.bytes import format_bytes, parse_bytes
 
 HEADER = 700  # bytes of a header, of about the usual size
 
@@ -165,7 +166,7 @@ def test_the_written_file_obeys_the_budget(tmp_path, format, size):
     ],
 )
 def test_amounts_of_bytes(text, amount):
-    assert budget.parse_bytes(text) == amount
+    assert parse_bytes(text) == amount
 
 
 @pytest.mark.parametrize(
@@ -173,19 +174,19 @@ def test_amounts_of_bytes(text, amount):
 )
 def test_no_amount_of_bytes(text):
     with pytest.raises(InputError, match=r"is no amount of bytes: write it like"):
-        budget.parse_bytes(text)
+        parse_bytes(text)
 
 
 @given(amount=st.integers(1, 10**13))
 def test_shown_bytes_are_close_and_short(amount):
-    shown, unit = budget.format_bytes(amount).split()
+    shown, unit = format_bytes(amount).split()
     size = {"bytes": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}[unit]
     assert float(shown) * size == pytest.approx(amount, rel=6e-3)
     assert unit == "GB" or len(shown) <= 4
 
 
 def test_shown_bytes_take_the_next_unit():
-    shown = [budget.format_bytes(n) for n in (999, 1000, 122_880, 999_999, 1_000_000, 10**9 - 1)]
+    shown = [format_bytes(n) for n in (999, 1000, 122_880, 999_999, 1_000_000, 10**9 - 1)]
     assert shown == ["999 bytes", "1 kB", "123 kB", "1 MB", "1 MB", "1 GB"]
 
 
