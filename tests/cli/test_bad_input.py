@@ -69,7 +69,7 @@ CONDENSE = {
     "out is a file": (lambda t: (*EXAMPLE, "--out", file(t / "f")), "f exists and is no run of"),
     "out is another folder": (
         lambda t: (*EXAMPLE, "--out", filled(t, "mine")),
-        "mine exists and is no run of",
+        "mine exists and is no run of gencond-fast: give another --out",
     ),
     "broken config": (
         lambda t: (*EXAMPLE, "--config", file(t / "c.yaml", "a: [")),

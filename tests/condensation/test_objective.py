@@ -58,7 +58,7 @@ def match_terms(*assignments, method="gencond"):
         ("losses.intra_kind=infonce", {"mean", "intra", "inter", "cross_entropy"}),
         ("losses.intra_kind=rbf", {"mean", "intra", "inter", "cross_entropy"}),
         ("losses.intra_kind=hinge", {"mean", "intra", "inter", "cross_entropy"}),
-        ("losses.intra_kind=nearest losses.intra=-0.1; losses.inter=0", {"mean", "intra"}),
+        ("losses.intra_kind=nearest; losses.intra=-0.1; losses.inter=0", {"mean", "intra"}),
         ("losses.inter_kind=infonce; losses.intra=0", {"mean", "inter"}),
         ("losses.inter_kind=hinge; losses.margin=100", {"mean", "intra", "inter"}),
         ("losses.discrepancies.moments=2", {"moments", "intra", "inter"}),
