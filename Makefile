@@ -27,9 +27,9 @@ demo: setup
 		--epochs 150 --json runs/demo/evaluation.json
 	@echo "pictures: runs/demo/samples.png (generated), runs/demo/real.png (real)"
 
-# a file's tests stay together, so that what they share is made once; threads that wait for work do
-# not keep a core from other tests
-PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
+# a file's tests stay together, so that what they share is made once; files start in their order, since
+# the longest have few tests; threads that wait for work do not keep a core from other tests
+PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(PYTEST) -m "not slow"
