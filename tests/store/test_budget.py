@@ -70,7 +70,7 @@ formats = st.sampled_from(["dct", "generator", "pixels"])
 
 
 @given(format=formats, shape=shapes, ratio=st.floats(2.0, 300.0))
-@settings(max_examples=300)
+@settings(max_examples=8 * settings.default.max_examples)
 def test_uses_four_fifths_and_never_more_than_all(format, shape, ratio):
     options = StoreConfig(format=format)
     size = int(least(options, *shape) * ratio)
@@ -95,7 +95,7 @@ def test_the_least_budget_is_enough(format, shape, ratio):
     code_size=st.none() | st.integers(1, 8),
     size=st.integers(3000, 400_000),
 )
-@settings(max_examples=100)
+@settings(max_examples=3 * settings.default.max_examples)
 def test_fixed_sizes_are_kept(per_class, width, code_channels, code_size, size):
     fixed = {
         "per_class": per_class,
