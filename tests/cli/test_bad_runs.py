@@ -86,7 +86,7 @@ SAMPLE = {
 }
 CONFIGS = {
     "torn": ("data: [", "config.yaml cannot be read as YAML"),
-    "of another program": ("data: a\nhello: world\n", "unknown option 'hello'"),
+    "of another program": ("data: a\nout: b\nhello: world\n", "unknown option 'hello'"),
     "empty": ("", "option 'data' is missing"),
 }
 
