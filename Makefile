@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11 or later and a C++ compiler, nothing else.
+# Every target needs Python 3.11 or later and a C++ compiler, nothing else.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 JOBS ?= 2
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*/*.cpp csrc/*/*/*.h)
 
-.PHONY: setup demo test lint audit bench format clean
+.PHONY: setup demo test test-all lint docs audit bench format clean
 
 setup: $(STAMP)
 
@@ -22,19 +22,29 @@ $(STAMP): $(SOURCES)
 	touch $@
 
 demo: setup
-	$(BIN)/gencond_fast condense --data digits --out runs/demo --ipc 10 --preset quick
-	$(BIN)/gencond_fast evaluate runs/demo --data digits --baseline random --epochs 150 \
-		--json runs/demo/evaluation.json
+	$(BIN)/gencond-fast condense --data digits --out runs/demo --ipc 10 --preset quick
+	$(BIN)/gencond-fast evaluate runs/demo --data digits --baseline random --baseline jpeg \
+		--epochs 150 --json runs/demo/evaluation.json
 	@echo "pictures: runs/demo/samples.png (generated), runs/demo/real.png (real)"
 
-# threads that wait for work do not keep a core from the other tests
+# a file's tests stay together, so that what they share is made once; files start in their order, since
+# the longest have few tests; threads that wait for work do not keep a core from other tests
+PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+
 test: lint
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
+	$(PYTEST) -m "not slow"
+
+test-all: lint
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
 
 # in an environment of its own, so that its dependencies are not among those that are audited
 audit: setup

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scaling PHOTOGRAPHS --within FOLDER
 
-Trees of `benchmarks.looks` are condensed and evaluated, each in a process and with a cache of its
-own. The exponent of a part is the slope of a line through the logarithms: 1 is linear.
+Trees of `tests.robustness.looks` are condensed and evaluated, each in a process and with a cache of
+its own. The exponent of a part is the slope of a line through the logarithms: 1 is linear.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import click
 import numpy as np
 
 from benchmarks.growth import Part, draw
-from benchmarks.looks import make
 from benchmarks.results import update
 from benchmarks.watched import Finished, watch
 from gencond_fast.system.environment import versions
 from gencond_fast.system.files import write_text
+from tests.robustness.looks import make
 
 _RESULTS = Path(__file__).parent / "results" / "scaling.csv"
 _PICTURE = Path(__file__).parents[1] / "docs" / "images" / "scaling.svg"

@@ -1,7 +1,7 @@
 """Students of one evaluation, as the program trains them, against plain PyTorch.
 
 The rivals train the same students one after another, eagerly; in float32 that is, bit for bit, the
-loop that one would write by hand (tests/evaluation/test_protocols.py).
+loop that one would write by hand (tests/training/test_protocols.py).
 """
 
 from __future__ import annotations

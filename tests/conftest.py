@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+
+# one thread for each pytest worker and for every process that a test starts, set before torch is
+# imported: workers do not fight over cores, and both kinds of process compute the same bits
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+import importlib.util
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,15 +31,23 @@ if importlib.util.find_spec("gencond_fast") is None or (
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-settings.register_profile("gencond", deadline=None, derandomize=True, max_examples=40)
-settings.load_profile("gencond")
+settings.register_profile("all", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("quick", settings.get_profile("all"), max_examples=10)
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("quick" if config.option.markexpr == "not slow" else "all")
+
+
+# before pytest itself selects by marks
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
-        return
     for item in items:
-        if "gpu" in item.keywords:
+        if BENCHMARKS in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+        if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
@@ -43,12 +56,12 @@ def _same_start() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing that the user has in their cache is read, and nothing is put there."""
+    """Tests read nothing from the user's cache and put nothing there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENCOND_FAST_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -140,7 +140,8 @@ def _outlined(file: BinaryIO) -> Any:
 def _is_outline(tensor: Tensor) -> bool:
     if not tensor.is_meta or tensor.layout != torch.strided:
         return False
-    return tensor.stride() == torch.empty_like(tensor).stride()  # no gaps and no overlaps
+    # no gaps and no overlaps, of which an empty tensor has none whatever its strides
+    return tensor.numel() == 0 or tensor.stride() == torch.empty_like(tensor).stride()
 
 
 def _places(values: dict[str, Any]) -> Iterator[int]:

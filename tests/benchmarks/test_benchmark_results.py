@@ -13,9 +13,9 @@ from benchmarks.cost import Cost, Rates, cost_of_matrices, floor_ms, pairs
 from benchmarks.memory import peak_mb
 from benchmarks.problem import Shape, make_problem
 from benchmarks.results import update
-from benchmarks.thousand import _row
 from benchmarks.timing import time_in_turns
 from benchmarks.watched import Finished, Line
+from tests.robustness.thousand import _row
 
 
 def row(provider: str, n: int, median: float | str, **more: object) -> dict[str, object]:

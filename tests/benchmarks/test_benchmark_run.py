@@ -58,12 +58,7 @@ def test_large_problems_are_checked_on_fewer_samples() -> None:
     assert len(fewer.counts) == 5
 
 
-def test_grids_have_something_to_compare() -> None:
-    assert {name: len(grid) for name, grid in GRIDS.items()} == {
-        "quick": 20,
-        "headline": 6,
-        "full": 66,
-    }
+def test_every_shape_of_a_grid_has_pairs_within_its_classes() -> None:
     for shape in (shape for grid in GRIDS.values() for shape in grid):
         assert shape.samples >= 2 * shape.classes
 
@@ -104,6 +99,5 @@ def test_moments_go_through_the_same_runner(
     assert ("backward", "NumPy add.at") not in rows
 
 
-def test_grids_of_moments_hold_every_setting() -> None:
-    assert {name: len(grid) for name, grid in moments.GRIDS.items()} == {"quick": 4, "full": 24}
+def test_the_full_grid_of_moments_holds_the_quick_one() -> None:
     assert set(moments.GRIDS["quick"]) < set(moments.GRIDS["full"])

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import descendants
-from benchmarks.thousand import at
 from benchmarks.watched import Finished, Line, watch
+from tests.robustness.thousand import at
 
 BUSY = """
 import subprocess, sys, time

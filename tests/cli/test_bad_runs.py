@@ -55,10 +55,6 @@ EVALUATE = {
         lambda r, t: (damaged(r, t), *EXAMPLE),
         "d.safetensors is no usable condensed file",
     ),
-    "other file": (
-        lambda r, t: (file(t / "d.txt", "hello"), *EXAMPLE),
-        "d.txt is no usable condensed file",
-    ),
     "no val split": (
         lambda r, t: (r, "--data", write_tree(t / "set", pictures(2, tuple("0123456789")))),
         "has no validation split to test on: condense with --val-fraction 0.1",
@@ -76,12 +72,6 @@ EVALUATE = {
         lambda r, t: (r, *EXAMPLE, "--model", "lenet"),
         "unknown model 'lenet': choose one of convnet3",
     ),
-    "no GPU": (lambda r, t: (r, *EXAMPLE, "--device", "cuda"), "PyTorch sees no GPU here"),
-    "no seeds": (lambda r, t: (r, *EXAMPLE, "--seeds", 0), "option 'seeds' cannot be 0"),
-    "unknown option": (
-        lambda r, t: (r, *EXAMPLE, _, "epoch=3"),
-        "unknown option 'epoch': did you mean 'epochs'?",
-    ),
 }
 SAMPLE = {
     "more than stored": (
@@ -96,7 +86,7 @@ SAMPLE = {
 }
 CONFIGS = {
     "torn": ("data: [", "config.yaml cannot be read as YAML"),
-    "of another program": ("data: a\nhello: world\n", "unknown option 'hello'"),
+    "of another program": ("data: a\nout: b\nhello: world\n", "unknown option 'hello'"),
     "empty": ("", "option 'data' is missing"),
 }
 

@@ -43,6 +43,7 @@ def test_a_network_of_ones_own_from_the_current_folder(tiny_run, nets):
     assert rows[0]["mean"] > 0.1  # of one epoch; no network at all would name a tenth rightly
 
 
+@pytest.mark.slow
 def test_the_installed_program_finds_it_as_well(tiny_run, nets):
     script = Path(sys.executable).with_name("gencond-fast")
     if not script.exists():

@@ -221,7 +221,7 @@ def test_stats_says_what_it_made(cache):
     done = call("stats", "--data", "digits", *options, "--quiet")
     assert done.code == 0, done.err
     facts = said(done.out)
-    want = {"networks": "2", "num_augmentations": "7", "images": "1438", "classes": "10"}
+    want = {"networks": "2", "augmentations": "7", "images": "1438", "classes": "10"}
     want |= {"features": "1024", "frequencies": "-", "image_size": "8", "measured": "2"}
     assert facts.items() >= (want | {"ranks": "1", "cache": str(cache / "statistics")}).items()
     assert float(facts["seconds"]) > 0
@@ -235,6 +235,7 @@ def test_stats_says_what_it_made(cache):
     assert call("stats", "--data", "digits", "--networks", "0").code == 2
 
 
+@pytest.mark.slow
 def test_two_at_once_share_the_work_of_one(cache):
     """Whoever comes second, to the networks or to the tables, waits and finds them."""
     sets = TINY[TINY.index("--set") :]

@@ -108,6 +108,7 @@ def test_it_learns_to_tell_images_from_noise(task):
     assert wrong > real + 0.5
 
 
+@pytest.mark.slow
 def test_it_goes_on_with_the_same_bits(tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert condense(whole, more=WITH).code == 0

@@ -90,6 +90,7 @@ def test_a_signal_saves_the_step_that_it_finds(whole, tmp_path, place, number, c
     same(run, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["generator", "pixels"])
 def test_other_formats_go_on_with_the_same_bits(tmp_path, format):
     more = ("--set", f"store.format={format}")

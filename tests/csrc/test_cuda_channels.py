@@ -132,6 +132,7 @@ def test_kernels_compile_without_spills(arch: str, tmp_path: Path) -> None:
     assert_compiles_without_spills(KERNEL, arch, 12, tmp_path)  # three kernels in four types
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_binding_compiles(tmp_path: Path) -> None:
     assert_binding_compiles(CSRC / "cuda" / "channel_cuda.cpp", tmp_path)

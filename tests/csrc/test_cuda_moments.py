@@ -147,6 +147,7 @@ def test_kernels_compile_without_spills(arch: str, tmp_path: Path) -> None:
     assert_compiles_without_spills(KERNEL, arch, 28, tmp_path)
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_binding_compiles(tmp_path: Path) -> None:
     assert_binding_compiles(CSRC / "cuda" / "moments_cuda.cpp", tmp_path)

@@ -194,7 +194,7 @@ def test_threads_do_not_change_a_bit() -> None:
         assert all(map(torch.equal, other, found[0]))
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiles_whole(backend: str) -> None:
     mean, variance = tables(5, 0)
 

@@ -129,6 +129,7 @@ def test_matches_float64(which, kind, device, n, d, classes, scale, seed) -> Non
         assert_as_good(which, kind, f, labels)
 
 
+@pytest.mark.slow
 @devices
 @both
 @pytest.mark.parametrize(("n", "d", "classes"), [(700, 33, 2), (2600, 24, 1), (1500, 130, 400)])

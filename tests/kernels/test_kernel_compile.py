@@ -26,6 +26,7 @@ def check_resources(arch: int, kernel: dict[str, Any]) -> None:
         assert arch < 90 or kernel["wide_tensor"] > 0, kernel
 
 
+@pytest.mark.slow
 def test_of_the_default_kind() -> None:
     kernels = compile_for(90, [case("infonce", "bf16")])
     assert {*MULTIPLY, "operands_kernel", "class_sums_kernel"} <= {k["kernel"] for k in kernels}

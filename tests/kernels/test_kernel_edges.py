@@ -11,12 +11,19 @@ from kernel_cases import DEVICE, KINDS, check, expected, layout, parameter, run
 from torch import Tensor
 
 kinds = pytest.mark.parametrize("kind", KINDS)
-regimes = pytest.mark.parametrize("sizes", [[12, 20], [66]], ids=["small", "tiled"])
+# tiles take the interpreter long; test_kernel_values goes through them in the quick tests
+regimes = pytest.mark.parametrize(
+    "sizes",
+    [pytest.param([12, 20], id="small"), pytest.param([66], id="tiled", marks=pytest.mark.slow)],
+)
 DISTANCES = ("rbf", "hinge")
 
 
 # the second class has pairs of rows in different tiles
-across_tiles = pytest.mark.parametrize("sizes", [[12, 20], [134]], ids=["small", "tiled"])
+across_tiles = pytest.mark.parametrize(
+    "sizes",
+    [pytest.param([12, 20], id="small"), pytest.param([134], id="tiled", marks=pytest.mark.slow)],
+)
 
 
 def with_copies(sizes: list[int], D: int, step: float) -> Tensor:

@@ -15,18 +15,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LEAN_IMPORT = """
-import sys, time
+import sys
 import gencond_fast
 assert "torch" not in sys.modules
 import torch
-before, start = set(sys.modules), time.perf_counter()
+before = set(sys.modules)
 import gencond_fast.kernels
 gencond_fast.intra_class_loss, gencond_fast.inter_class_loss, gencond_fast.class_moments
-cost = time.perf_counter() - start
-heavy = {name.split(".")[0] for name in set(sys.modules) - before} & {"triton", "nvidia", "sklearn"}
-assert not heavy, heavy
+added = {name.split(".")[0] for name in set(sys.modules) - before}
+assert added - set(sys.stdlib_module_names) == {"gencond_fast"}, added
 assert not torch.cuda.is_initialized()
-print(cost)
 """
 
 REFERENCE_ONLY = """
@@ -70,23 +68,17 @@ def python(code: str, path: Path | None = None) -> str:
     return done.stdout
 
 
-def test_importing_is_cheap_and_touches_neither_triton_nor_cuda() -> None:
-    costs = []
-    for _ in range(4):
-        costs.append(float(python(LEAN_IMPORT)))
-        if costs[-1] < 0.3:
-            return
-    pytest.fail(f"importing gencond_fast took {min(costs):.2f} s on top of torch")
+def test_losses_import_torch_alone_and_start_no_device() -> None:
+    python(LEAN_IMPORT)
 
 
-def test_public_names() -> None:
+def test_every_public_name_exists() -> None:
     import gencond_fast as gf
 
-    assert set(gf.__all__) <= set(dir(gf))
+    for name in gf.__all__:
+        assert getattr(gf, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'condensate'"):
         gf.condensate  # noqa: B018
-    assert callable(gf.condense)
-    assert callable(gf.evaluate)
 
 
 def test_triton_status_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,9 +149,9 @@ def test_sdist_and_the_wheel_built_from_it(checkout: Path, tmp_path: Path) -> No
     names, site = unpack(tmp_path)
     assert python_files("gencond_fast", checkout / "gencond_fast") <= names
     assert python_files("gencond_fast/kernels", checkout / "kernels") <= names
-    templates = (checkout / "gencond_fast/report/templates").iterdir()
-    assert {f"gencond_fast/report/templates/{path.name}" for path in templates} <= names
-    assert "gencond_fast/report/published.json" in names
+    templates = (checkout / "gencond_fast/reporting/templates").iterdir()
+    assert {f"gencond_fast/reporting/templates/{path.name}" for path in templates} <= names
+    assert "gencond_fast/reporting/published.json" in names
     assert [name for name in names if name.startswith("gencond_fast/_C.")]
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
     outside = {name.split("/")[0] for name in names} - {"gencond_fast"}

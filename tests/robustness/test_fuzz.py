@@ -17,9 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_builders import pictures, png_header, tar_members, write_parquet, write_tar, write_tree
 
-from benchmarks.fuzz import attempt, bounded
-from benchmarks.hostile import spoil
-from benchmarks.readable import TARGETS
 from gencond_fast.condensation.checkpoint import load_checkpoint
 from gencond_fast.condensation.state import save_state
 from gencond_fast.config import Config
@@ -29,6 +26,9 @@ from gencond_fast.data.decode import decode
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.data.stream import stream
 from gencond_fast.errors import InputError
+from tests.robustness.fuzz import attempt, bounded
+from tests.robustness.hostile import spoil
+from tests.robustness.readable import TARGETS
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -76,7 +76,7 @@ def test_bytes_after_the_end(whole, place):
 
 
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=400)
+@settings(max_examples=10 * settings.default.max_examples)
 def test_one_flipped_bit(whole, place, where, bit):
     spoiled = bytearray(whole)
     spoiled[int(where * len(whole))] ^= 1 << bit

@@ -287,7 +287,7 @@ def test_bytes_of_labels_are_part_of_the_budget(format, classes, each):
             num_classes=classes,
             channels=3,
             image_size=32,
-            weigh=lambda spec: artifact.file_size(metadata_of(spec)),
+            file_size=lambda spec: artifact.file_size(metadata_of(spec)),
         )
 
     spec = fill(soft_labels=5, label_bytes=each)
@@ -308,7 +308,7 @@ def test_bytes_of_labels_of_too_many_classes_are_refused_before_any_work():
             num_classes=1000,
             channels=3,
             image_size=32,
-            weigh=lambda spec: artifact.file_size(metadata_of(spec)),
+            file_size=lambda spec: artifact.file_size(metadata_of(spec)),
         )
 
 

@@ -180,7 +180,7 @@ def plain_cost(codes: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return -mass.log2().sum()
 
 
-def test_the_cost_is_that_of_laplace_distributions():
+def test_the_rate_is_that_of_laplace_distributions():
     store = made(3, 8)
     with torch.no_grad():
         store.codes.copy_(3 * torch.randn(store.codes.shape))
@@ -189,7 +189,7 @@ def test_the_cost_is_that_of_laplace_distributions():
     codes = store.codes.detach().double()[index].requires_grad_()
     want = store.price.double() * plain_cost(codes, store.scales.double())
     want.backward()
-    found = store.cost(index)
+    found = store.rate(index)
     found.backward()
     assert found.item() == pytest.approx(want.item(), rel=1e-5)
     assert torch.allclose(store.codes.grad[index].double(), codes.grad, rtol=1e-4, atol=1e-9)
@@ -198,12 +198,12 @@ def test_the_cost_is_that_of_laplace_distributions():
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 0.4999, 0.5, 0.5001, 3.0, 1023.0, 1e30])
 @pytest.mark.parametrize("scale", [2e-3, 0.3, 5.0, 1023.0])
-def test_the_cost_is_finite_and_draws_towards_zero(value, scale):
+def test_the_rate_is_finite_and_draws_towards_zero(value, scale):
     store = made(1, 8)
     with torch.no_grad():
         store.codes.fill_(value)
         store.scales.fill_(scale)
-    cost = store.cost(every(store))
+    cost = store.rate(every(store))
     cost.backward()
     assert cost.isfinite()
     assert 0 <= cost <= 30.001 * store.price * store.codes.numel()
@@ -212,11 +212,11 @@ def test_the_cost_is_finite_and_draws_towards_zero(value, scale):
 
 
 @pytest.mark.parametrize("stream", [1200, 4000, 12_000])
-def test_the_cost_is_about_the_coded_size(stream):
+def test_the_rate_is_about_the_coded_size(stream):
     store = adopted(3, 28, num_classes=10, per_class=20, stream_bytes=4 * stream)
     levels = np.rint(store.codes.detach().numpy()).astype(np.int16)
     coded = len(entropy.encode(levels, entropy.fit(entropy.count(levels))))
-    bits = (store.cost(every(store)) / store.price).item()
+    bits = (store.rate(every(store)) / store.price).item()
     assert bits / 8 == pytest.approx(coded, rel=0.15)
 
 
@@ -248,11 +248,11 @@ def test_parts_of_a_set_find_the_price_of_the_whole():
         parts[-1].load_state_dict(state | {"codes": rows})
     counts = []
     for part in parts:
-        part.weigh(lambda tensors: counts.append(tensors[0].clone()))
+        part.update_price(lambda tensors: counts.append(tensors[0].clone()))
     for part in parts:
         part.load_state_dict(state | {"codes": part.codes.detach().clone()})
-        part.weigh(lambda tensors: tensors[0].copy_(sum(counts)))
-    whole.weigh()
+        part.update_price(lambda tensors: tensors[0].copy_(sum(counts)))
+    whole.update_price()
     assert not torch.equal(whole.price, state["price"].new_tensor(1e-4))
     for part in parts:
         assert torch.equal(part.price, whole.price)
@@ -351,8 +351,8 @@ def test_a_state_brings_its_zone():
     assert other.zone.tolist() != store.zone.tolist()
     assert other.load_state_dict(store.state_dict()).missing_keys == []
     assert torch.equal(images_of(other), images_of(store))
-    assert torch.equal(other.cost(every(other)), store.cost(every(store)))
-    other.weigh()
+    assert torch.equal(other.rate(every(other)), store.rate(every(store)))
+    other.update_price()
     store.update_price()
     assert torch.equal(other.price, store.price)
 
@@ -393,7 +393,7 @@ def test_images_of_one_colour(value, channels, tmp_path):
     store = made(channels, 8)
     store.init_from_images(torch.full((12, channels, 8, 8), value, dtype=torch.uint8))
     store.update_price()
-    assert store.cost(every(store)).isfinite()
+    assert store.rate(every(store)).isfinite()
     assert (images_of(store) - value / 255).abs().max() < 1e-5
     artifact.save(tmp_path / "made", store, metadata_of(store.spec))
     assert torch.equal(images_of(artifact.load(tmp_path / "made").store), images_of(store))

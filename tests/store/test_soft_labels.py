@@ -141,7 +141,7 @@ def test_labels_are_part_of_the_budget(classes, kept, ipc):
             num_classes=classes,
             channels=3,
             image_size=32,
-            weigh=lambda spec: artifact.file_size(metadata_of(spec)),
+            file_size=lambda spec: artifact.file_size(metadata_of(spec)),
         )
         return spec, artifact.file_size(metadata_of(spec))
 

@@ -140,4 +140,7 @@ def test_from_the_command_line(tiny_run, tmp_path, monkeypatch):
     together = accuracies("--parallel-students", "2")
     assert groups == [2]  # and one left over
     assert together[0] == pytest.approx(alone[0], abs=0.02)
-    refused(call("evaluate", tiny_run, "--data", "digits", "--parallel-students", "0"), "together")
+    refused(
+        call("evaluate", tiny_run, "--data", "digits", "--parallel-students", "0"),
+        "parallel_students",
+    )

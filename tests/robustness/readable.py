@@ -24,7 +24,6 @@ import yaml
 from PIL import Image
 from pydantic import TypeAdapter
 
-from benchmarks.hostile import EDITS, Edit, tar_field, words
 from gencond_fast.condensation.checkpoint import Checkpoint, load_checkpoint
 from gencond_fast.condensation.state import save_state
 from gencond_fast.config import Config
@@ -38,6 +37,7 @@ from gencond_fast.store import artifact
 from gencond_fast.store.artifact import Metadata
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.stores import build_store
+from tests.robustness.hostile import EDITS, Edit, tar_field, words
 
 
 @dataclass(frozen=True)

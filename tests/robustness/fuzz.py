@@ -1,7 +1,7 @@
 """Readers of files from strangers, given spoilt ones.
 
-    python -m benchmarks.fuzz --seconds 120
-    python -m benchmarks.fuzz npz --seconds 600 --seed 7
+    python -m tests.robustness.fuzz --seconds 120
+    python -m tests.robustness.fuzz npz --seconds 600 --seed 7
 
 Of a reader only `InputError` may come, within a few seconds, within a bound of memory, and nothing
 may be written beside the file. What breaks that is kept and named.
@@ -27,9 +27,9 @@ from types import FrameType
 import click
 import torch
 
-from benchmarks.hostile import spoil
-from benchmarks.readable import TARGETS, Target, files_within
 from gencond_fast.errors import InputError
+from tests.robustness.hostile import spoil
+from tests.robustness.readable import TARGETS, Target, files_within
 
 MEMORY = 3 << 29  # bytes beyond what the process has; an image of MAX_PIXELS takes most of it
 SECONDS = 10.0  # of a core, for one file

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from benchmarks.looks import HUES, LOOKS, STRIPES, TURNS, looking, main
 from gencond_fast.data.source import open_source
+from tests.robustness.looks import HUES, LOOKS, STRIPES, TURNS, looking, main
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 """Runs on the digits that something happens to, again and again, and what is left of them.
 
-    python -m benchmarks.faults killed --times 100
-    python -m benchmarks.faults writes --fault kill
-    python -m benchmarks.faults writes --fault full
+    python -m tests.robustness.faults killed --times 100
+    python -m tests.robustness.faults writes --fault kill
+    python -m tests.robustness.faults writes --fault full
 
 `killed` sends SIGKILL at random moments and starts the same command again, until so many kills have
 hit; `writes` lets one operation on files after the other go wrong, each in a run of its own, which
@@ -32,9 +32,9 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.faulty_files import Fault, faulty
 from gencond_fast.cli import main as cli
 from gencond_fast.data.formats.arrays import open_digits
+from tests.robustness.faulty_files import Fault, faulty
 
 PRODUCT = "condensed.safetensors"
 OPTIONS = (

@@ -1,7 +1,7 @@
 """A thousand classes from scan to evaluated file, on two ranks, killed three times on the way.
 
-    python -m benchmarks.looks PHOTOGRAPHS TREE
-    python -m benchmarks.thousand TREE OUT
+    python -m tests.robustness.looks PHOTOGRAPHS TREE
+    python -m tests.robustness.thousand TREE OUT
 
 Every start of `condense` is the same command. SIGKILL hits all its processes at once: in the
 middle of the real statistics, and at a third and two thirds of the steps. The file must come out,
@@ -24,7 +24,7 @@ from benchmarks.results import update
 from benchmarks.watched import Finished, Line, watch
 from gencond_fast.system.environment import describe, versions
 
-_RESULTS = Path(__file__).parent / "results" / "thousand.csv"
+_RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "thousand.csv"
 KILLS = (("real statistics", 0.5), ("matching", 1 / 3), ("matching", 2 / 3))
 
 # a coefficient takes 16 bytes while it is learned, so that not as many are kept as by default
@@ -117,7 +117,7 @@ def main(tree: Path, out: Path, ranks: int) -> None:
     out.mkdir(parents=True)
     images = sum(len(files) for _, _, files in os.walk(tree / "train"))
     rows = run(Job(tree, out, ranks))
-    command = f"python -m benchmarks.thousand {tree.name} {out.name} --ranks {ranks}"
+    command = f"python -m tests.robustness.thousand {tree.name} {out.name} --ranks {ranks}"
     same = {"images": images, "ranks": ranks, "device": f"CPU {describe()['machine']['cpu']}"}
     same |= {"cores": os.cpu_count(), "command": command}
     same["versions"] = " ".join(f"{name}={version}" for name, version in versions().items())

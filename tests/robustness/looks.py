@@ -1,6 +1,6 @@
 """Trees of many classes from photographs of few: a class is a kind of photograph and a look.
 
-    python -m benchmarks.looks PHOTOGRAPHS TREE --classes 1000 --images 100
+    python -m tests.robustness.looks PHOTOGRAPHS TREE --classes 1000 --images 100
 
 A look is a turn of the hues, which way is up, and how wide stripes across the picture are, so that
 classes differ in what augmentations leave alone. Test images are made of test photographs.

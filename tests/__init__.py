@@ -1,0 +1,1 @@
+"""Tests; a package, so that `python -m tests.robustness.fuzz` finds what it runs."""
