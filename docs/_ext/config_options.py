@@ -1,8 +1,8 @@
 """`config-options` lists every option from the config classes themselves.
 
 Names, types and defaults come from the fields, the sentences from the `Attributes:` of the
-docstrings. A field without a sentence, or a sentence without a field, is a warning, which the strict
-build turns into an error.
+docstrings. A field without a sentence, or a sentence without a field, is a warning, which the
+strict build turns into an error.
 """
 
 import dataclasses
@@ -40,16 +40,6 @@ def top_level_configs() -> list[type]:
     configs = [value for value in named if isinstance(value, type) and _is_config(value)]
     inner = {section for kind in configs for _, section in sections(kind)}
     return sorted((kind for kind in configs if kind not in inner), key=_most_options_first)
-
-
-def option_names() -> set[str]:
-    """Every option as `section.option`, and those without a section."""
-    names = set()
-    for kind in top_level_configs():
-        names |= {field.name for field in dataclasses.fields(kind)}
-        for section, inner in sections(kind):
-            names |= {f"{section}.{field.name}" for field in dataclasses.fields(inner)}
-    return names
 
 
 def sentences(kind: type) -> dict[str, str]:
@@ -182,13 +172,14 @@ class NamedOptions(SphinxDirective):
         """Builds the table."""
         kind = self.arguments[0]
         rows = [
-            [f"`--{kind} {name}`", ", ".join(_settings(options)) or "the defaults"]
+            [f"`--{kind} {name}`", ", ".join(settings(options)) or "the defaults"]
             for name, options in _TABLES[kind].items()
         ]
         return [table([kind.capitalize(), "Sets"], rows, [25, 75])]
 
 
-def _settings(options: dict[str, Any]) -> Iterator[str]:
+def settings(options: dict[str, Any]) -> Iterator[str]:
+    """What a preset, method or objective sets, each as `section.option=value`."""
     for name, value in flatten(options).items():
         value = list(value) if isinstance(value, tuple) else value
         yield f"`{name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}`"

@@ -19,7 +19,7 @@ from gencond_fast.config.types import STRICT, OnBadImage, PositiveFloat
 
 @dataclass(frozen=True, config=STRICT)
 class PrivacyConfig:
-    """The guarantee that the file is to have; see docs/privacy.md.
+    """The guarantee that the file is to have; see docs/guides/privacy.md.
 
     Attributes:
         epsilon: of (epsilon, delta)-differential privacy; None gives no guarantee.

@@ -15,7 +15,7 @@ from gencond_fast.errors import InputError
 from gencond_fast.system.machine import own_cores
 
 # On two cores two processes decode faster than two threads what is small, and as fast what is large
-# (docs/reading.md); on one core they are slower, for images are sent to them.
+# (docs/benchmarks/reading.md); on one core they are slower, for images are sent to them.
 _CORES_FOR_PROCESSES = 2
 
 
