@@ -1,5 +1,6 @@
 """`public-names` documents every public name of a module, so no list can go stale."""
 
+import dataclasses
 import importlib
 import inspect
 from types import ModuleType
@@ -19,6 +20,15 @@ def kind_of(value: Any) -> str | None:
     if inspect.isclass(value):
         return "exception" if issubclass(value, BaseException) else "class"
     return "function" if callable(value) else None
+
+
+def entry(kind: str, name: str, value: Any) -> list[str]:
+    """The lines that document a name; the options of a config have a page of their own."""
+    if kind == "class" and dataclasses.is_dataclass(value) and name.endswith("Config"):
+        first = (value.__doc__ or "").partition("\n")[0]
+        told = f"   {first} Its options are on the page :doc:`/reference/config`."
+        return [f".. py:class:: {name}", "", told, ""]
+    return [f".. auto{kind}:: {name}", *(["   :members:"] if kind == "class" else []), ""]
 
 
 def names_of(module: ModuleType) -> list[str]:
@@ -47,14 +57,11 @@ class PublicNames(SphinxDirective):
         for name in names_of(module):
             kind = kind_of(getattr(module, name))
             if kind in kinds:
-                for line in (f".. auto{kind}:: {module.__name__}.{name}", *self._options(kind), ""):
+                for line in entry(kind, f"{module.__name__}.{name}", getattr(module, name)):
                     lines.append(line, self.get_source_info()[0], self.lineno)
         parent = nodes.container()
         self.state.nested_parse(lines, self.content_offset, parent)
         return parent.children
-
-    def _options(self, kind: str) -> list[str]:
-        return ["   :members:"] if kind == "class" else []
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
