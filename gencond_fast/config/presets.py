@@ -47,7 +47,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 # beneath the preset: the steps of published systems, which match for long at any image size
 METHOD_STEPS: dict[str, Any] = {"training": {"steps": NOISE_STEPS}}
 
-# published systems, over the preset and under everything else; docs/methods.md has the reasons
+# published systems, over the preset and under everything else; docs/guides/methods.md has the reasons
 _PUBLISHED: dict[str, dict[str, Any]] = {
     "dm": {
         "store": {"format": "pixels"},

@@ -19,7 +19,7 @@ from gencond_fast.config.types import STRICT, OnBadImage, PositiveFloat
 
 @dataclass(frozen=True, config=STRICT)
 class PrivacyConfig:
-    """Differential privacy of the file; see docs/privacy.md.
+    """Differential privacy of the file; see docs/guides/privacy.md.
 
     Attributes:
         epsilon: epsilon of (epsilon, delta)-differential privacy; null gives no guarantee.

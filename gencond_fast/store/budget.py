@@ -18,7 +18,7 @@ _USED_SHARE = 0.8  # of the budget, the least that a chosen size uses
 _WIDTHS = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
 _CODE_CHANNELS = (4, 3, 5, 2, 6, 1, 7, 8)  # in the order in which they are tried
 # bytes of a coded sample at IPC 1, over its side to a power, and how they grow with the budget;
-# found by measurement, docs/experiments.md
+# found by measurement, docs/develop/experiments.md
 _SAMPLE_BYTES, _SIDE_POWER, _BUDGET_POWER = 0.44, 1.5, 1 / 3
 _COEFFICIENTS = 11  # kept for each byte of a sample; three in four of them turn out zero
 _LONGER_NUMBERS = 64  # bytes that they take in the header at most

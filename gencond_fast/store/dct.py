@@ -2,7 +2,7 @@
 
 The codes are the lowest coefficients of the discrete cosine transform of an image, as FreD
 (2311.08819) learns them, in whole steps as JPEG keeps them; an entropy coder stores them in about
-as many bits as they carry, most of them being zero. docs/format.md says what lies in the file.
+as many bits as they carry, most of them being zero. docs/reference/format.md describes the file.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class FrequencySet(StoredSet):
         return [{"params": [self.codes], "scale": 30.0, "betas": (0.9, 0.99)}]
 
     def images_to_storage(self) -> dict[str, Tensor]:
-        """The tensors of docs/format.md.
+        """The tensors of docs/reference/format.md.
 
         `stream` uint8 [stream_bytes], its `odds` uint8 [2, K] and `check` uint8 [4], `zone` int32
         [channels], and `colours` float32 [1 + channels + channels^2]: step, offset, axes.

@@ -28,7 +28,7 @@ labels = st.sampled_from([0, 0, 3])
 
 
 def file_size(spec: StoreSpec) -> int:
-    """Bytes of the file by the layout that docs/format.md describes."""
+    """Bytes of the file by the layout that docs/reference/format.md describes."""
     channels, samples = spec.channels, spec.num_classes * spec.per_class
     tensors = {
         "colours": ("F32", [1 + channels + channels**2], 4),

@@ -1,4 +1,4 @@
-"""The coder of soft labels: what goes in comes out, in the bits that docs/format.md promises."""
+"""The coder of soft labels: what goes in comes out, in the bits of docs/reference/format.md."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def drawn(seed: int, shape: tuple[int, int], scale: int, kind: str = "labels") -
 
 
 def expected_bits(levels: np.ndarray, scale: int) -> float:
-    """Number after number, as docs/format.md has it."""
+    """Number after number, as docs/reference/format.md has it."""
     classes, per_class, _ = levels.shape
     seen: dict[tuple, int] = {}
     start, bits = 0, 0.0

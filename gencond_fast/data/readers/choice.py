@@ -26,7 +26,7 @@ batch. A reader does not touch images that are in `skip` already.
 """
 
 # On two cores, two processes decode small images faster than two threads, and large ones as fast
-# (docs/reading.md). On one core they are slower, because images have to be sent to them.
+# (docs/benchmarks/reading.md). On one core they are slower, because images have to be sent to them.
 _CORES_FOR_PROCESSES = 2
 
 
