@@ -1,4 +1,4 @@
-"""Means of the rows of each class in one read of them, summed in a fixed order."""
+"""The mean of the rows of each class: one read of the features, summed in a fixed order."""
 
 # mypy: allow-untyped-defs
 
@@ -12,25 +12,28 @@ import triton.language as tl
 from torch import Tensor
 
 from . import config
-from .maths import load_rows
+from .arguments import Features, feature_rows, load_rows
 from .problem import read_tables
 from .tiles import unpack
 
 
 @triton.jit
 def class_sums_kernel(
-    x_ptr,  # [N, D]
-    order_ptr,
+    features,  # Features
     chunks_ptr,  # [chunks, 4]
     centre_ptr,  # [K, D] float32
     partial_ptr,  # [., D] float32
-    D,
-    stride_xn,
-    stride_xd,
     BR: tl.constexpr,
     BD: tl.constexpr,
 ):
-    """Mean of a class of one chunk, or the sum of one chunk of several; grid: (chunks, D / BD)."""
+    """The mean of a class that is one chunk, or the sum of one of several chunks of a class.
+
+    Grid: (chunks, D / BD). Row `program_id(0)` of the table of chunks names the positions, the
+    class and the row of partial_ptr for the sum, -1 where the chunk is the whole class. A program
+    owns BD columns of its chunk, which it reads BR rows at a time. It writes them to the row of the
+    class in centre_ptr, or to that row of partial_ptr.
+    """
+    D = features.columns
     p_chunk = chunks_ptr + tl.program_id(0).to(tl.int64) * 4
     begin, end = tl.load(p_chunk), tl.load(p_chunk + 1)
     segment, target = tl.load(p_chunk + 2).to(tl.int64), tl.load(p_chunk + 3).to(tl.int64)
@@ -38,8 +41,8 @@ def class_sums_kernel(
     total = tl.zeros([BR, BD], tl.float32)
     for p in range(begin, end, BR):
         o_p = p + tl.arange(0, BR)
-        rows = tl.load(order_ptr + o_p, mask=o_p < end, other=0)
-        total += load_rows(x_ptr, rows, o_d, o_p < end, D, stride_xn, stride_xd)
+        rows = tl.load(features.order + o_p, mask=o_p < end, other=0)
+        total += feature_rows(features, rows, o_d, o_p < end)
     total = tl.sum(total, 0)
     if target < 0:
         mean = total / tl.maximum(end - begin, 1).to(tl.float32)
@@ -57,7 +60,12 @@ def merge_sums_kernel(
     BR: tl.constexpr,
     BD: tl.constexpr,
 ):
-    """Mean of a class of several chunks; grid: (merges, D / BD)."""
+    """The mean of a class of several chunks, from their sums.
+
+    Grid: (merges, D / BD). Row `program_id(0)` of the table of merges names the class, the first of
+    its rows in partial_ptr, their number, and the number of rows of the class. A program owns BD
+    columns of the class in centre_ptr and writes them.
+    """
     p_merge = merges_ptr + tl.program_id(0).to(tl.int64) * 4
     segment, first = tl.load(p_merge).to(tl.int64), tl.load(p_merge + 1).to(tl.int64)
     count, size = tl.load(p_merge + 2), tl.load(p_merge + 3)
@@ -77,14 +85,14 @@ def class_centres(features: Tensor, order: Tensor, offsets: Tensor, tables: list
         features: [N, D] float32, float16 or bfloat16, any strides.
         order: [N] int64.
         offsets: [K+1] int64, non-decreasing, from 0 to at most N.
-        tables: of `tile_tables`; if empty they are made here, with a synchronisation.
+        tables: of `tile_tables`; if empty they are made here, which waits for the device.
 
     Returns:
         [K, D] float32, zeros for an empty segment; the same bits every time.
 
     Raises:
         RuntimeError: tables is empty while a CUDA graph is captured.
-        ValueError: the dtype is another, or the tables are of other offsets.
+        ValueError: the dtype is another, or the tables were made from other offsets.
     """
     config.check(features, "ieee")
     N, D = features.shape
@@ -98,14 +106,10 @@ def class_centres(features: Tensor, order: Tensor, offsets: Tensor, tables: list
     block = config.column_block(D, 128)
     with device_guard(features):
         class_sums_kernel[(len(parts.chunks), triton.cdiv(D, block))](
-            features,
-            order.contiguous(),
+            Features(features, order.contiguous(), D, features.stride(0), features.stride(1)),
             parts.chunks,
             centres,
             partial,
-            D,
-            features.stride(0),
-            features.stride(1),
             BR=32,
             BD=block,
             num_warps=4,
@@ -124,5 +128,5 @@ def class_centres(features: Tensor, order: Tensor, offsets: Tensor, tables: list
 
 
 def device_guard(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Make the tensor's device the current one, on which kernels are launched."""
+    """Make the tensor's device the current one, since kernels are launched there."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()

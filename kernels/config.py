@@ -1,4 +1,4 @@
-"""Block sizes, warps and stages of every kernel, chosen in Python so that runs repeat exactly."""
+"""Block sizes, warps and stages of every kernel, chosen by rules so that runs repeat exactly."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from torch import Tensor
 from .launch import interpreting
 
 PRECISIONS = ("bf16", "tf32", "tf32x3", "ieee")
-# d2 below this share of n_i + n_j is computed by differences; see README.md for the errors above it
+# pairs with d2 below this share of |a_i|^2 + |a_j|^2 are near; README.md has the errors of others
 NEAR = {"bf16": 1e-2, "tf32": 3e-3, "tf32x3": 1e-3, "ieee": 1e-3}
-# steps of the products that leave registers for the rest of a kernel
+# columns of a step of the products that leave registers for the rest of a kernel
 BLOCK = {"bf16": 64, "tf32": 32, "tf32x3": 16, "ieee": 16}
 # columns of the narrow tiles in which near pairs are computed
 NEAR_COLUMNS = 32
-# operands are padded to a multiple of this, so that no kernel masks their columns
+# the width of operands is a multiple of this, so that no kernel masks their columns
 WIDTH_STEP = 64
 
 
 class Config(NamedTuple):
-    """Columns of a step along D (or along j, in the gradient), warps and stages."""
+    """Columns of a step along D (in the gradient kernel: along the columns of W), warps, stages."""
 
     block: int
     num_warps: int
     num_stages: int
 
 
-# the interpreter takes the same time for an operation on 16 columns as on 64
+# in the interpreter an operation takes the same time for 16 columns as for 64
 INTERPRETED = Config(64, 1, 1)
 
 
 def device_arch(device: torch.device) -> int:
-    """Compute capability times ten; in the interpreter any will do."""
+    """Compute capability times ten; on the CPU, where it does not matter, 90."""
     if device.type != "cuda":
         return 90
     major, minor = torch.cuda.get_device_capability(device)
@@ -41,17 +41,17 @@ def device_arch(device: torch.device) -> int:
 
 
 def effective_precision(precision: str) -> str:
-    """The precision to run at: the interpreter multiplies bf16 wrongly, so it gets float32."""
+    """The precision to run at. The interpreter multiplies bf16 wrongly, so it gets ieee instead."""
     return "ieee" if precision == "bf16" and interpreting() else precision
 
 
 def operand_dtype(precision: str) -> torch.dtype:
-    """How operands of the products are stored."""
+    """The dtype in which operands of the products are stored."""
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def small_config(precision: str, columns: int) -> Config:
-    """Of tiles of packed classes."""
+    """The config for tiles of packed classes."""
     if interpreting():
         return INTERPRETED
     block = BLOCK[precision] if _aligned(columns) else min(BLOCK[precision], 32)
@@ -59,7 +59,7 @@ def small_config(precision: str, columns: int) -> Config:
 
 
 def gram_config(arch: int, precision: str) -> Config:
-    """Of products along D of two tiles of operand rows, and of weights with operand rows."""
+    """The config for products of two tiles of operand rows, and of weights with operand rows."""
     if interpreting():
         return INTERPRETED
     few_registers = precision == "ieee" or (precision == "tf32x3" and arch < 90)
@@ -67,7 +67,7 @@ def gram_config(arch: int, precision: str) -> Config:
 
 
 def weights_columns(arch: int, tile: int) -> int:
-    """Columns of a tile whose weights are formed together; Blackwell's registers hold half."""
+    """Columns of a tile whose weights are computed together: half of them on Blackwell."""
     return tile // 2 if arch >= 100 else tile
 
 
@@ -84,17 +84,17 @@ def column_block(columns: int, most: int) -> int:
 
 
 def _aligned(columns: int) -> bool:
-    # if not, every number has an address of its own, which takes registers
+    # otherwise every number is loaded by an address of its own, which takes registers
     return columns % 16 == 0
 
 
 def _small_shared_memory(arch: int) -> bool:
-    # 99 KiB a block, where data-centre parts have 163 or 227
+    # 99 KiB for a block; GPUs for data centres have 163 or 227
     return arch in (86, 89) or arch >= 120
 
 
 def check(features: Tensor, precision: str) -> None:
-    """Raise ValueError for what no kernel takes."""
+    """Raise ValueError for a precision or a dtype that no kernel takes."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
     if features.dtype not in (torch.float32, torch.float16, torch.bfloat16):

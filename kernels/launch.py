@@ -1,4 +1,4 @@
-"""Whether Triton kernels can run here, found out without importing Triton at import time."""
+"""Whether Triton kernels can run here. Importing this module does not import Triton."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def interpreting() -> bool:
 
 
 def triton_status() -> TritonStatus:
-    """Look for Triton and a device for it; imports Triton, initialises CUDA no further than asking.
+    """Look for Triton and a device for it. Imports Triton, and asks CUDA for a device, no more.
 
     Returns:
-        TritonStatus(available, reason, version); the reason is one sentence in either case.
+        TritonStatus(available, reason, version); the reason is a sentence, also where available.
     """
     if importlib.util.find_spec("triton") is None:
         return TritonStatus(False, "Triton is not installed.", None)

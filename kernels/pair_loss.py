@@ -29,18 +29,18 @@ def pair_loss(
     precision: str,
     need_grad: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The intra-class loss over the segments of order, and its gradient if asked for.
+    """The intra-class loss over the segments of order, and its gradient if need_grad.
 
-    Equivalent to the intra-class loss of the package on features[order[: offsets[-1]]]. The same
-    bits come out every time. With tables, nothing is read from the device, so that the call can be
-    captured in a CUDA graph.
+    Computes the intra-class loss of the package on features[order[: offsets[-1]]], with the same
+    bits at every call. With tables it reads nothing from the device, so that a CUDA graph can
+    capture the call.
 
     Args:
         features: [N, D] float32, float16 or bfloat16, any strides.
         order: [N] int64, row numbers; those from offsets[K] on are of no class.
         offsets: [K+1] int64, non-decreasing, from 0 to at most N.
         centres: [K, D] means of the segments if the caller has them.
-        tables: of `tile_tables`; if empty they are made here, with a synchronisation.
+        tables: of `tile_tables`; if empty they are made here, which waits for the device.
         kind: infonce, rbf, hinge or nearest.
         parameter: temperature, sigma or margin.
         precision: of the products: bf16, tf32, tf32x3 or ieee; sums are float32.
@@ -51,7 +51,8 @@ def pair_loss(
 
     Raises:
         RuntimeError: tables is empty while a CUDA graph is captured.
-        ValueError: a dtype, kind or precision is not allowed, or the tables are of other offsets.
+        ValueError: a dtype, kind or precision is not allowed, or the tables were made from other
+            offsets.
     """
     config.check(features, precision)
     if kind not in KINDS:
@@ -83,7 +84,7 @@ def pair_loss(
 
 
 def _shifts(problem: Problem, tables: list[Tensor]) -> Tensor | None:
-    """Class centres to subtract; small classes of cosine kinds do well without."""
+    """Class centres to subtract; small classes of the cosine kinds need none."""
     if problem.centres is not None:
         return problem.centres.detach().to(torch.float32).contiguous()
     if problem.cosine and problem.numbers.operand_rows == 0:
@@ -93,7 +94,7 @@ def _shifts(problem: Problem, tables: list[Tensor]) -> Tensor | None:
 
 def _sums(problem: Problem, shifts: Tensor | None, grad: Tensor) -> Tensor:
     packed = len(problem.tables.positions)
-    # parts of the tiled classes start at a multiple of 16 bytes, or kernels would be compiled anew
+    # the parts of tiled classes start at a multiple of 16 bytes, or Triton would compile again
     start = -(-packed // 4) * 4
     partial = problem.features.new_zeros(start + partial_size(problem), dtype=torch.float32)
     launch_small(problem, shifts, partial, grad, problem.tables.positions)
@@ -108,5 +109,6 @@ def _nearest(problem: Problem, shifts: Tensor | None, grad: Tensor) -> Tensor:
     unused = problem.features.new_empty(0, dtype=torch.float32)
     launch_small(problem, shifts, unused, grad, neighbour)
     if shifts is not None and problem.numbers.operand_rows:
-        sweep_rows(problem, make_operands(problem, shifts), unused, neighbour, unused)
+        operands, _ = make_operands(problem, shifts)
+        sweep_rows(problem, operands, unused, neighbour, unused)
     return launch_nearest(problem, neighbour, grad)

@@ -1,8 +1,4 @@
-"""Pair losses of classes of at most 64 rows: value and gradient in one launch.
-
-A program owns one tile of whole classes. It sweeps D for the products of its rows, turns them to
-weights in registers, and sweeps D again to write the gradient of its rows.
-"""
+"""Pair losses of classes of at most 64 rows: loss and gradient in one launch."""
 
 # mypy: allow-untyped-defs
 
@@ -13,15 +9,12 @@ import triton.language as tl
 from torch import Tensor
 
 from . import config
+from .arguments import feature_row, feature_rows, load_rows
+from .distances import any_near, exact_distances, mark_distances
 from .maths import (
-    any_near,
     closeness,
     difference,
-    exact_distances,
     inverse_norm,
-    load_row,
-    load_rows,
-    mark_distances,
     multiply,
     nan_of,
     pair_rho,
@@ -37,6 +30,7 @@ from .tiles import PACK
 
 @triton.jit
 def _row_inverse_norms(x_ptr, rows, m_rows, columns, stride_row, stride_column, BD: tl.constexpr):
+    """1 / |x| of rows of a matrix by number, 0 for a zero row."""
     square = tl.zeros([rows.shape[0]], tl.float32)
     for k in range(0, columns, BD):
         o_d = k + tl.arange(0, BD)
@@ -47,20 +41,16 @@ def _row_inverse_norms(x_ptr, rows, m_rows, columns, stride_row, stride_column, 
 
 @triton.jit
 def pair_small_kernel(
-    x_ptr,  # [N, D]
-    order_ptr,
-    offsets_ptr,
-    shift_ptr,  # class centres, or x when the first row of a class stands for them
-    positions_ptr,  # [tiles, BT]
-    segments_ptr,
-    partial_ptr,  # [tiles]
-    grad_ptr,  # [N, D] float32
-    neighbour_ptr,  # [N], of kind nearest
-    D,
-    stride_xn,
-    stride_xd,
+    features,  # Features
+    offsets_ptr,  # [K + 1]
+    shift_ptr,  # [K, D] class centres, or the features if FIRST_ROW
     stride_sn,
     stride_sd,
+    positions_ptr,  # [tiles, BT]
+    segments_ptr,  # [tiles, BT]
+    partial_ptr,  # [tiles], of all kinds but nearest
+    grad_ptr,  # [N, D] float32, written if NEED_GRAD, not of kind nearest
+    neighbour_ptr,  # [N], of kind nearest
     parameter,
     threshold,
     loss_scale,
@@ -72,29 +62,44 @@ def pair_small_kernel(
     BT: tl.constexpr,
     BD: tl.constexpr,
 ):
-    """See the module; grid: (tiles,)."""
+    """Loss and gradient of a tile of whole classes, or the nearest neighbours of its rows.
+
+    Grid: (tiles,). Row `program_id(0)` of the tables of positions and segments names the rows of
+    the tile and their classes; a tile holds at most BT rows, and pairs of rows of different classes
+    in it do not count. The program owns these rows. It goes through D once, in steps of BD columns,
+    for the products of the rows, turns these into weights in registers, and goes through D again
+    for the gradient. It writes the sum of its terms to partial_ptr[program_id(0)] and its rows of
+    grad_ptr; for kind nearest it writes only neighbour_ptr, by position.
+
+    From every row the centre of its class is subtracted, or, if FIRST_ROW, the first row of it.
+    Distances and gradients of near pairs are computed from the features, one column of the tile at
+    a time.
+    """
     COSINE: tl.constexpr = KIND == "infonce" or KIND == "nearest"
+    D = features.columns
     i_tile = tl.program_id(0).to(tl.int64)
     o_t = tl.arange(0, BT)
     position = tl.load(positions_ptr + i_tile * BT + o_t)
     segment = tl.load(segments_ptr + i_tile * BT + o_t)
     m_row = position >= 0
-    rows = tl.load(order_ptr + position, mask=m_row, other=0)
+    rows = tl.load(features.order + position, mask=m_row, other=0)
     shift_rows = segment.to(tl.int64)
     if FIRST_ROW:
         first = tl.load(offsets_ptr + segment, mask=m_row, other=0)
-        shift_rows = tl.load(order_ptr + first, mask=m_row, other=0)
+        shift_rows = tl.load(features.order + first, mask=m_row, other=0)
     scale = tl.full([BT], 1.0, tl.float32)
     shift_scale = scale
     if COSINE:
-        scale = _row_inverse_norms(x_ptr, rows, m_row, D, stride_xn, stride_xd, BD)
+        scale = _row_inverse_norms(
+            features.x, rows, m_row, D, features.stride_row, features.stride_column, BD
+        )
         shift_scale = _row_inverse_norms(shift_ptr, shift_rows, m_row, D, stride_sn, stride_sd, BD)
 
     gram = tl.zeros([BT, BT], tl.float32)
     norm = tl.zeros([BT], tl.float32)
     for k in range(0, D, BD):
         o_d = k + tl.arange(0, BD)
-        x = load_rows(x_ptr, rows, o_d, m_row, D, stride_xn, stride_xd)
+        x = feature_rows(features, rows, o_d, m_row)
         shift = load_rows(shift_ptr, shift_rows, o_d, m_row, D, stride_sn, stride_sd)
         a = to_operand(x * scale[:, None] - shift * shift_scale[:, None], PRECISION)
         gram = multiply(a, tl.trans(a), gram, PRECISION)
@@ -106,9 +111,7 @@ def pair_small_kernel(
     d2 = mark_distances(gram, norm, norm, m_pair, threshold)
     some_near = any_near(d2)
     if some_near:
-        d2 = exact_distances(
-            d2, x_ptr, rows, m_row, rows, scale, scale, D, stride_xn, stride_xd, COSINE, BT, BD
-        )
+        d2 = exact_distances(d2, features, rows, m_row, rows, scale, scale, COSINE, BT, BD)
 
     unit = tl.where(scale == 0.0, 0.0, 1.0)
     if KIND == "nearest":
@@ -133,7 +136,7 @@ def pair_small_kernel(
             total = tl.sum(far.to(tl.float32), 1)
             for k in range(0, D, BD):
                 o_d = k + tl.arange(0, BD)
-                x = load_rows(x_ptr, rows, o_d, m_row, D, stride_xn, stride_xd)
+                x = feature_rows(features, rows, o_d, m_row)
                 shift = load_rows(shift_ptr, shift_rows, o_d, m_row, D, stride_sn, stride_sd)
                 a = to_operand(x * scale[:, None] - shift * shift_scale[:, None], PRECISION)
                 pull = multiply(far, a, tl.zeros([BT, BD], tl.float32), PRECISION)
@@ -145,7 +148,7 @@ def pair_small_kernel(
                         if tl.max(close_j, 0) > 0.0:
                             row = tl.sum(tl.where(m_j, rows, 0))
                             scale_j = tl.sum(tl.where(m_j, scale, 0.0))
-                            x_j = load_row(x_ptr, row, o_d, D, stride_xd, stride_xn)
+                            x_j = feature_row(features, row, o_d)
                             grad += close_j[:, None] * difference(x, x_j, scale, scale_j, COSINE)
                 grad = grad * grad_scale
                 if COSINE:
@@ -157,7 +160,7 @@ def pair_small_kernel(
 def launch_small(
     problem: Problem, centres: Tensor | None, partial: Tensor, grad: Tensor, neighbour: Tensor
 ) -> None:
-    """Fill the partial loss and gradient rows of small classes, or their nearest neighbours.
+    """Write parts of the loss and the gradient rows of small classes, or their nearest neighbours.
 
     Args:
         problem: what to compute.
@@ -172,20 +175,16 @@ def launch_small(
     block, num_warps, num_stages = config.small_config(problem.precision, x.shape[1])
     shift = x if centres is None else centres
     pair_small_kernel[(len(positions),)](
-        x,
-        problem.order,
+        problem.rows,
         problem.offsets,
         shift,
+        shift.stride(0),
+        shift.stride(1),
         positions,
         problem.tables.segments,
         partial,
         grad,
         neighbour,
-        x.shape[1],
-        x.stride(0),
-        x.stride(1),
-        shift.stride(0),
-        shift.stride(1),
         problem.kernel_parameter,
         config.NEAR[problem.precision],
         problem.loss_scale,

@@ -1,4 +1,8 @@
-"""Sweeps of tiled classes that leave one number a row: log-sum-exp, or the nearest neighbour."""
+"""Tiled classes, row by row: the log-sum-exp of every row, or its nearest neighbour.
+
+The tiles of a row of tiles are split among several programs, called sweeps, so that a few large
+classes fill a GPU. A second kernel joins their results in order.
+"""
 
 # mypy: allow-untyped-defs
 
@@ -10,100 +14,18 @@ import triton.language as tl
 from torch import Tensor
 
 from . import config
-from .maths import (
-    any_near,
-    closeness,
-    exact_distances,
-    log_add_exp,
-    mark_distances,
-    multiply,
-    nan_of,
-    row_best,
-    row_log_sum_exp,
-    similarities,
-)
-from .operands import Operands
+from .arguments import Operands, TilePair, load_class, load_units
+from .distances import any_near, near_tile_distances, tile_distances
+from .maths import closeness, log_add_exp, nan_of, row_best, row_log_sum_exp, similarities
 from .problem import Problem
 from .tiles import TILE
 
 
 @triton.jit
-def tile_distances(
-    a_ptr,
-    norm_ptr,
-    first_r,
-    first_c,
-    end,
-    width,
-    threshold,
-    PRECISION: tl.constexpr,
-    BR: tl.constexpr,
-    BC: tl.constexpr,
-    BD: tl.constexpr,
-):
-    """Squared distances of two tiles of rows of a class: inf for no pair, negative if near."""
-    o_r, o_c = first_r + tl.arange(0, BR), first_c + tl.arange(0, BC)
-    m_r, m_c = o_r < end, o_c < end
-    p_r = a_ptr + o_r.to(tl.int64)[:, None] * width
-    p_c = a_ptr + o_c.to(tl.int64)[:, None] * width
-    gram = tl.zeros([BR, BC], tl.float32)
-    for k in range(0, width, BD):
-        o_d = k + tl.arange(0, BD)
-        a_r = tl.load(p_r + o_d[None, :], mask=m_r[:, None], other=0.0)
-        a_c = tl.load(p_c + o_d[None, :], mask=m_c[:, None], other=0.0)
-        gram = multiply(a_r, tl.trans(a_c), gram, PRECISION)
-    norm_r = tl.load(norm_ptr + o_r, mask=m_r, other=0.0)
-    norm_c = tl.load(norm_ptr + o_c, mask=m_c, other=0.0)
-    m_pair = m_r[:, None] & m_c[None, :] & (o_r[:, None] != o_c[None, :])
-    return mark_distances(gram, norm_r, norm_c, m_pair, threshold)
-
-
-@triton.jit
-def tile_exact_distances(
-    d2,
-    scale_ptr,
-    x_ptr,
-    order_ptr,
-    first_r,
-    first_c,
-    end,
-    delta,
-    D,
-    stride_xn,
-    stride_xd,
-    COSINE: tl.constexpr,
-    BR: tl.constexpr,
-    BC: tl.constexpr,
-):
-    """`exact_distances` of two tiles of rows of a class."""
-    o_r, o_c = first_r + tl.arange(0, BR), first_c + tl.arange(0, BC)
-    return exact_distances(
-        d2,
-        x_ptr,
-        tl.load(order_ptr + o_r + delta, mask=o_r < end, other=0),
-        o_r < end,
-        tl.load(order_ptr + o_c + delta, mask=o_c < end, other=0),
-        tl.load(scale_ptr + o_r, mask=o_r < end, other=0.0),
-        tl.load(scale_ptr + o_c, mask=o_c < end, other=0.0),
-        D,
-        stride_xn,
-        stride_xd,
-        COSINE,
-        BC,
-        32,
-    )
-
-
-@triton.jit
-def load_units(scale_ptr, o_r, end):
-    """Norms of normalised rows: 1, or 0 for a zero row."""
-    return tl.where(tl.load(scale_ptr + o_r, mask=o_r < end, other=0.0) == 0.0, 0.0, 1.0)
-
-
-@triton.jit
-def _update(value, index, d2, unit_r, scale_ptr, first_c, end, parameter, KIND: tl.constexpr):
-    o_c = first_c + tl.arange(0, d2.shape[1])
-    unit_c = load_units(scale_ptr, o_c, end)
+def _update(value, index, d2, unit_r, operands, pair, parameter, KIND: tl.constexpr):
+    """Join a tile of distances to what is known of its rows: log-sum-exp, or best and its index."""
+    o_c = pair.first_c + tl.arange(0, d2.shape[1])
+    unit_c = load_units(operands, o_c, pair.end)
     if KIND == "infonce":
         logit = similarities(d2, unit_r, unit_c) * parameter
         return log_add_exp(value, row_log_sum_exp(logit)), index
@@ -114,19 +36,12 @@ def _update(value, index, d2, unit_r, scale_ptr, first_c, end, parameter, KIND: 
 
 @triton.jit
 def row_sweep_kernel(
-    a_ptr,  # [R, width]
-    norm_ptr,  # [R]
-    scale_ptr,  # [R]
-    x_ptr,  # [N, D]
-    order_ptr,
-    classes_ptr,  # [., 4]
+    operands,  # Operands
+    features,  # Features
+    classes_ptr,  # [tiled classes, 4]
     sweeps_ptr,  # [sweeps, 4]
     value_ptr,  # [sweeps, BT]
-    index_ptr,  # [sweeps, BT]
-    D,
-    width,
-    stride_xn,
-    stride_xd,
+    index_ptr,  # [sweeps, BT], of kind nearest
     parameter,
     threshold,
     KIND: tl.constexpr,
@@ -135,51 +50,40 @@ def row_sweep_kernel(
     BN: tl.constexpr,
     BD: tl.constexpr,
 ):
-    """One row tile against some column tiles; grid: (sweeps,)."""
+    """One sweep: a tile of BT rows of a class against some of the class's tiles of BT columns.
+
+    Grid: (sweeps,). Row `program_id(0)` of the table of sweeps names the class, the tile of rows
+    and the range of tiles of columns. The program owns row `program_id(0)` of its outputs. For kind
+    infonce it writes to value_ptr the log-sum-exp of (cosine * parameter) over its columns, for
+    kind nearest the greatest closeness, and to index_ptr the operand row that has it (-1 for none).
+
+    Distances come from products along steps of BD columns of the operands. A tile that has near
+    pairs is computed a second time, in parts of BN columns, because exact distances take registers.
+    """
     i_sweep = tl.program_id(0).to(tl.int64)
-    p_class = classes_ptr + tl.load(sweeps_ptr + i_sweep * 4) * 4
-    begin, end, delta = tl.load(p_class), tl.load(p_class + 1), tl.load(p_class + 2)
+    begin, end, delta = load_class(classes_ptr, tl.load(sweeps_ptr + i_sweep * 4))
     first_r = begin + tl.load(sweeps_ptr + i_sweep * 4 + 1) * BT
     o_t = tl.arange(0, BT)
-    unit_r = load_units(scale_ptr, first_r + o_t, end)
+    unit_r = load_units(operands, first_r + o_t, end)
     value = tl.full([BT], -float("inf"), tl.float32)
     index = tl.full([BT], -1, tl.int32)
     column_begin = tl.load(sweeps_ptr + i_sweep * 4 + 2)
     column_end = tl.load(sweeps_ptr + i_sweep * 4 + 3)
     for j in range(column_begin, column_end):
         first_c = begin + j * BT
-        d2 = tile_distances(
-            a_ptr, norm_ptr, first_r, first_c, end, width, threshold, PRECISION, BT, BT, BD
-        )
+        pair = TilePair(first_r, first_c, end, delta)
+        d2 = tile_distances(operands, pair, threshold, PRECISION, BT, BT, BD)
         if any_near(d2):
-            # over again in narrow parts, because registers hold no more
             for c in range(first_c, first_c + BT, BN):
-                part = tile_distances(
-                    a_ptr, norm_ptr, first_r, c, end, width, threshold, PRECISION, BT, BN, BD
-                )
-                part = tile_exact_distances(
-                    part,
-                    scale_ptr,
-                    x_ptr,
-                    order_ptr,
-                    first_r,
-                    c,
-                    end,
-                    delta,
-                    D,
-                    stride_xn,
-                    stride_xd,
-                    True,
-                    BT,
-                    BN,
+                narrow = TilePair(first_r, c, end, delta)
+                part = near_tile_distances(
+                    operands, features, narrow, threshold, True, PRECISION, BT, BN, BD
                 )
                 value, index = _update(
-                    value, index, tl.abs(part), unit_r, scale_ptr, c, end, parameter, KIND
+                    value, index, tl.abs(part), unit_r, operands, narrow, parameter, KIND
                 )
         else:
-            value, index = _update(
-                value, index, d2, unit_r, scale_ptr, first_c, end, parameter, KIND
-            )
+            value, index = _update(value, index, d2, unit_r, operands, pair, parameter, KIND)
     tl.store(value_ptr + i_sweep * BT + o_t, value)
     if KIND == "nearest":
         tl.store(index_ptr + i_sweep * BT + o_t, index)
@@ -188,10 +92,10 @@ def row_sweep_kernel(
 @triton.jit
 def merge_sweeps_kernel(
     norm_ptr,  # [R]
-    classes_ptr,  # [., 4]
+    classes_ptr,  # [tiled classes, 4]
     row_tiles_ptr,  # [row tiles, 4]
     value_ptr,  # [sweeps, BT]
-    index_ptr,  # [sweeps, BT]
+    index_ptr,  # [sweeps, BT], of kind nearest
     lse_ptr,  # [R], of kind infonce
     neighbour_ptr,  # [N], of kind nearest
     partial_ptr,  # [row tiles], of kind infonce
@@ -199,10 +103,15 @@ def merge_sweeps_kernel(
     KIND: tl.constexpr,
     BT: tl.constexpr,
 ):
-    """Join the sweeps of one row tile in order; grid: (row tiles,)."""
+    """Join the sweeps of one tile of BT rows, in order.
+
+    Grid: (row tiles,). Row `program_id(0)` of the table of row tiles names the class, the tile and
+    its sweeps. For kind infonce the program writes the log-sum-exp of its rows to lse_ptr, by
+    operand row, and their share of the loss to partial_ptr[program_id(0)]. For kind nearest it
+    writes the position of each row's neighbour (-1 for none) to neighbour_ptr, by position.
+    """
     i_tile = tl.program_id(0).to(tl.int64)
-    p_class = classes_ptr + tl.load(row_tiles_ptr + i_tile * 4) * 4
-    begin, end, delta = tl.load(p_class), tl.load(p_class + 1), tl.load(p_class + 2)
+    begin, end, delta = load_class(classes_ptr, tl.load(row_tiles_ptr + i_tile * 4))
     o_t = tl.arange(0, BT)
     o_r = begin + tl.load(row_tiles_ptr + i_tile * 4 + 1) * BT + o_t
     o_first = tl.load(row_tiles_ptr + i_tile * 4 + 2).to(tl.int64) * BT + o_t
@@ -230,7 +139,7 @@ def merge_sweeps_kernel(
 def sweep_rows(
     problem: Problem, operands: Operands, lse: Tensor, neighbour: Tensor, partial: Tensor
 ) -> None:
-    """Fill what every row of a tiled class knows of the others.
+    """Compute what every row of a tiled class needs to know of the other rows.
 
     Args:
         problem: of kind infonce or nearest.
@@ -239,25 +148,18 @@ def sweep_rows(
         neighbour: [N] int32, for nearest: the position of the nearest other row, by position.
         partial: [row tiles] float32, for infonce: parts of the loss.
     """
-    x, tables = problem.features, problem.tables
+    tables = problem.tables
     sweeps = len(tables.sweeps)
     value = lse.new_empty((sweeps, TILE))
     index = value.new_empty((sweeps, TILE), dtype=torch.int32) if neighbour.numel() else neighbour
     block, num_warps, num_stages = config.gram_config(problem.arch, problem.precision)
     row_sweep_kernel[(sweeps,)](
-        operands.a,
-        operands.norm,
-        operands.scale,
-        x,
-        problem.order,
+        operands,
+        problem.rows,
         tables.classes,
         tables.sweeps,
         value,
         index,
-        x.shape[1],
-        operands.a.shape[1],
-        x.stride(0),
-        x.stride(1),
         problem.kernel_parameter,
         config.NEAR[problem.precision],
         KIND=problem.kind,

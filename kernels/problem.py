@@ -1,4 +1,4 @@
-"""What the launchers of the pair losses pass one another."""
+"""What the launchers of the pair losses pass to one another."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from . import config
+from .arguments import Features
 from .tiles import Group, Numbers, Tables, tile_tables, unpack
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A pair loss to be computed, its tables unpacked."""
+    """A pair loss to compute, with its tables unpacked."""
 
     features: Tensor
     order: Tensor
@@ -26,6 +27,12 @@ class Problem:
     parameter: float
     precision: str
     need_grad: bool
+
+    @property
+    def rows(self) -> Features:
+        """The features as kernels take them."""
+        x = self.features
+        return Features(x, self.order, x.shape[1], x.stride(0), x.stride(1))
 
     @property
     def cosine(self) -> bool:
@@ -43,19 +50,19 @@ class Problem:
         if self.kind == "hinge":
             return self.parameter
         inverse = 1 / self.parameter if self.cosine else 0.5 / self.parameter / self.parameter
-        # what is multiplied by inf must not become 0 in float32, nor inf what is multiplied by 0
+        # inf times 0 is NaN: in float32 this number must not become 0, nor inf
         inverse = min(max(inverse, 1e-37), 1e37)
         return inverse if self.cosine else -inverse
 
     @property
     def loss_scale(self) -> float:
-        """The factor of the sum of terms: over pairs, or over rows with a partner."""
+        """One over the number of terms: of pairs, or of rows that have a partner."""
         terms = self.numbers.compared if self.cosine else self.numbers.pairs
         return 1 / max(terms, 1)
 
     @property
     def grad_scale(self) -> float:
-        """2 dL/d(d2_ij) of a pair of weight 1."""
+        """2 dL/d(d2_ij) for a pair of weight W_ij = 1."""
         factors = {
             "rbf": 4 * self.kernel_parameter,
             "hinge": -4.0,
@@ -66,7 +73,7 @@ class Problem:
 
 
 def read_tables(offsets: Tensor, num_rows: int, tables: list[Tensor]) -> list[Tensor]:
-    """The given tables, or new ones, which takes a synchronisation with the device.
+    """Return the given tables, or make new ones, which waits for the device.
 
     Raises:
         RuntimeError: tables would have to be made while a CUDA graph is captured.

@@ -1,8 +1,10 @@
-"""Tables that say which rows every program of the kernels works on, made once from the classes.
+"""Tables that say which rows each program of the kernels works on, made once from the classes.
 
-Positions count rows sorted by class. Classes of at most PACK rows are packed whole into tiles of
-PACK positions. Larger, *tiled* classes are numbered from the largest down, and their rows, in that
-order, are the operand rows; each class is cut into tiles of TILE operand rows.
+A *position* is the place of a row in the order of classes. Classes of at most PACK rows are packed
+whole into tiles of PACK positions. Larger classes are called *tiled*. They are numbered from the
+largest down; their rows, in that order, are the *operand rows*, and each class is cut into tiles of
+TILE operand rows. For example, classes of 300, 20 and 20 rows give one packed tile for the small
+two, and three tiles for tiled class 0, the last of them with 44 rows.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from torch import Tensor
 
 PACK = 64
 TILE = 128
+# rows that a program of `class_sums_kernel` adds up
 CHUNK = 256
-# of TILE x TILE weights: 256 MiB in float32, those of near pairs included
+# tiles of TILE x TILE weights: 256 MiB in float32, including those of near pairs
 WORKSPACE_TILES = 2048
-# a row tile is swept by several programs, or a few large classes would not fill a GPU
+# several programs sweep a tile of rows, or a few large classes would not fill a GPU
 SWEEP_TILES, MAX_SWEEPS = 4, 8
 
 Array = np.ndarray
@@ -30,37 +33,47 @@ class Numbers(NamedTuple):
 
     num_rows: int
     num_classes: int
-    end: int  # positions from here on are of no class
+    end: int  # positions from here on belong to no class
     pairs: int  # ordered pairs of different rows of one class
-    compared: int  # rows with a partner
+    compared: int  # rows that have another row in their class
     operand_rows: int
     slots: int  # tiles in the workspace of weights
 
 
 class Group(NamedTuple):
-    """Weight tiles that are in the workspace at one time, and the gradient tiles that use them."""
+    """The weight tiles that the workspace holds at one time, and the gradient tiles that use them.
+
+    The fields begin and end are rows of the tables `weights` and `gradients`. The other fields are
+    added to what these rows say. They are 0, except for a class too large for the workspace: it is
+    cut into blocks of tiles, all pairs of blocks use the same rows, and each pair is a group.
+    """
 
     weights_begin: int
     weights_end: int
     gradient_begin: int
     gradient_end: int
     tiled_class: int
-    row_block: int  # offsets in tiles, of a class too large for the workspace
-    column_block: int
+    row_block: int  # the first tile of the rows of the block
+    column_block: int  # the first tile of its columns
 
 
 class Tables(NamedTuple):
-    """Tables on the device, int32; every row starts at a multiple of 16 bytes."""
+    """Tables on the device, int32; every row starts at a multiple of 16 bytes.
 
-    positions: Tensor  # [tiles, PACK] of packed rows, -1 for none
-    segments: Tensor  # [tiles, PACK] class of each, -1 for none
+    In `classes`, position - operand row is the `delta` of the kernels. In `weights`, the slot is
+    where the workspace keeps the weights of the tile, and the mirror image is the tile with rows
+    and columns exchanged; only tiles on and above the diagonal are listed.
+    """
+
+    positions: Tensor  # [tiles, PACK] positions of packed rows, -1 for none
+    segments: Tensor  # [tiles, PACK] the class of each, -1 for none
     chunks: Tensor  # [., 4] position begin, end; class; row of partial means or -1
     merges: Tensor  # [., 4] class, first partial, number of partials, rows
     classes: Tensor  # [., 4] operand row begin, end; position - operand row; class
     row_tiles: Tensor  # [., 4] tiled class, tile, first sweep, number of sweeps
-    sweeps: Tensor  # [., 4] tiled class, row tile; first column tile, end
+    sweeps: Tensor  # [., 4] tiled class, row tile; first column tile, the one behind the last
     weights: Tensor  # [., 8] tiled class, row tile, column tile, slot, slot of the mirror image
-    gradients: Tensor  # [., 4] tiled class, row tile, column tiles, first slot
+    gradients: Tensor  # [., 4] tiled class, row tile, number of column tiles, first slot
 
 
 def tile_tables(
@@ -69,19 +82,19 @@ def tile_tables(
     device: torch.device | str,
     workspace_tiles: int = WORKSPACE_TILES,
 ) -> list[Tensor]:
-    """Make the tables of the kernels; they serve features of any width and dtype, and every kind.
+    """Make the tables of the kernels, for features of any width and dtype and for every kind.
 
     Args:
         offsets_on_host: [K+1] int64 on the CPU: where each class starts, and where the last ends.
         num_rows: N, rows of the features.
-        device: where the kernels run; all tables are copied there at once.
+        device: where the kernels run; one copy takes all tables there.
         workspace_tiles: how many TILE x TILE weights may exist at one time, at least 2.
 
     Returns:
-        A CPU int64 tensor of host numbers, then the int32 tensors of `Tables`.
+        A CPU int64 tensor of `Numbers` and `Group`s, then the int32 tensors of `Tables`.
 
     Raises:
-        ValueError: there are too many rows for int32 positions.
+        ValueError: int32 cannot count the rows.
     """
     if num_rows >= 2**31 - TILE:
         raise ValueError(f"tile_tables: {num_rows} rows are more than positions in int32 can name.")
@@ -113,7 +126,7 @@ def tile_tables(
 
 
 def unpack(tables: list[Tensor]) -> tuple[Numbers, list[Group], Tables]:
-    """Give the parts of what `tile_tables` made their names."""
+    """Turn what `tile_tables` made back into named parts."""
     host = tables[0].tolist()
     first, step = len(Numbers._fields), len(Group._fields)
     groups = [Group(*host[i : i + step]) for i in range(first, len(host), step)]
@@ -121,7 +134,7 @@ def unpack(tables: list[Tensor]) -> tuple[Numbers, list[Group], Tables]:
 
 
 def _ragged(counts: Array) -> tuple[Array, Array]:
-    """The owner of every item and its rank among the owner's, for counts of items of each owner."""
+    """Given how many items each owner has: the owner of every item, and its rank among them."""
     owner = np.repeat(np.arange(len(counts)), counts)
     return owner, np.arange(len(owner)) - np.repeat(_starts(counts), counts)
 
@@ -139,7 +152,7 @@ def _columns(*columns: Array | int, width: int = 4) -> Array:
 
 
 def _packed(offsets: Array, sizes: Array) -> tuple[Array, Array]:
-    """Pack small classes: tiles hold k slots of PACK // k positions, k the most a class leaves."""
+    """Pack small classes into tiles of k places of PACK // k positions each, k as large as fits."""
     classes = np.flatnonzero((sizes > 0) & (sizes <= PACK))
     fit = PACK // sizes[classes]
     order = np.argsort(fit, kind="stable")
@@ -157,6 +170,7 @@ def _packed(offsets: Array, sizes: Array) -> tuple[Array, Array]:
 
 
 def _chunks(offsets: Array, sizes: Array) -> tuple[Array, Array]:
+    """Cut every class into chunks of CHUNK positions; list the classes of several chunks."""
     counts = np.maximum(-(-sizes // CHUNK), 1)
     owner, rank = _ragged(counts)
     begin = offsets[owner] + rank * CHUNK
@@ -170,11 +184,13 @@ def _chunks(offsets: Array, sizes: Array) -> tuple[Array, Array]:
 
 
 def _classes(offsets: Array, sizes: Array, tiled: Array) -> Array:
+    """Number the operand rows of the tiled classes."""
     start = _starts(sizes[tiled])
     return _columns(start, start + sizes[tiled], offsets[tiled] - start, tiled)
 
 
 def _sweeps(tiles: Array) -> tuple[Array, Array]:
+    """Split the column tiles of every row tile among sweeps, for classes of so many tiles."""
     owner, row = _ragged(tiles)
     split = np.clip(-(-tiles // SWEEP_TILES), 1, MAX_SWEEPS)[owner]
     row_tiles = _columns(owner, row, _starts(split), split)
@@ -185,7 +201,10 @@ def _sweeps(tiles: Array) -> tuple[Array, Array]:
 
 
 def _groups(tiles: Array, cap: int) -> tuple[Array, Array, list[Group], int]:
-    """Lay weight tiles out in the workspace: many classes at once, or blocks of a large one."""
+    """Lay out weight tiles in the workspace: of many classes at once, or of blocks of a large one.
+
+    Returns the tables of weights and gradients, the groups, and the slots that a group needs.
+    """
     large = int((tiles * tiles > cap).sum())
     whole = tiles[large:]
     squares = np.concatenate([[0], np.cumsum(whole * whole)])
@@ -199,7 +218,7 @@ def _groups(tiles: Array, cap: int) -> tuple[Array, Array, list[Group], int]:
     owner, rank = _ragged(whole * whole)
     width = whole[owner]
     i, j = rank // width, rank % width
-    i, j, owner, width = (each[j >= i] for each in (i, j, owner, width))
+    i, j, owner, width = (column[j >= i] for column in (i, j, owner, width))
     slot, mirror = base[owner] + i * width + j, base[owner] + j * width + i
     weights = _columns(owner + large, i, j, slot, mirror, width=8)
     owner, i = _ragged(whole)
@@ -222,7 +241,11 @@ def _groups(tiles: Array, cap: int) -> tuple[Array, Array, list[Group], int]:
 def _block_pairs(
     tiles: Array, cap: int, weights_at: int, gradients_at: int
 ) -> tuple[Array, Array, list[Group], int]:
-    """Patterns of one block of tiles on itself and of one on another, and the pairs of blocks."""
+    """Tables for a pair of different blocks and for a block with itself, and a group for each pair.
+
+    The classes of `tiles` tiles all use the same rows of the tables, which start at weights_at and
+    gradients_at.
+    """
     b = isqrt(cap // 2)
     i, j = np.divmod(np.arange(b * b), b)
     across = _columns(0 * i, i, j, i * b + j, b * b + j * b + i, width=8)
@@ -242,7 +265,7 @@ def _block_pairs(
 
 
 def _upload(parts: list[Array], device: torch.device | str) -> list[Tensor]:
-    # one copy to the device; rows are of 4 or 8 numbers, so each part starts at 16 bytes
+    # one copy to the device; rows have 4 or 8 numbers, so each part is aligned to 16 bytes
     joined = torch.from_numpy(np.concatenate([part.reshape(-1) for part in parts])).to(device)
     pieces = joined.split([part.size for part in parts])
     return [piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True)]
