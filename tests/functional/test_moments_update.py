@@ -245,7 +245,7 @@ def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="features have 5 columns, but these moments 2"):
         moments.update_(torch.randn(3, 5), labels)
     with pytest.raises(TypeError, match="update_: labels must be integers"):
-        moments.update_(x, labels.int())
+        moments.update_(x, labels.float())
     strided = gf.ClassMoments(moments.count, torch.zeros(2, 4)[:, ::2], moments.m2)
     with pytest.raises(ValueError, match=r"mean must be contiguous, got strides \(4, 2\)"):
         strided.update_(x, labels)
