@@ -19,7 +19,7 @@ class Told(Exception):
 class Telling(Ranks):
     """A rank that ends when it has told the others something."""
 
-    def collect(self, value):
+    def all_gather_object(self, value):
         raise Told(value)
 
 
@@ -30,7 +30,7 @@ class Hearing(Ranks):
         super().__init__(0, 1 + len(told))
         self._told = told
 
-    def collect(self, value):
+    def all_gather_object(self, value):
         return [value, *(each if isinstance(value, list) else {} for each in self._told)]
 
 
