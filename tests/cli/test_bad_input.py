@@ -83,11 +83,11 @@ CONDENSE = {
     ),
     "budget too small": (
         lambda t: (*EXAMPLE, "--bytes", "1KB"),
-        "a budget of 1000 bytes is too small for 1 sample(s) of each of 10 classes, which need ",
+        "a budget of 1000 bytes is too small for 1 sample of each of 10 classes, which need ",
     ),
     "fixed sizes over the budget": (
         lambda t: (*EXAMPLE, _, "store.per_class=100000"),
-        "too small for 100000 sample(s)",
+        "too small for 100,000 samples",
     ),
     "unknown model": (
         lambda t: (*EXAMPLE, _, "networks.model=vgg"),
@@ -123,7 +123,10 @@ CONDENSE = {
         "option 'losses.intra_kind' cannot be 'cosine'",
     ),
     "no assignment": (lambda t: (*EXAMPLE, _, "seed"), "--set 'seed' is not of the form key=value"),
-    "zero steps": (lambda t: (*EXAMPLE, "--steps", 0), "option 'training.steps' cannot be 0"),
+    "steps below zero": (
+        lambda t: (*EXAMPLE, "--steps", -1),
+        "option 'training.steps' cannot be -1",
+    ),
     "size too large to store": (lambda t: (*EXAMPLE, _, "store.width=9999"), "store.width"),
     "no networks": (
         lambda t: (*EXAMPLE, _, "networks.random=0", _, "networks.trained=0"),

@@ -167,7 +167,7 @@ REFUSED = {
     ),
     "frequencies of noise": (
         (_, "training.init=noise"),
-        "training.init is noise, and dct starts",
+        "training.init is noise, but dct starts",
     ),
     "a factor of codes": ((_, "store.factor=2"), "factor is for format=pixels"),
     "two sides": (

@@ -60,7 +60,7 @@ def test_a_watch_notes_times_and_amounts(monkeypatch):
     clock = iter([10.0, 12.0, 15.0, 16.0, 20.0])
     monkeypatch.setattr("gencond_fast.planning.watch.time.monotonic", lambda: next(clock))
     watch = Watch()
-    with watch.task("work", 7) as progress:
+    with watch.phase("work", 7) as progress:
         progress.advance(4, {"loss": 1.0})
         progress.advance(3)
     found = watch.timeline(1.0, 3.0, 6.0)
