@@ -260,6 +260,8 @@ def condense(
     print_artifact(artifact, path)
     if config.privacy.on:
         print_plain({"privacy": artifact.metadata.made["privacy"]})
+    if quiet:
+        return
     from gencond_fast.cli.suggestion import suggest_evaluation
 
     print(f"next: {suggest_evaluation(artifact, run=out, data=data, device=config.device)}")

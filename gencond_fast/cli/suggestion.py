@@ -25,9 +25,10 @@ _LEAST_STEPS = 300  # of a student of the smallest training set
 _PATIENCE = 900.0  # seconds that the evaluation should not exceed
 _SEEDS = 3  # the default of evaluate
 _DEFAULT_MODEL = "convnet3"
-_TIMED = 0.5  # seconds of training that are enough to know its speed
+_TIMED = 0.2  # seconds of training that are enough to know its speed
 _TIMED_PIXELS = 2**16  # of the images of the timed steps
 _QUALITY = 20  # of JPEG baselines
+_TABLES, _IMAGE = 1, 2  # Pillow's streamtype: the tables of a JPEG file, or all but these
 
 
 def suggest_evaluation(artifact: Artifact, *, run: str, data: str, device: str) -> str:
@@ -69,23 +70,26 @@ def _training_sets(artifact: Artifact) -> dict[str, int]:
     shape = (spec.num_classes, spec.channels, spec.image_size)
     random = max(1, round(bytes_to_ipc(artifact.metadata.budget, *shape)))
     sizes = {"stored": spec.samples, "random": spec.num_classes * random}
-    fitting = int(artifact.size / _jpeg_bytes(artifact) / spec.num_classes)
+    tables, each = _jpeg_bytes(artifact)
+    fitting = int((artifact.size - tables) / each / spec.num_classes)
     certain = fitting >= 2  # an estimate of 1 may be none for the real images
     return sizes | ({"jpeg": spec.num_classes * fitting} if certain else {})
 
 
-def _jpeg_bytes(artifact: Artifact) -> float:
-    """Mean bytes of a few stored samples as JPEG, without tables."""
+def _jpeg_bytes(artifact: Artifact) -> tuple[int, float]:
+    """Bytes of the tables of JPEG files, and mean bytes of a few stored samples without them."""
     spec = artifact.metadata.store
     images = _decoded(artifact, torch.arange(min(8, spec.samples)) * (spec.samples // 8 or 1))
     pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    sizes = []
-    for each in pixels:
-        file = io.BytesIO()
-        picture = Image.fromarray(each[..., 0] if spec.channels == 1 else each)
-        picture.save(file, "JPEG", quality=_QUALITY, streamtype=2)
-        sizes.append(len(file.getvalue()))
-    return sum(sizes) / len(sizes)
+    pictures = [Image.fromarray(each[..., 0] if spec.channels == 1 else each) for each in pixels]
+    sizes = [_jpeg_size(picture, _IMAGE) for picture in pictures]
+    return _jpeg_size(pictures[0], _TABLES), sum(sizes) / len(sizes)
+
+
+def _jpeg_size(picture: Image.Image, part: int) -> int:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=_QUALITY, streamtype=part)
+    return len(file.getvalue())
 
 
 @torch.no_grad()

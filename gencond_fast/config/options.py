@@ -268,7 +268,9 @@ def _default(option: dataclasses.Field[Any]) -> Any:
 
 
 def _first_problem(kind: type, error: ValidationError) -> str:
-    problem = error.errors()[0]
+    problems = error.errors()
+    unknown = (each for each in problems if each["type"] == "unexpected_keyword_argument")
+    problem = next(unknown, problems[0])
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "unexpected_keyword_argument":
         close = difflib.get_close_matches(place, _option_names(kind), n=1, cutoff=0.5)

@@ -125,7 +125,7 @@ def print_scores(scores: Scores) -> None:
     )
     print(
         f"{counted(scores.generated, 'stored image')} and {counted(scores.real, 'test image')}, "
-        f"k = {scores.k} nearest neighbours, {counted(scores.features, 'feature')} of "
+        f"k = {scores.k} nearest neighbours in {counted(scores.features, 'feature')} of "
         f"{scores.model} trained for {counted(scores.epochs, 'epoch')} on all training images "
         f"(test accuracy {100 * scores.accuracy:.2f} %); compare only scores with the same network "
         "and numbers of images"

@@ -50,11 +50,11 @@ CONDENSE = {
     "missing key": (lambda t: ("--data", without_labels(t)), "has no array `labels`"),
     "budget too small": (
         lambda t: (*EXAMPLE, "--bytes", "1KB"),
-        "a budget of 1000 bytes is too small for 1 sample(s) of each of 10 classes, which need ",
+        "a budget of 1000 bytes is too small for 1 sample of each of 10 classes, which need ",
     ),
     "fixed sizes over the budget": (
         lambda t: (*EXAMPLE, _, "store.per_class=100000"),
-        "too small for 100000 sample(s)",
+        "too small for 100,000 samples",
     ),
     "unknown option": (
         lambda t: (*EXAMPLE, _, "networks.widht=3"),

@@ -144,7 +144,7 @@ REFUSED = {
     ),
     "frequencies of noise": (
         "training.init=noise",
-        "training.init is noise, and dct starts",
+        "training.init is noise, but dct starts",
     ),
     "a factor of codes": (
         "store.factor=2",

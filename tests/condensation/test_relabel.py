@@ -61,7 +61,11 @@ def store_of(task: Task, **changes):
 )
 def test_labels_are_the_mean_of_what_teachers_say(monkeypatch, temperature, hard, augmentations):
     monkeypatch.setattr(SoftLabels, "compress", lambda self: None)
-    labels = {"temperature": temperature, "hard": hard, "num_augmentations": augmentations}
+    labels = {
+        "temperature": temperature,
+        "hard_label_weight": hard,
+        "num_augmentations": augmentations,
+    }
     task = task_of(labels=labels, seed=4)
     store, spec = store_of(task, soft_labels=10, per_class=17)  # 170 samples: two batches
     rng = np.random.default_rng(0)
