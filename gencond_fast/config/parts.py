@@ -174,7 +174,7 @@ class TrainingConfig:
     """The optimisation of the stored set.
 
     Attributes:
-        steps: optimiser steps, warm start included. Null takes as many as students repay: 400 for
+        steps: optimiser steps, warm start included. Null takes as many as students repay: 100 for
             images of up to 32 pixels a side and none above, where samples start as real images;
             4000 where they start as noise.
         init: what samples start as: `real` images or `noise`. `auto` is real, except for a

@@ -8,10 +8,7 @@ from gencond_fast.config.steps import LARGE_STEPS, NOISE_STEPS, SMALL_SIDE, SMAL
 
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {},
-    "quick": {
-        "networks": {"width": 64, "random": 1, "trained": 3},
-        "training": {"steps": 1200},
-    },
+    "quick": {"networks": {"width": 64, "random": 1, "trained": 3}},
     "accurate": {
         "networks": {"width": 64},
         "training": {"steps": 400},
@@ -23,11 +20,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 PRESET_TEXTS = {
     "standard": f"as many matching steps as students repay, {SMALL_STEPS} for images of up to "
     f"{SMALL_SIDE} pixels a side and {LARGE_STEPS or 'none'} above",
-    "quick": f"{PRESETS['quick']['training']['steps']:,} steps on four feature networks of half "
-    "the width",
-    "accurate": f"{PRESETS['accurate']['training']['steps']:,} steps on feature networks of half "
-    f"the width, then {PRESETS['accurate']['trajectory']['steps']:,} of trajectory matching, which "
-    "take the longest",
+    "quick": "the same steps, on four feature networks of half the width instead of six",
+    "accurate": f"{PRESETS['accurate']['training']['steps']:,} matching steps, then "
+    f"{PRESETS['accurate']['trajectory']['steps']:,} of trajectory matching, which take "
+    "the longest",
 }
 
 _ALONE: dict[str, Any] = {"intra": 0.0, "inter": 0.0, "cross_entropy": 0.0}
@@ -47,7 +43,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 # beneath the preset: the steps of published systems, which match for long at any image size
 METHOD_STEPS: dict[str, Any] = {"training": {"steps": NOISE_STEPS}}
 
-# published systems, over the preset and under everything else; docs/guides/methods.md has the reasons
+# published systems, over the preset and under everything else; reasons: docs/guides/methods.md
 _PUBLISHED: dict[str, dict[str, Any]] = {
     "dm": {
         "store": {"format": "pixels"},

@@ -9,7 +9,7 @@ from gencond_fast.config.condensing import Config
 # Samples that start as coded real images: more steps did not pay for themselves in the accuracy of
 # students, and above 32 pixels no step did.
 SMALL_SIDE = 32  # pixels
-SMALL_STEPS = 400
+SMALL_STEPS = 100
 LARGE_STEPS = 0
 # Samples that start as noise, and decoders, which have to be fitted first.
 NOISE_STEPS = 4000

@@ -135,7 +135,7 @@ def test_shadows_find_a_planted_leak_and_are_not_made_again(noise, monkeypatch):
 def test_classes_are_asked_about_in_the_same_shares():
     source = open_source("digits")
     labels = np.concatenate([np.repeat(c, 4 + 3 * c) for c in range(10)])
-    source.val.labels = labels  # rare and frequent ones
+    source.val.split.labels = labels  # rare and frequent ones
     asked = asked_images(source, 100)
     others = np.bincount(source.val.labels[asked.others], minlength=10)
     members = np.bincount(source.train.labels[asked.members], minlength=10)

@@ -32,7 +32,7 @@ def test_the_file_holds_real_images_and_no_network_was_needed(tmp_path, monkeypa
     stored = data.images(list(range(len(data)))).flatten(1)
     distance, nearest = torch.cdist(stored, real).min(1)
     assert distance.max() < 0.02 * stored.norm(dim=1).mean()
-    assert torch.equal(sample.labels[nearest], data.labels)
+    assert torch.equal(sample.labels[nearest], torch.tensor(data.targets))
 
 
 def test_a_finished_run_without_steps_is_left_alone_and_reported(tmp_path):

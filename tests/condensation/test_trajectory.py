@@ -201,7 +201,7 @@ def test_interrupted_it_goes_on_with_the_same_bits(tmp_path):
 def test_starts_behind_the_end_are_refused(tmp_path):
     more = ("--set", "trajectory.epochs=6")
     done = call("condense", "--data", "digits", "--out", tmp_path / "run", *TINY, *more)
-    refused(done, "make epochs larger")
+    refused(done, "make trajectory.epochs larger")
 
 
 def test_more_parts_than_steps_are_refused_before_anything_is_written(tmp_path):

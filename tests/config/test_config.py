@@ -62,11 +62,11 @@ def test_layers_are_left_as_they_are():
 
 def test_a_preset_lies_between_defaults_and_layers():
     quick = resolved(preset="quick")
-    wanted = config.PRESETS["quick"]["training"]["steps"]
-    assert quick.training.steps == wanted != resolved().training.steps
-    assert resolved({"training": {"steps": 7}}, preset="quick").training.steps == 7
-    over = resolved({"training": {"clip": 3.0}}, preset="quick").training
-    assert (over.steps, over.clip) == (wanted, 3.0)
+    wanted = config.PRESETS["quick"]["networks"]["width"]
+    assert quick.networks.width == wanted != resolved().networks.width
+    assert resolved({"networks": {"width": 7}}, preset="quick").networks.width == 7
+    over = resolved({"networks": {"train_steps": 3}}, preset="quick").networks
+    assert (over.width, over.train_steps) == (wanted, 3)
 
 
 def test_unknown_preset():

@@ -17,7 +17,7 @@ def steps(layer, size=32, **named):
 
 
 def test_as_many_as_students_repay():
-    assert [steps({}, size) for size in (8, 32, 33, 64, 224)] == [400, 400, 0, 0, 0]
+    assert [steps({}, size) for size in (8, 32, 33, 64, 224)] == [100, 100, 0, 0, 0]
     assert steps({"store": {"format": "pixels"}}, 64) == 0
 
 
@@ -29,18 +29,18 @@ def test_what_starts_as_noise_needs_thousands(layer):
 
 
 def test_a_preset_a_method_and_the_user_say_otherwise():
-    assert steps({}, 64, preset="quick") == 1200
+    assert steps({}, 64, preset="quick") == 0
     assert steps({}, 64, method="dm") == 4000
-    assert steps({}, 64, method="dm", preset="quick") == 1200
+    assert steps({}, 64, method="dm", preset="quick") == 4000
     assert steps({"training": {"steps": 7}}, 64, preset="quick") == 7
-    assert steps({"training": {"steps": None}}, 8, preset="quick") == 400
+    assert steps({"training": {"steps": None}}, 8, preset="quick") == 100
 
 
 def test_a_config_gets_the_number():
     config = resolve(BASE)
     assert config.training.steps is None
-    assert with_steps(config, 8).training.steps == 400
-    assert with_steps(with_steps(config, 8), 64).training.steps == 400
+    assert with_steps(config, 8).training.steps == 100
+    assert with_steps(with_steps(config, 8), 64).training.steps == 100
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def judge(run, **options):
 
 
 def kept():
-    return sorted(Path(os.environ["GENCOND_FAST_CACHE"], "baselines").glob("*.json"))
+    return sorted(Path(os.environ["GENCOND_FAST_CACHE"], "controls").glob("*.json"))
 
 
 def test_only_the_condensed_set_is_paid_twice(tiny_run, trained):

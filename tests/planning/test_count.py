@@ -40,7 +40,7 @@ def counted(options: dict, preset: str = "standard") -> dict[str, int]:
     [
         # at most 1000 images of a class: all 1438 of them, of 64 bytes
         ({}, "quick", NONE | {"sample": 1438, "bank": 1438, "networks": 60 + 190 + 600}),
-        ({}, "quick", {"match": 1200, "checkpoints": 12, "held": 1438 * 64}),
+        ({}, "quick", {"match": 100, "checkpoints": 1, "held": 1438 * 64}),
         # the warm start ends with one of the checkpoints
         (GENERATOR, "standard", {"warm": 2000, "match": 2000, "checkpoints": 40}),
         # after 100, 200, ... 1000 steps
@@ -67,7 +67,7 @@ def test_noise_is_a_data_set_of_its_numbers():
     source = noise_source(100, 4, resolve(options))
     assert (len(source.train), len(source.val), source.channels) == (100, 4, 3)
     assert np.bincount(source.train.labels).tolist() == [25] * 4
-    (block,) = source.train.read(np.arange(5), 8)
+    (block,) = source.train.split.read(np.arange(5), 8)
     assert block.shape == (5, 16, 16, 3)
     assert block.dtype == np.uint8
     assert block.std() > 50

@@ -135,7 +135,7 @@ def test_the_rate_drops_to_a_tenth_after_half(monkeypatch, epochs, first):
 
 def test_the_published_protocol():
     assert Protocol() == DC
-    assert (DC.batch_size, DC.rate, DC.momentum, DC.weight_decay) == (256, 0.01, 0.9, 5e-4)
+    assert (DC.batch_size, DC.lr, DC.momentum, DC.weight_decay) == (256, 0.01, 0.9, 5e-4)
     assert set(DC.augmentation) == {"color", "crop", "cutout", "flip", "scale", "rotate"}
 
 
