@@ -26,7 +26,7 @@ from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.functional.moments import class_moments
 from gencond_fast.models.registry import build_classifier
 
-NETWORKS = {"random": 1, "trained": 0, "images_per_class": 8, "width": 8}
+NETWORKS = {"random": 1, "trained": 0, "real_per_class": 8, "width": 8}
 OPTIONS = {
     "data": "digits",
     "out": "",
@@ -186,7 +186,7 @@ def test_a_watched_step_is_the_step():
     plain, other = (condense._Parts(resolve(OPTIONS)) for _ in range(2))
     deal = deal_classes(plain.task, plain.store.spec, plain.networks, Ranks())
     match = match_module.Match(
-        plain.task, plain.store, plain.networks, plain.bank, steps=10, deal=deal
+        plain.task, plain.store, plain.networks, plain.bank, steps=10, partition=deal
     )
     optimizer = build_optimizer(plain.store, match.rate)
     watched = other.step(Stopwatch())
