@@ -43,7 +43,7 @@ _TRAIN_STEPS = 32
 _IMAGES = 3 * 256 + 128  # whole batches of the statistics and a part of one
 _SLACK = 4096  # bytes for a longer header
 _READ = 256, 1280  # images
-_STEPS = "condense"  # what a run calls its steps of all stages
+_STEPS = "matching"  # what a run calls its steps of all stages
 _TESTED = 3  # whole batches of test images
 _RUN = "run"
 
