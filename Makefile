@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := pyproject.toml setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*.cpp csrc/*/*.h csrc/*/*/*.cpp csrc/*/*/*.h)
 
-.PHONY: setup demo test test-slow test-all lint docs audit bench format clean
+.PHONY: setup demo test test-all lint docs audit bench format clean
 
 setup: $(STAMP)
 
@@ -36,9 +36,6 @@ test: lint
 
 test-all: lint
 	$(PYTEST)
-
-test-slow: setup
-	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff check .
