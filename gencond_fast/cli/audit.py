@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from gencond_fast.api import absolute
 from gencond_fast.cli.shared import (
     MODELS,
-    absolute,
     bad_image_option,
     check_json,
     device_option,

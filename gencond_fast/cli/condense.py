@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 import click
 
+from gencond_fast.api import absolute
 from gencond_fast.cli.options import list_options
 from gencond_fast.cli.shared import (
     Bytes,
-    absolute,
     bad_image_option,
     classes_option,
     device_option,
@@ -246,8 +246,8 @@ def condense(
         raise InputError("--minutes chooses the number of steps: leave out --steps or --minutes")
     with torchrun() as ranks:
         config = resolved(given, data=data, **plain)
-        from gencond_fast.cli.minutes import with_minutes
         from gencond_fast.condensation import condense as run
+        from gencond_fast.planning.minutes import with_minutes
         from gencond_fast.store.artifact import load
 
         reporter = make_reporter(quiet or not ranks.is_main)
@@ -262,7 +262,7 @@ def condense(
         print_plain({"privacy": artifact.metadata.made["privacy"]})
     if quiet:
         return
-    from gencond_fast.cli.suggestion import suggest_evaluation
+    from gencond_fast.evaluation.suggestion import suggest_evaluation
 
     print(f"next: {suggest_evaluation(artifact, run=out, data=data, device=config.device)}")
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gencond_fast.api import absolute
 from gencond_fast.cli.shared import (
-    absolute,
     check_json,
     classes_option,
     explained,

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from gencond_fast.api import absolute
 from gencond_fast.cli.shared import (
     MODELS,
     Bytes,
-    absolute,
     bad_image_option,
     classes_option,
     device_option,

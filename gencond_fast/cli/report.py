@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from gencond_fast.cli.shared import absolute, explained
+from gencond_fast.api import absolute
+from gencond_fast.cli.shared import explained
 
 
 @click.command(

@@ -77,14 +77,6 @@ def explained(text: str, example: str) -> dict[str, Any]:
     return {"help": text, "epilog": "\b\nExamples:\n" + example}
 
 
-def absolute(data: str) -> str:
-    """A path made absolute, so that a run is recognised from any folder; names stay."""
-    from gencond_fast.data.source import KNOWN_NAMES
-
-    path = Path(data).expanduser()
-    return str(path.absolute()) if data not in KNOWN_NAMES and path.exists() else data
-
-
 def check_json(file: Path | None) -> None:
     """Refuses a --json that could not be written, before the work is done."""
     if file is not None and not file.absolute().parent.is_dir():

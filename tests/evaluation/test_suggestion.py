@@ -9,8 +9,8 @@ import command_line
 import pytest
 from command_line import TINY, call
 
-from gencond_fast.cli import suggestion
 from gencond_fast.cli.main import cli
+from gencond_fast.evaluation import suggestion
 from gencond_fast.store.artifact import load
 from gencond_fast.training.protocol import DC
 
