@@ -36,8 +36,8 @@ def test_every_method_is_valid_with_every_preset(method):
 
 
 def test_a_method_lies_over_the_preset_and_under_the_options():
-    plain = resolve(BASE, preset="quick")
-    made = resolve(BASE, {"training": {"init": "noise"}}, preset="quick", method="dm")
+    plain = resolve(BASE, preset="accurate")
+    made = resolve(BASE, {"training": {"init": "noise"}}, preset="accurate", method="dm")
     assert (made.networks.random, made.networks.trained) == (20, 0)
     assert made.networks.width == plain.networks.width
     assert made.training.steps == plain.training.steps

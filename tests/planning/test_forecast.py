@@ -45,7 +45,7 @@ def test_phases_are_all_of_the_time():
         Span("feature networks", 5.0, 13.0, []),
         Span("real statistics", 14.0, 20.0, []),
         Span("expert 1 of 1, epochs", 21.0, 25.0, []),
-        Span("condense", 25.5, 40.0, []),
+        Span("matching", 25.5, 40.0, []),
         Span("label networks", 40.0, 43.0, []),
         Span("soft labels", 43.0, 44.0, []),
     ]
