@@ -205,6 +205,7 @@ print(seen, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_memory_grows_by_little_more_than_the_names(tmp_path):
     """Peak resident memory of a process that opens and reads trees of 1,000 and 21,000 files."""
     original = tmp_path / "one.png"

@@ -159,6 +159,7 @@ def long_check(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
+@pytest.mark.slow
 def test_a_check_that_is_stopped_leaves_nothing(long_check, tmp_path, stop, code):
     workers = workers_of(long_check)
     if stop == signal.SIGINT:  # from the keyboard it reaches the workers as well

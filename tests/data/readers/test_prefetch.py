@@ -241,8 +241,10 @@ if sys.argv[3] == "interrupt":
 """
 
 
-@pytest.mark.parametrize("reader", ["threads", "processes"])
-@pytest.mark.parametrize("end", ["end", "error", "interrupt"])
+@pytest.mark.parametrize("reader", [pytest.param("threads", marks=pytest.mark.slow), "processes"])
+@pytest.mark.parametrize(
+    "end", [*(pytest.param(end, marks=pytest.mark.slow) for end in ("end", "error")), "interrupt"]
+)
 def test_an_interpreter_exits_while_it_is_open(tmp_path, reader, end):
     data = write_tree(tmp_path / "d", pictures(50))
     done = subprocess.run(

@@ -284,6 +284,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_processes_end_with_the_one_that_made_them(tmp_path, stop):
     data = encode(Image.fromarray(noise(300, 300, 3)))
