@@ -95,7 +95,7 @@ class Loop:
                 first, start = start, start + stage.steps
                 if done >= start:
                     continue
-                optimizer = build_optimizer(self._store, stage.lr)
+                optimizer = build_optimizer(self._store, stage)
                 if saved and done > first:
                     _restore(optimizer, saved.optimizer, saved)
                     _restore(stage, saved.stage, saved)
@@ -139,9 +139,10 @@ class Loop:
         for group in run.optimizer.param_groups:
             group["lr"] = group["scale"] * run.stage.lr_at(local)
         terms = self._add_up(run.stage.terms(local), run.optimizer)
-        norm = self._clip()
+        norm = self._clip(run.stage)
         self._guard.watch(number + 1, {**terms, "gradient": norm})
         run.optimizer.step()
+        run.stage.after_step(local)
         if self._average:
             self._average.update()
         return terms
@@ -164,12 +165,13 @@ class Loop:
         self._ranks.all_reduce([total, *_gradients(self._summed)])
         return dict(zip(terms, total.unbind(), strict=True))
 
-    def _clip(self) -> Tensor:
-        """Bounds the norm of the whole gradient, and returns what it was."""
+    def _clip(self, stage: Stage) -> Tensor:
+        """Bounds the norm of the whole gradient where the stage wants it; returns what it was."""
         square = get_total_norm(_gradients(self._owned)).square()
         self._partition.add([square])
         norm = (square + get_total_norm(_gradients(self._summed)).square()).sqrt()
-        clip_grads_with_norm_(self._store.parameters(), self._options.clip, norm)
+        if stage.clips:
+            clip_grads_with_norm_(self._store.parameters(), self._options.clip, norm)
         return norm
 
     def _save(self, done: int, run: _StageRun) -> None:

@@ -16,6 +16,7 @@ from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import fill_bank, load_bank, with_image_cache
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_checkpoint
 from gencond_fast.condensation.class_partition import ClassPartition
+from gencond_fast.condensation.code_fit import CodeFit
 from gencond_fast.condensation.experts import build_experts
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
@@ -52,6 +53,7 @@ from gencond_fast.exporting.figures import real_grid, sample_grid, save_png
 from gencond_fast.store import artifact
 from gencond_fast.store.artifact import Metadata
 from gencond_fast.store.budget import ipc_to_bytes, size_store
+from gencond_fast.store.generator import Generator
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.store import StoredSet
 from gencond_fast.store.stores import build_store
@@ -61,6 +63,7 @@ from gencond_fast.system.progress import Reporter
 from gencond_fast.system.rng import derive_seed
 from gencond_fast.system.words import counted
 
+_LEAST_CODING_STEPS, _CODING_STEPS_PER_SAMPLE = 1200, 0.25
 _UNSAID_STEPS = 4000  # a file that does not say how many steps it took took these
 
 
@@ -277,6 +280,12 @@ def sized_metadata(
     return describe(spec)
 
 
+def coding_steps(task: Task, spec: StoreSpec) -> int:
+    """Steps in which a generator's codes are fitted to real images."""
+    wanted = task.config.training.coding_steps
+    return wanted or max(_LEAST_CODING_STEPS, round(_CODING_STEPS_PER_SAMPLE * spec.samples))
+
+
 def _stages(
     task: Task,
     store: StoredSet,
@@ -288,6 +297,12 @@ def _stages(
     steps = matching_steps(task.config, task.image_size)
     before = round(steps * task.config.warm_share)
     stages: list[Stage] = []
+    if isinstance(store, Generator) and task.config.starts_real:
+        images = choose_targets(
+            task.sample.images, task.sample.labels, partition.spec.per_class, rows
+        )
+        images = partition.cut(images).to(task.runtime.device)
+        stages.append(CodeFit(task, store, images, coding_steps(task, partition.spec), partition))
     if before and not task.config.starts_real:
         stages.append(WarmStart(task, store, rows, before, partition))
     if networks and steps > before:

@@ -22,9 +22,11 @@ class Stage(ABC):
         name: for progress and metrics.
         steps: how many it has.
         lr: peak learning rate.
+        clips: whether the norm of the whole gradient is bounded.
     """
 
     name: str
+    clips = True
 
     def __init__(self, steps: int, lr: float) -> None:
         self.steps = steps
@@ -55,14 +57,23 @@ class Stage(ABC):
         if state:
             raise ValueError("the steps of this stage depend on nothing but the stored set")
 
+    def parameters(self) -> list[dict[str, Any]] | None:
+        """Optimiser groups in place of those of the stored set; None where these do."""
+        return None
+
+    def after_step(self, step: int) -> None:
+        """Called when the optimiser has done `step`; does nothing, as a rule."""
+        return
+
     def lr_at(self, step: int) -> float:
         """A short linear rise, then half a cosine down to zero."""
         return warm_cosine(self.lr, step, self.steps, _RAMP)
 
 
-def build_optimizer(store: StoredSet, lr: float) -> torch.optim.Adam:
+def build_optimizer(store: StoredSet, stage: Stage) -> torch.optim.Adam:
     """Adam (1412.6980) on the parameters of a stored set, at the learning rates that they ask for.
 
     Fused: it takes the time of passing once over them, their gradients and moments.
     """
-    return torch.optim.Adam(store.parameter_groups(), lr=lr, fused=True)
+    groups = stage.parameters() or store.parameter_groups()
+    return torch.optim.Adam(groups, lr=stage.lr, fused=True)

@@ -73,11 +73,6 @@ class Config(RunOptions):
                 "networks.interpolated is above 0 and networks.trained is 0: there are no trained "
                 "weights to interpolate to, so set networks.trained to 1 or more"
             )
-        if (self.training.init, self.store.format) == ("real", "generator"):
-            raise ValueError(
-                "training.init is real, but a generator cannot start from images: leave it out, "
-                "and training.warm_start fits it to images, or set store.format=dct or pixels"
-            )
         if (self.training.init, self.store.format) == ("noise", "dct"):
             raise ValueError(
                 "training.init is noise, but dct starts from real images, which set the scale of "
@@ -113,8 +108,7 @@ class Config(RunOptions):
     @property
     def starts_real(self) -> bool:
         """Whether stored samples start as real images."""
-        start = self.training.init
-        return self.store.format != "generator" if start == "auto" else start == "real"
+        return self.training.init != "noise"
 
     @property
     def warm_share(self) -> float:

@@ -25,10 +25,9 @@ from gencond_fast.config.types import (
 
 _OF_FORMATS = {
     "width": ("generator",),
-    "code_channels": ("generator",),
-    "code_size": ("generator", "pixels"),
-    "sample_bytes": ("dct",),
-    "coefficients": ("dct",),
+    "code_size": ("pixels",),
+    "sample_bytes": ("dct", "generator"),
+    "coefficients": ("dct", "generator"),
     "factor": ("pixels",),
 }
 
@@ -38,17 +37,16 @@ class StoreConfig:
     """What the file holds.
 
     Attributes:
-        format: how samples are stored. `dct`: entropy-coded frequencies; `generator`: codes and a
-            small decoder network; `pixels`: the pixels themselves.
+        format: how samples are stored. `generator`: codes, and networks that all classes share;
+            `dct`: entropy-coded frequencies alone; `pixels`: the pixels themselves.
         per_class: stored samples per class; null takes as many as fill the budget.
-        width: most channels of a layer of the decoder (`generator`); null fills the budget.
-        code_channels: channels of a code (`generator`); null fills the budget.
-        code_size: side of a code (`generator`) or of a stored image (`pixels`); null fills the
+        width: channels of the synthesis network (`generator`); null takes a small share of the
             budget.
-        sample_bytes: average bytes of a coded sample (`dct`); sets `per_class` where that is null.
-            Larger values give fewer and finer samples.
-        coefficients: most frequencies of a sample that may differ from zero, over all channels
-            (`dct`); null chooses.
+        code_size: side of a stored image (`pixels`); null fills the budget.
+        sample_bytes: average bytes of a coded sample (`dct`, `generator`); sets `per_class` where
+            that is null. Larger values give fewer and finer samples.
+        coefficients: most frequencies of a sample (`dct`), or of a block (`generator`), that may
+            differ from zero, over all channels; null chooses.
         factor: image side divided by the side of a stored image (`pixels`), as in the
             multi-formation of IDC (2205.14959); excludes `code_size`.
         soft_labels: largest class probabilities to store with each sample; 0 stores hard labels.
@@ -58,7 +56,6 @@ class StoreConfig:
     format: StoreFormat = "dct"
     per_class: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     width: Small | None = None
-    code_channels: Small | None = None
     code_size: Small | None = None
     sample_bytes: PositiveFloat | None = None
     coefficients: Positive | None = None
@@ -177,8 +174,9 @@ class TrainingConfig:
         steps: optimiser steps, warm start included. Null takes as many as students repay: 100 for
             images of up to 32 pixels a side and none above, where samples start as real images;
             4000 where they start as noise.
-        init: what samples start as: `real` images or `noise`. `auto` is real, except for a
-            generator, which cannot start from images.
+        coding_steps: steps before these in which codes and networks of a generator are fitted to
+            the real images that its samples start from; null chooses by the number of samples.
+        init: what samples start as: `real` images or `noise`; `auto` is real.
         selection: which real images samples start from: `random` ones; ones that follow the class
             mean (`herding`); or random ones among the half that the trained networks classify with
             the smaller loss (`easy`).
@@ -201,6 +199,7 @@ class TrainingConfig:
     """
 
     steps: Count | None = None
+    coding_steps: Positive | None = None
     init: Literal["auto", "noise", "real"] = "auto"
     selection: Literal["random", "herding", "easy"] = "random"
     warm_start: Annotated[float, Field(ge=0.0, le=1.0)] | None = None

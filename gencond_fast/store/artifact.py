@@ -22,7 +22,7 @@ from gencond_fast.store.store import StoredSet
 from gencond_fast.store.stores import build_store, storage_layout
 from gencond_fast.system.files import write_atomic
 
-FORMAT_VERSION = 3  # the latest that is read
+FORMAT_VERSION = 4  # the latest that is read
 FILE_NAME = "condensed.safetensors"
 _KEY = "gencond_fast"
 # in the order in which safetensors writes tensors
@@ -70,6 +70,8 @@ class Metadata:
     @property
     def version(self) -> int:
         """Of the format: the first whose readers look for all that there is."""
+        if self.store.format == "generator":
+            return 4
         if self.store.label_bytes:
             return 3
         return 2 if self.store.soft_labels or self.store.format == "dct" else 1

@@ -9,14 +9,15 @@ from functools import cache
 
 from gencond_fast.config import StoreConfig
 from gencond_fast.errors import InputError
+from gencond_fast.store.blocks import block_side
 from gencond_fast.store.label_coder import MOST_CODED
 from gencond_fast.store.spec import MOST_LEVELS, StoreSpec
 from gencond_fast.system.words import counted
 
-_DECODER_SHARE = 0.5  # of the budget; codes take the rest
 _USED_SHARE = 0.8  # of the budget, the least that a chosen size uses
-_WIDTHS = (8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 112, 128)
-_CODE_CHANNELS = (4, 3, 5, 2, 6, 1, 7, 8)  # in the order in which they are tried
+_WIDTHS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)
+_NETWORK_SHARE = 0.1  # weights of the synthesis network a byte of the budget
+_BANDS = 14  # bands kept for each byte of a block
 # bytes of a coded sample at IPC 1, over its side to a power, and how they grow with the budget;
 # found by measurement, docs/develop/experiments.md
 _SAMPLE_BYTES, _SIDE_POWER, _BUDGET_POWER = 0.44, 1.5, 1 / 3
@@ -115,7 +116,8 @@ def _size_images(
         )
     if options.format == "dct":
         return _size_frequencies(budget, options, data, file_size, real)
-    pixels = options.format == "pixels"
+    if options.format == "generator":
+        return _size_generator(budget, options, data, file_size, real)
     if options.factor is not None:
         side = math.ceil(image_size / options.factor)
         options = replace(options, code_size=side, factor=None)
@@ -125,31 +127,22 @@ def _size_images(
         per_class=options.per_class or 1,
         channels=channels,  # type: ignore[arg-type]
         image_size=image_size,
-        width=options.width or _WIDTHS[0],
-        code_channels=channels if pixels else options.code_channels or _CODE_CHANNELS[0],
-        code_size=options.code_size or (image_size if pixels else _code_size(image_size)),
+        width=_WIDTHS[0],
+        code_channels=channels,
+        code_size=options.code_size or image_size,
         soft_labels=min(options.soft_labels, num_classes),
     )
     file_size = cache(file_size)
-    groups = [_pixel_shapes(base, options)] if pixels else _decoder_shapes(base, options)
-    candidates: list[StoreSpec] = []
-    for shapes in groups:
-        fitting = [shape for shape in shapes if file_size(shape) <= budget]
-        if fitting and not pixels:
-            preferred = [s for s in fitting if file_size(s) <= _DECODER_SHARE * budget] or fitting[
-                :1
-            ]
-            width = preferred[-1].width
-            fitting.sort(key=lambda s: abs(s.width - width))
-        filled = fitting if options.per_class else [_fill(s, budget, file_size) for s in fitting]
-        for shape in filled:
-            if file_size(shape) >= _USED_SHARE * budget:
-                return shape
-        candidates += filled
-    if not candidates:
-        least = min(file_size(shape) for shapes in groups for shape in shapes)
+    shapes = _pixel_shapes(base, options)
+    fitting = [shape for shape in shapes if file_size(shape) <= budget]
+    filled = fitting if options.per_class else [_fill(s, budget, file_size) for s in fitting]
+    for shape in filled:
+        if file_size(shape) >= _USED_SHARE * budget:
+            return shape
+    if not filled:
+        least = min(file_size(shape) for shape in shapes)
         raise _too_small(budget, base.per_class, num_classes, least)
-    return max(candidates, key=file_size)
+    return max(filled, key=file_size)
 
 
 def _size_frequencies(
@@ -200,6 +193,58 @@ def _size_frequencies(
     return filled
 
 
+def _size_generator(
+    budget: int,
+    options: StoreConfig,
+    data: tuple[int, int, int],
+    file_size: Callable[[StoreSpec], int],
+    real: int,
+) -> StoreSpec:
+    """As many samples as come to their usual bytes; networks that take a small share of them."""
+    num_classes, channels, image_size = data
+    block = block_side(image_size)
+    grid = -(-image_size // block)
+    empty = StoreSpec(
+        format="generator",
+        num_classes=num_classes,
+        per_class=1,
+        channels=channels,  # type: ignore[arg-type]
+        image_size=image_size,
+        width=options.width or _network_width(budget, channels * block**2, num_classes),
+        code_channels=channels,
+        code_size=grid,
+        coefficients=1,
+        stream_bytes=4 * num_classes * grid**2,
+        soft_labels=min(options.soft_labels, num_classes),
+    )
+    labels = (file_size(replace(empty, per_class=201)) - file_size(empty)) / 200
+    room = max(budget - file_size(empty) - _LONGER_NUMBERS, 0)
+    usual = options.sample_bytes or _usual_sample_bytes(room, empty)
+    fitting = int(room / (num_classes * usual + labels))
+    per_class = options.per_class or max(1, min(fitting, real, _MOST_SAMPLES))
+    left = max(room - labels * per_class, 0.0) / (num_classes * per_class)
+    most = channels * block**2
+    bands = options.coefficients or min(max(round(_BANDS * left / grid**2), 6 * channels), most)
+    least = 4 * math.ceil(num_classes * per_class * bands * grid**2 / (4 * MOST_LEVELS))
+    sized = replace(empty, per_class=per_class, coefficients=bands, stream_bytes=max(least, 4))
+    if file_size(sized) > budget:
+        raise _too_small(budget, per_class, num_classes, file_size(sized))
+    stream = sized.stream_bytes + (budget - file_size(sized)) // 4 * 4
+    while file_size(filled := replace(sized, stream_bytes=stream)) > budget:
+        stream -= 4  # a longer number takes room itself
+    return filled
+
+
+def _network_width(budget: int, coefficients: int, num_classes: int) -> int:
+    """Channels of the synthesis network whose weights take a small share of the budget."""
+    fitting = [
+        width
+        for width in _WIDTHS
+        if width * (1.5 * coefficients + 27 * width + num_classes) <= _NETWORK_SHARE * budget
+    ]
+    return max(fitting, default=_WIDTHS[0])
+
+
 def _share_out(
     room: int, options: StoreConfig, empty: StoreSpec, labels: float, real: int
 ) -> StoreSpec:
@@ -236,13 +281,6 @@ def _too_small(budget: int, per_class: int, num_classes: int, least: int) -> Inp
     )
 
 
-def _decoder_shapes(base: StoreSpec, options: StoreConfig) -> list[list[StoreSpec]]:
-    """For each number of code channels, the widths in ascending order."""
-    widths = (options.width,) if options.width else _WIDTHS
-    channels = (options.code_channels,) if options.code_channels else _CODE_CHANNELS
-    return [[replace(base, code_channels=k, width=width) for width in widths] for k in channels]
-
-
 def _pixel_shapes(base: StoreSpec, options: StoreConfig) -> list[StoreSpec]:
     least = base.code_size if options.code_size else (base.image_size + 1) // 2
     return [replace(base, code_size=side) for side in range(base.code_size, least - 1, -1)]
@@ -256,8 +294,3 @@ def _fill(spec: StoreSpec, budget: int, file_size: Callable[[StoreSpec], int]) -
     while file_size(replace(spec, per_class=per_class)) > budget:
         per_class -= 1
     return replace(spec, per_class=per_class)
-
-
-def _code_size(image_size: int) -> int:
-    """An eighth of the side: a code then weighs about 1/48 of an RGB image."""
-    return max(2, math.ceil(image_size / 8))

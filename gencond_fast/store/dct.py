@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gencond_fast.store import entropy
+from gencond_fast.store.colours import mean_of, principal_axes
 from gencond_fast.store.levels import coded_size, finest_step, pack
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.store import Add, StoredSet, as_it_is, straight_through
@@ -132,8 +133,8 @@ class FrequencySet(StoredSet):
         bytes allow, the same for all, as is best for squared errors at a high rate.
         """
         spec = self.spec
-        self.offset.copy_(_mean(images))
-        self.colours.copy_(_principal_axes(images, self.offset))
+        self.offset.copy_(mean_of(images))
+        self.colours.copy_(principal_axes(images, self.offset))
         full = cosines(spec.image_size, spec.image_size).to(images.device)
         power = torch.zeros(images.shape[1:], device=images.device)
         for part in images.split(_PART):
@@ -259,20 +260,3 @@ class FrequencySet(StoredSet):
 def _rounded(codes: Tensor) -> Tensor:
     bounded = codes.clamp(-entropy.LARGEST, entropy.LARGEST)
     return straight_through(codes, bounded.round())
-
-
-def _mean(images: Tensor) -> Tensor:
-    """Of each channel of uint8 images, as float32 in [0, 1]."""
-    total = sum(part.sum((0, 2, 3)) for part in images.split(_PART))  # each eight times as large
-    return torch.as_tensor(total).double().div(images[:, 0].numel() * 255.0).float()
-
-
-def _principal_axes(images: Tensor, offset: Tensor) -> Tensor:
-    """Orthonormal columns [channels, channels], that of the largest variance first."""
-    product = torch.zeros(len(offset), len(offset), dtype=torch.float64, device=images.device)
-    for part in images.split(_PART):
-        pixels = (part / 255.0 - offset[:, None, None]).transpose(0, 1).flatten(1).double()
-        product += pixels @ pixels.T
-    axes = torch.linalg.eigh(product)[1].flip(1)
-    signs = torch.where(axes.sum(0) < 0, -1.0, 1.0)  # they have none of their own
-    return (axes * signs).float()

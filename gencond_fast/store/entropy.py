@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -120,11 +120,20 @@ def encode(levels: np.ndarray, parameters: np.ndarray) -> bytes:
     Raises:
         InputError: the package that codes is not installed.
     """
+    return encode_columns(levels.T, parameters.T)
+
+
+def encode_columns(columns: Iterable[np.ndarray], parameters: Iterable[np.ndarray]) -> bytes:
+    """The same of columns of any lengths, each int [n], with its two parameters.
+
+    Raises:
+        InputError: the package that codes is not installed.
+    """
     coder = require_coder()
     encoder = coder.stream.queue.RangeEncoder()
-    symbols = np.ascontiguousarray(levels.T, dtype=np.int32) + LARGEST
-    for column, (zero, decay) in zip(symbols, parameters.T, strict=True):
-        encoder.encode(column, _model(coder, zero, decay))
+    for column, (zero, decay) in zip(columns, parameters, strict=True):
+        symbols = np.ascontiguousarray(column, dtype=np.int32) + LARGEST
+        encoder.encode(symbols, _model(coder, zero, decay))
     return encoder.get_compressed().astype("<u4").tobytes()
 
 
@@ -146,21 +155,34 @@ def decode(stream: bytes, parameters: np.ndarray, samples: int, check: bytes) ->
         ValueError: the stream is damaged, or none of these parameters.
         InputError: the package that decodes is not installed.
     """
+    columns = decode_columns(stream, parameters.T, [samples] * parameters.shape[1])
+    levels = np.ascontiguousarray(np.stack(columns, 1))
+    if check_of(levels) != check:
+        raise ValueError("its codes do not come out as they were put in")
+    return levels
+
+
+def decode_columns(
+    stream: bytes, parameters: Iterable[np.ndarray], lengths: Iterable[int]
+) -> list[np.ndarray]:
+    """The columns int16 [n] that `encode_columns` was given.
+
+    Raises:
+        ValueError: the stream is damaged, or none of these parameters.
+        InputError: the package that decodes is not installed.
+    """
     coder = require_coder()
     if len(stream) % 4:
         raise ValueError("its codes are no whole number of words")
     words = np.frombuffer(stream, dtype="<u4").astype(np.uint32)
     decoder = coder.stream.queue.RangeDecoder(words)
-    columns = np.empty((parameters.shape[1], samples), dtype=np.int16)
     try:
-        for row, (zero, decay) in zip(columns, parameters.T, strict=True):
-            row[:] = decoder.decode(_model(coder, zero, decay), samples) - LARGEST
+        return [
+            (decoder.decode(_model(coder, zero, decay), length) - LARGEST).astype(np.int16)
+            for (zero, decay), length in zip(parameters, lengths, strict=True)
+        ]
     except AssertionError:  # how the decoder says that the words are no stream of these models
         raise ValueError("its codes are damaged") from None
-    levels = np.ascontiguousarray(columns.T)
-    if check_of(levels) != check:
-        raise ValueError("its codes do not come out as they were put in")
-    return levels
 
 
 def probabilities(zero: int, decay: int) -> np.ndarray:

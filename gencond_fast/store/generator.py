@@ -1,121 +1,330 @@
-"""The conditional generator with learned codes (2309.07698): int8 codes and a small decoder."""
+"""The conditional generator with learned codes (2309.07698): block transform, context, synthesis.
+
+A code is the quantised block DCT of one sample. One network of about 2,000 weights says how
+probable each level is, so that few bytes hold it; another one, R(., y), adds to the image what the
+levels leave out. All classes share both. docs/reference/format.md describes the file.
+"""
 
 from __future__ import annotations
 
-from itertools import pairwise
+import copy
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from gencond_fast.store import entropy, law, level_coder, weights
+from gencond_fast.store.blocks import BlockTransform, bands_of, block_side
+from gencond_fast.store.colours import mean_of, principal_axes
+from gencond_fast.store.context import ContextModel
+from gencond_fast.store.level_coder import Streams
 from gencond_fast.store.spec import StoreSpec
-from gencond_fast.store.store import StoredSet, fake_int8, to_int8
+from gencond_fast.store.store import Add, StoredSet, as_it_is, straight_through
+from gencond_fast.store.synthesis import Synthesis
+from gencond_fast.store.zone import even_zone, strongest_zone
+
+_PRICE = 5e-6  # of a bit of one sample, in units of the loss: where its search begins
+_GAIN, _LEAD, _MOST_GAIN = 0.25, 5.0, 0.3  # of that search, see `update_price`
+_FILLED = 0.99  # of the bytes; the last ones are filled when the file is written
+_PART = 256  # images at a time
+_WEIGHED = 512  # samples whose coded size stands for all, while it is learned
+_STEPS_PER_DOUBLING, _STEP_OFFSET = 16, 160  # of the coded step of a band
+_FIRST_STEP = 0.35  # of levels, images in [0, 1]
+_BOUND = 1e6  # of what a file says of its colours; a sane one stays below its image side
+_WORD = 4  # bytes, that the coder fills up
 
 
-def pyramid(code_size: int, image_size: int) -> list[int]:
-    """Sides of the maps from the code to the image, each at most twice the one before."""
-    sizes = [image_size]
-    while sizes[0] > code_size:
-        sizes.insert(0, max(code_size, (sizes[0] + 1) // 2))
-    return sizes
+class Generator(StoredSet):
+    """Levels of the bands of each sample, and the networks that all samples share.
 
+    With the levels q of a sample of class y, the steps s of the bands, the inverse block transform
+    T, the offset o and the colour axes A, its image is clamp(o + A (T (s q + R1(q, y)) + R2)),
+    where R1 corrects coefficients and R2 pixels (`Synthesis`).
 
-def taper(width: int, maps: int) -> list[int]:
-    """Channels of the maps from the code to the image: evenly down from `width` to 0.4 of it.
+    Attributes:
+        codes: float32 [n, K, g, g], levels; rounded in every forward pass.
+        zone: int32 [channels], how many of the lowest frequencies of each channel are kept.
+        offset: float32 [channels], o.
+        colours: float32 [channels, channels], A; its columns are the axes.
+        log_steps: float32 [K], log2 of the step of each band.
+        price: float32 scalar, of a bit of a sample, in units of the loss.
+        used: float32 scalar, logarithm of coded bytes over those there are, when last weighed.
 
-    Channels at the code cost least time; those at the image cost most of it.
-    """
-    last = max(maps - 1, 1)
-    return [max(4, round(width * (1.0 - 0.6 * place / last) / 4) * 4) for place in range(maps)]
+    Args:
+        spec: its sizes; `coefficients` is K, `width` the channels of R (0: none).
+        seed: of the codes and networks.
 
-
-def enlarge(x: Tensor, size: int) -> Tensor:
-    """Nearest neighbours of maps [B, C, H, H] on a grid of size x size.
-
-    A doubling is a broadcast: compiled, its gradient is a sum, which takes a third off the time of
-    the whole decoder.
-    """
-    side = x.shape[-1]
-    if size != 2 * side:
-        return F.interpolate(x, size=(size, size), mode="nearest")
-    repeated = x[:, :, :, None, :, None].expand(-1, -1, side, 2, side, 2)
-    return repeated.reshape(*x.shape[:2], size, size)
-
-
-class Decoder(nn.Module):
-    """Maps a code and a class to an image: 3x3 convolutions between doublings of the side.
-
-    The class enters as one learned bias a channel after the first convolution.
-    """
-
-    def __init__(self, spec: StoreSpec) -> None:
-        super().__init__()
-        self.sizes = pyramid(spec.code_size, spec.image_size)
-        widths = taper(spec.width, len(self.sizes))
-        self.enter = nn.Conv2d(spec.code_channels, widths[0], 3, padding=1)
-        self.classes = nn.Embedding(spec.num_classes, widths[0])
-        self.stages = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in pairwise(widths)
-        )
-        self.leave = nn.Conv2d(widths[-1], spec.channels, 3, padding=1)
-        nn.init.normal_(self.classes.weight, std=0.1)
-
-    def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
-        """Codes [B, k, s, s] and labels [B] to images [B, channels, S, S] in [0, 1]."""
-        x = self.enter(codes) + self.classes(labels)[:, :, None, None]
-        x = F.silu(x)
-        for size, stage in zip(self.sizes[1:], self.stages, strict=True):
-            x = F.silu(stage(enlarge(x, size)))
-        return torch.sigmoid(self.leave(x))
-
-
-class CodeGenerator(StoredSet):
-    """Learned codes [n, k, s, s] and the decoder that all of them share.
-
-    Codes are stored as int8 levels of [-1, 1] and rounded so in every forward pass, so that the
-    optimisation sees what is written. The decoder is stored as float16, which moves a decoded
-    pixel by less than its own rounding to eight bits.
+    Raises:
+        InputError: the package that codes is not installed.
     """
 
-    owned = frozenset({"codes", "decoder.classes.weight"})
+    owned = frozenset({"codes", "context.label.value", "synthesis.label.value"})
+    zone: Tensor
+    offset: Tensor
+    colours: Tensor
+    price: Tensor
+    used: Tensor
 
     def __init__(self, spec: StoreSpec, *, seed: int = 0) -> None:
         super().__init__(spec)
+        entropy.require_coder()  # not only when hours of work are to be written
+        self.transform = BlockTransform(spec.channels, spec.image_size, block_side(spec.image_size))
+        grid = self.transform.grid
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.decoder = Decoder(spec)
-            shape = (spec.samples, spec.code_channels, spec.code_size, spec.code_size)
-            self.codes = nn.Parameter(0.3 * torch.randn(shape))
+            self.codes = nn.Parameter(torch.randn(spec.samples, spec.coefficients, grid, grid))
+        self._seed = seed
+        self.log_steps = nn.Parameter(torch.full((spec.coefficients,), math.log2(_FIRST_STEP)))
+        with torch.device("cpu"):
+            zone = even_zone(spec.coefficients, spec.channels).tolist()
+        self.register_buffer("zone", torch.tensor(zone, dtype=torch.int32))
+        self.register_buffer("offset", torch.full((spec.channels,), 0.5))
+        self.register_buffer("colours", torch.eye(spec.channels))
+        self.register_buffer("price", torch.tensor(_PRICE))
+        self.register_buffer("used", torch.zeros(()))
+        self._lay_out(zone)
+
+    def _lay_out(self, zone: Sequence[int]) -> None:
+        """Builds the networks for so many frequencies of each channel.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        spec, block = self.spec, self.transform.block
+        bands = bands_of(zone, block)
+        places = torch.tensor([(c * block + row) * block + column for c, row, column in bands])
+        device = self.codes.device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            self.context = ContextModel(bands, spec.num_classes).to(device)
+            self.synthesis = Synthesis(
+                places,
+                self.transform,
+                spec.num_classes,
+                width=spec.width,
+                pixel_width=spec.width,
+            ).to(device)
+        self.zone.copy_(torch.tensor(zone))
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Takes over a state, and the zone that is part of it."""
+        self._lay_out(state_dict["zone"].tolist())
+        return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, index: Tensor) -> Tensor:
         """See `StoredSet.forward`."""
-        return self.decoder(fake_int8(self.codes[index]), self.labels(index))
+        return self.decode(rounded(self.codes[index]), self.labels(index))
 
     def sample_around(self, index: Tensor, rng: torch.Generator) -> Tensor:
         """Moves each code up to half-way to another code of its class, uniformly at random."""
         other, share = self._partners(index, rng)
-        codes, partners = fake_int8(self.codes[index]), fake_int8(self.codes[other])
-        mixed = torch.lerp(codes, partners, share[:, None, None, None])
-        return self.decoder(mixed, self.labels(index))
+        codes = torch.lerp(
+            rounded(self.codes[index]), rounded(self.codes[other]), share[:, None, None, None]
+        )
+        return self.decode(codes, self.labels(index))
+
+    def decode(self, levels: Tensor, labels: Tensor) -> Tensor:
+        """Images [B, channels, S, S] in [0, 1] of levels [B, K, g, g] of classes [B]."""
+        images = self.decode_unclamped(levels, labels)
+        return straight_through(images, images.clamp(0.0, 1.0))
+
+    def decode_unclamped(self, levels: Tensor, labels: Tensor) -> Tensor:
+        """The same before numbers outside [0, 1] are moved to its ends."""
+        with torch.autocast(levels.device.type, enabled=False):
+            images = self.synthesis(levels, labels, self.steps())
+            images = torch.einsum("ij,njhw->nihw", self.colours, images)
+            return images + self.offset[:, None, None]
+
+    def steps(self) -> Tensor:
+        """The step of each band [K], as the file gives it back."""
+        coded = self._coded_steps()
+        return torch.exp2((coded - _STEP_OFFSET) / _STEPS_PER_DOUBLING)
+
+    def _coded_steps(self) -> Tensor:
+        value = self.log_steps * _STEPS_PER_DOUBLING + _STEP_OFFSET
+        return straight_through(value, value.clamp(0.0, 255.0).round())
+
+    @torch.no_grad()
+    def init_from_images(self, images: Tensor) -> None:
+        """See `StoredSet.init_from_images`. Chooses colours and bands as well.
+
+        The colours are the principal axes of all pixels (the Karhunen-Loeve transform), and the
+        bands are the strongest ones. Levels are coefficients in units of the first step; the stage
+        `CodeFit` makes them few and whole.
+        """
+        spec, block = self.spec, self.transform.block
+        self.offset.copy_(mean_of(images))
+        self.colours.copy_(principal_axes(images, self.offset))
+        power = torch.zeros(spec.channels * block * block, device=images.device)
+        for part in images.split(_PART):
+            power += self.spectrum(part).square().sum((0, 2, 3))
+        power = power.view(spec.channels, block, block)
+        self._lay_out(strongest_zone(power, spec.coefficients).tolist())
+        steps = self.steps().view(-1, 1, 1)
+        for start, part in enumerate(images.split(_PART)):
+            levels = self.spectrum(part)[:, self.synthesis.places] / steps
+            self.codes[start * _PART : start * _PART + len(part)] = levels
+
+    def spectrum(self, images: Tensor) -> Tensor:
+        """Coefficients [B, channels * b * b, g, g] of uint8 images, in the colours of the set."""
+        centred = images.float() / 255.0 - self.offset[:, None, None]
+        return self.transform(torch.einsum("ij,nihw->njhw", self.colours, centred))
+
+    def rate(self, index: Tensor) -> Tensor:
+        """See `StoredSet.rate`: the price of the bits of the samples, by the context model."""
+        codes = self.codes[index]
+        return self.price * law.bits(codes, self.context(codes, self.labels(index))).sum()
+
+    def weight_bits(self) -> Tensor:
+        """About what all network weights cost."""
+        return torch.stack([each.bits() for each in weights.coded_weights(self)]).sum()
+
+    @torch.no_grad()
+    def update_price(self, add: Add = as_it_is) -> None:
+        """See `StoredSet.update_price`."""
+        used = math.log(max(self.coded_size(add) / (_FILLED * self.spec.stream_bytes), 1e-3))
+        before = float(self.used) if float(self.used) else used
+        # levels follow the price slowly: it looks ahead to where they are going
+        change = _GAIN * (used + _LEAD * (used - before))
+        self.price.mul_(math.exp(min(max(change, -_MOST_GAIN), _MOST_GAIN))).clamp_(1e-12, 1.0)
+        self.used.fill_(used)
+
+    @torch.no_grad()
+    def coded_size(self, add: Add = as_it_is) -> float:
+        """About the bytes of weights and levels, from some of the samples."""
+        count = min(_WEIGHED, len(self.codes))
+        index = torch.arange(count, device=self.codes.device) * len(self.codes) // count
+        bits = self.log_steps.new_zeros((), dtype=torch.float64)
+        for part in index.split(_PART):
+            levels = rounded(self.codes[part])
+            bits += law.bits(levels, self.context(levels, self.labels(part))).double().sum()
+        sums = torch.stack((bits * len(self.codes) / count / 8,))
+        add([sums])
+        return float(sums) + float(self.weight_bits()) / 8
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Codes learn ten times as fast: each is seen only when its own sample is."""
+        """Levels learn faster than pixels or weights, whose steps are large and small."""
+        networks = [*self.context.parameters(), *self.synthesis.parameters(), self.log_steps]
         return [
-            {"params": list(self.decoder.parameters()), "scale": 1.0},
-            {"params": [self.codes], "scale": 10.0},
+            {"params": [self.codes], "scale": 30.0, "betas": (0.9, 0.99)},
+            {"params": networks, "scale": 1.0},
         ]
 
     def images_to_storage(self) -> dict[str, Tensor]:
-        """`codes` int8 [n, k, s, s] and `decoder` float16, all its weights in one row."""
+        """The tensors of docs/reference/format.md.
+
+        `stream` uint8 [stream_bytes] holds weights, flags and values, whose `lengths` are int32
+        [3] words; `odds` uint8 [2, T] are those of the T weight tensors, `steps` uint8 [K] those
+        of the bands, `check` uint8 [4], `zone` int32 [channels] and `colours` float32 [channels +
+        channels^2]: offset, axes.
+        """
+        colours = torch.cat((self.offset, self.colours.flatten()))
+        shared = {"zone": self.zone.clone(), "colours": colours}
+        steps = self._coded_steps().detach().to(torch.uint8)
+        return self._streams() | shared | {"steps": steps}
+
+    def _streams(self) -> dict[str, Tensor]:
+        spec, tensors = self.spec, weights.coded_weights(self)
+        if self.codes.is_meta:
+            return {
+                "stream": torch.empty(spec.stream_bytes, dtype=torch.uint8),
+                "lengths": torch.empty(3, dtype=torch.int32),
+                "odds": torch.empty(2, len(tensors), dtype=torch.uint8),
+                "check": torch.empty(4, dtype=torch.uint8),
+            }
+        networks, odds = weights.encode([each.whole().cpu().numpy() for each in tensors])
+        streams = self._packed(spec.stream_bytes - len(networks))
+        parts = (networks, streams.flags, streams.values)
+        stream = b"".join(parts).ljust(spec.stream_bytes, b"\0")
         return {
-            "codes": to_int8(self.codes),
-            "decoder": parameters_to_vector(self.decoder.parameters()).detach().half(),
+            "stream": _bytes(stream),
+            "lengths": torch.tensor([len(each) // _WORD for each in parts], dtype=torch.int32),
+            "odds": torch.from_numpy(odds),
+            "check": _bytes(streams.check),
         }
 
+    @torch.no_grad()
+    def _packed(self, room: int) -> Streams:
+        """Levels in so many bytes: those that save most for their size become zero."""
+        codes = self.codes.detach().cpu()
+        labels = torch.arange(len(codes)) // self.spec.per_class
+        context = copy.deepcopy(self.context).cpu()
+        levels = rounded(codes).to(torch.int16)
+        worth = None
+        while True:
+            streams = level_coder.encode(context, levels, labels)
+            excess = (len(streams.flags) + len(streams.values)) / room - 1.0
+            if excess <= 0 or not levels.any():
+                return streams
+            if worth is None:
+                worth = self._worth(context, levels, labels)
+            # of what is not zero, that share is left out
+            bound = _quantile(worth[levels != 0], min(1.0, max(excess, 1e-3)))
+            levels[(worth <= bound) & (levels != 0)] = 0
+
+    def _worth(self, context: ContextModel, levels: Tensor, labels: Tensor) -> Tensor:
+        """How much error a level keeps away for each bit that it costs more than zero."""
+        steps = self.steps().detach().cpu().view(-1, 1, 1)
+        parts = []
+        for part, owners in zip(levels.split(_PART), labels.split(_PART), strict=True):
+            value = part.float()
+            found = context(value, owners)
+            saved = law.bits(value, found) - law.bits(torch.zeros_like(value), found)
+            parts.append((value * steps).square() / saved.clamp(min=0.1))
+        return torch.cat(parts)
+
     def load_images(self, tensors: dict[str, Tensor]) -> None:
-        """See `StoredSet.load_images`."""
+        """See `StoredSet.load_images`.
+
+        Raises:
+            ValueError: the tensors do not go together, or are damaged.
+        """
+        spec, channels = self.spec, self.spec.channels
+        zone, colours, lengths = tensors["zone"], tensors["colours"], tensors["lengths"].tolist()
+        if int(zone.min()) < 0 or int(zone.sum()) != spec.coefficients:
+            raise ValueError("its frequencies are not as many as it states")
+        if float(colours.abs().max()) > _BOUND:
+            raise ValueError("its colours are out of bounds")
+        if min(lengths) < 0 or _WORD * sum(lengths) > spec.stream_bytes:
+            raise ValueError("its streams are longer than it states")
+        self._lay_out(zone.tolist())
+        content = tensors["stream"].numpy().tobytes()
+        ends = np.cumsum([0, *lengths]) * _WORD
+        networks, flags, values = (
+            content[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)
+        )
+        coded = weights.coded_weights(self)
+        found = weights.decode(
+            networks, tensors["odds"].numpy(), [each.value.numel() for each in coded]
+        )
+        for each, whole in zip(coded, found, strict=True):
+            each.take(torch.from_numpy(whole))
+        streams = Streams(flags, values, tensors["check"].numpy().tobytes())
+        labels = torch.arange(spec.samples) // spec.per_class
+        levels = level_coder.decode(self.context, streams, labels, self.transform.grid)
+        self.offset.copy_(colours[:channels])
+        self.colours.copy_(colours[channels:].view(channels, channels))
         with torch.no_grad():
-            self.codes.copy_(tensors["codes"].float() / 127.0)
-            vector_to_parameters(tensors["decoder"].float(), self.decoder.parameters())
+            self.codes.copy_(levels)
+            self.log_steps.copy_((tensors["steps"].float() - _STEP_OFFSET) / _STEPS_PER_DOUBLING)
+
+
+def rounded(codes: Tensor) -> Tensor:
+    """Whole levels within bounds, straight through."""
+    bounded = codes.clamp(-level_coder.LARGEST, level_coder.LARGEST)
+    return straight_through(codes, bounded.round())
+
+
+def _quantile(values: Tensor, share: float) -> float:
+    """The value that this share of values [n] does not exceed."""
+    place = min(len(values), max(1, math.ceil(share * len(values))))
+    return float(values.kthvalue(place).values)
+
+
+def _bytes(content: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)

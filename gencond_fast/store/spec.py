@@ -23,17 +23,17 @@ class StoreSpec:
     byte and, in passing, MOST_ASKED.
 
     Attributes:
-        format: `dct` (entropy-coded frequencies), `generator` (codes and a decoder) or `pixels` (a
-            plain tensor of images).
+        format: `generator` (codes, and networks that all classes share), `dct` (entropy-coded
+            frequencies alone) or `pixels` (a plain tensor of images).
         num_classes: C.
         per_class: stored samples of each class.
         channels: 1 or 3.
         image_size: side of the square images in pixels.
-        width: most channels inside the decoder (generator).
-        code_channels: channels of one code (generator).
-        code_size: side of one code (generator), or of one stored image (pixels).
-        coefficients: frequencies kept of each sample, K (dct).
-        stream_bytes: of the coded frequencies of all samples, in words of four (dct).
+        width: channels inside the synthesis network (generator).
+        code_channels: channels of an image.
+        code_size: blocks in a row (generator), or side of one stored image (pixels).
+        coefficients: frequencies kept of each sample (dct) or of each block (generator), K.
+        stream_bytes: of all that is coded beside labels, in words of four (dct, generator).
         soft_labels: class probabilities kept for each sample, at most C; 0 where labels are hard.
         label_bytes: of coded soft labels of all samples, in words of four; 0 where they are plain.
     """
@@ -56,17 +56,17 @@ class StoreSpec:
             raise ValueError("code_size is larger than image_size")
         if self.soft_labels > self.num_classes:
             raise ValueError("soft_labels is larger than num_classes")
-        if self.format == "dct":
+        if self.format != "pixels":
             self._check_frequencies()
         if self.label_bytes:
             self._check_labels()
 
     def _check_frequencies(self) -> None:
-        if not 1 <= self.coefficients <= self.channels * self.image_size**2:
+        if not 1 <= self.coefficients <= self.channels * self.image_size**2 // self.blocks:
             raise ValueError("coefficients are none or more than an image has")
         if self.stream_bytes % 4:
             raise ValueError("stream_bytes is no whole number of words")
-        if self.samples * self.coefficients > MOST_LEVELS * self.stream_bytes:
+        if self.samples * self.coefficients * self.blocks > MOST_LEVELS * self.stream_bytes:
             raise ValueError(f"there are more than {MOST_LEVELS} coefficients in a byte")
 
     def _check_labels(self) -> None:
@@ -81,6 +81,11 @@ class StoreSpec:
         kept = -(-self.samples * self.soft_labels // MOST_LEVELS)
         asked = -(-self.samples * self.num_classes // MOST_ASKED)
         return 4 * -(-max(kept, asked) // 4)
+
+    @property
+    def blocks(self) -> int:
+        """Of the transform of one channel of an image."""
+        return self.code_size**2 if self.format == "generator" else 1
 
     @property
     def samples(self) -> int:

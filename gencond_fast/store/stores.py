@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from gencond_fast.store.dct import FrequencySet
-from gencond_fast.store.generator import CodeGenerator
+from gencond_fast.store.generator import Generator
 from gencond_fast.store.pixels import PixelSet
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.store import StoredSet
 
 _FORMATS: dict[str, Callable[..., StoredSet]] = {
     "dct": FrequencySet,
-    "generator": CodeGenerator,
+    "generator": Generator,
     "pixels": PixelSet,
 }
 
