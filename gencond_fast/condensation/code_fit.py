@@ -7,6 +7,7 @@ one those for which gradient, curvature and code length say that it pays.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -21,12 +22,15 @@ from gencond_fast.system.rng import named_rng
 
 _LR = 3e-3  # peak, of network weights
 _BATCH = 32
-_REAL_SHARE = 0.3  # of the steps, in which levels are real numbers
+_REAL_SHARE = 0.1  # of the steps, in which levels are real numbers
 _DECAY_FROM = 0.4  # of the steps, from where rates fall to a fiftieth
 _LEVEL_RATE = 0.06  # of levels that are real numbers, in steps of the quantiser
-_ACCEPTED = 0.25  # of the changes that pay alone: together they may not
+_ACCEPTED = 0.5  # of the changes that pay alone: together they may not
 _MOMENTUM, _SQUARES = 0.7, 0.98
-_PRICE_EVERY = 20  # steps
+_PRICE_EVERY, _CONTEXT_EVERY = 20, 4  # steps
+# logarithm of the bytes when levels become whole over those there are, and the share of the steps
+# from then on after which they are to fit
+_EXCESS, _FILLED_AT = 0.2, 0.6  # steps
 
 
 class _Seen(NamedTuple):
@@ -72,6 +76,8 @@ class CodeFit(Stage):
         self._count = torch.zeros(len(codes), device=codes.device)
         self._square = torch.zeros(codes.shape[1], device=codes.device)
         self._seen: _Seen | None = None
+        self._decode = task.runtime.compile(store.decode_unclamped)
+        self._law = task.runtime.compile(store.context)
 
     @property
     def images_per_step(self) -> int:
@@ -95,7 +101,8 @@ class CodeFit(Stage):
         """See `Stage`. The samples take turns: each is seen once in a round."""
         store = self._store
         if step % _PRICE_EVERY == 0 and step >= self._real_steps:
-            store.update_price(self._partition.add)
+            done = (step - self._real_steps) / (self.steps - self._real_steps)
+            store.update_price(self._partition.add, _EXCESS * max(0.0, 1.0 - done / _FILLED_AT))
         seed = self._task.config.seed
         order = torch.randperm(
             self._samples, generator=named_rng(seed, "coding", step * self._batch // self._samples)
@@ -109,12 +116,16 @@ class CodeFit(Stage):
         draws = torch.rand(codes.shape, generator=named_rng(seed, "coding draws", step)).to(codes)
         level = (codes.round() if whole else codes).requires_grad_()
         labels = store.labels(rows)
-        images = store.decode_unclamped(rounded(level), labels)
+        images = self._decode(rounded(level), labels)
         error = (images - self._images[rows].to(images.device) / 255.0).square().sum()
         rated = level.detach() if whole else level + draws - 0.5
-        found = store.context(rated, labels)
-        bits = law.bits(rated, found)
-        self._seen = _Seen(rows, level, found, bits.detach(), draws)
+        learns = not whole or step % _CONTEXT_EVERY == 0
+        with nullcontext() if learns else torch.no_grad():
+            found = self._law(rated, labels)
+            bits = law.bits(rated, found)
+        self._seen = _Seen(
+            rows, level, law.Law(*(each.detach() for each in found)), bits.detach(), draws
+        )
         share = 1.0 / self._batch
         pixels = self._images[0].numel()
         weighed = store.weight_bits() * (self._batch / self._samples) * (len(rows) * share)

@@ -99,6 +99,8 @@ class Loop:
                 if saved and done > first:
                     _restore(optimizer, saved.optimizer, saved)
                     _restore(stage, saved.stage, saved)
+                else:
+                    stage.start()
                 steps = range(max(first, done), start)
                 run = _StageRun(stage, optimizer, first, steps, interrupts, progress)
                 self._run_stage(run)

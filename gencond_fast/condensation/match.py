@@ -101,6 +101,10 @@ class Match(Stage):
         if self._adversary:
             self._adversary.load_state_dict(state)
 
+    def start(self) -> None:
+        """See `Stage`."""
+        self._store.start_price()
+
     def terms(self, step: int) -> dict[str, Tensor]:
         """See `Stage`."""
         if step % _WEIGH_EVERY == 0:

@@ -61,6 +61,10 @@ class Stage(ABC):
         """Optimiser groups in place of those of the stored set; None where these do."""
         return None
 
+    def start(self) -> None:
+        """Called before the first step, and not when a run goes on; does nothing, as a rule."""
+        return
+
     def after_step(self, step: int) -> None:
         """Called when the optimiser has done `step`; does nothing, as a rule."""
         return

@@ -68,6 +68,10 @@ class Trajectory(Stage):
         """See `Stage`."""
         return self._options.inner_steps * self._batch
 
+    def start(self) -> None:
+        """See `Stage`."""
+        self._store.start_price()
+
     def terms(self, step: int) -> dict[str, Tensor]:
         """See `Stage`."""
         if step % _WEIGH_EVERY == 0:

@@ -21,18 +21,21 @@ from gencond_fast.store.blocks import BlockTransform, bands_of, block_side
 from gencond_fast.store.colours import mean_of, principal_axes
 from gencond_fast.store.context import ContextModel
 from gencond_fast.store.level_coder import Streams
+from gencond_fast.store.levels import finest_step
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.store import Add, StoredSet, as_it_is, straight_through
 from gencond_fast.store.synthesis import Synthesis
-from gencond_fast.store.zone import even_zone, strongest_zone
+from gencond_fast.store.zone import cosines, even_zone, strongest_zone
 
-_PRICE = 5e-6  # of a bit of one sample, in units of the loss: where its search begins
-_GAIN, _LEAD, _MOST_GAIN = 0.25, 5.0, 0.3  # of that search, see `update_price`
+_PRICE, _MATCHING_PRICE = 5e-6, 1e-4  # of a bit of one sample: where its search begins
+_GAIN, _LEAD, _MOST_GAIN = 0.6, 4.0, 0.3  # of that search, see `update_price`
 _FILLED = 0.99  # of the bytes; the last ones are filled when the file is written
 _PART = 256  # images at a time
 _WEIGHED = 512  # samples whose coded size stands for all, while it is learned
 _STEPS_PER_DOUBLING, _STEP_OFFSET = 16, 160  # of the coded step of a band
-_FIRST_STEP = 0.35  # of levels, images in [0, 1]
+_FIRST_STEP = 0.35  # of levels, before images are known
+_PLAIN_BYTES = 1.6  # bytes without context and optimised levels, over those with them
+_SLOPE = 1.0  # of the logarithm of the error over that of the bytes
 _BOUND = 1e6  # of what a file says of its colours; a sane one stays below its image side
 _WORD = 4  # bytes, that the coder fills up
 
@@ -165,15 +168,38 @@ class Generator(StoredSet):
             power += self.spectrum(part).square().sum((0, 2, 3))
         power = power.view(spec.channels, block, block)
         self._lay_out(strongest_zone(power, spec.coefficients).tolist())
+        step, price = self._first_step(images)
+        self.log_steps.fill_(math.log2(step))
+        self.price.fill_(price)
         steps = self.steps().view(-1, 1, 1)
         for start, part in enumerate(images.split(_PART)):
             levels = self.spectrum(part)[:, self.synthesis.places] / steps
             self.codes[start * _PART : start * _PART + len(part)] = levels
 
+    def _first_step(self, images: Tensor) -> tuple[float, float]:
+        """The step at which a plain transform of whole images takes so many times the bytes.
+
+        And the price at which a bit, on the curve of error over bits, is worth what it costs.
+        """
+        count = min(_WEIGHED, len(images))
+        some = images[torch.arange(count) * len(images) // count]
+        side = self.spec.image_size
+        full = cosines(side, side).to(images.device)
+        spectra = [full @ self._centred(part) @ full.T for part in some.split(_PART)]
+        whole = torch.cat(spectra).flatten(1)
+        each = self.spec.stream_bytes / len(self.codes)
+        step = finest_step(whole.cpu().numpy(), round(_PLAIN_BYTES * each * count))
+        error = float(((whole / step).round() * step - whole).square().mean())
+        return step, _SLOPE * error / (8 * each)
+
     def spectrum(self, images: Tensor) -> Tensor:
         """Coefficients [B, channels * b * b, g, g] of uint8 images, in the colours of the set."""
+        return self.transform(self._centred(images))
+
+    def _centred(self, images: Tensor) -> Tensor:
+        """uint8 images in the colours of the set, float32."""
         centred = images.float() / 255.0 - self.offset[:, None, None]
-        return self.transform(torch.einsum("ij,nihw->njhw", self.colours, centred))
+        return torch.einsum("ij,nihw->njhw", self.colours, centred)
 
     def rate(self, index: Tensor) -> Tensor:
         """See `StoredSet.rate`: the price of the bits of the samples, by the context model."""
@@ -184,10 +210,21 @@ class Generator(StoredSet):
         """About what all network weights cost."""
         return torch.stack([each.bits() for each in weights.coded_weights(self)]).sum()
 
+    def start_price(self) -> None:
+        """See `StoredSet.start_price`."""
+        self.price.fill_(_MATCHING_PRICE)
+        self.used.zero_()
+
     @torch.no_grad()
-    def update_price(self, add: Add = as_it_is) -> None:
-        """See `StoredSet.update_price`."""
+    def update_price(self, add: Add = as_it_is, late: float = 0.0) -> None:
+        """See `StoredSet.update_price`.
+
+        Args:
+            add: puts sums over all parts into tensors.
+            late: logarithm of the bytes that may be used now over those there are.
+        """
         used = math.log(max(self.coded_size(add) / (_FILLED * self.spec.stream_bytes), 1e-3))
+        used -= late
         before = float(self.used) if float(self.used) else used
         # levels follow the price slowly: it looks ahead to where they are going
         change = _GAIN * (used + _LEAD * (used - before))

@@ -80,6 +80,10 @@ class StoredSet(nn.Module, ABC):
         """
         return None
 
+    def start_price(self) -> None:
+        """Starts the search for the price in `rate` anew, for losses of features or weights."""
+        return
+
     def update_price(self, add: Add = as_it_is) -> None:
         """Moves the price in `rate` towards one at which the bytes are just used.
 

@@ -48,11 +48,10 @@ class CodedWeight(nn.Module):
     def bits(self) -> Tensor:
         """About what the weights cost: code lengths under a Laplace law of their own mean size."""
         size = self._bounded().abs()
-        scale = size.mean().detach().clamp(min=_LEAST_SCALE)
-        per_weight = torch.log2(2.0 * math.e * scale + 1.0)
-        return (size.mean() / scale / math.log(2.0) - 1.0 / math.log(2.0) + per_weight) * (
-            size.numel()
-        )
+        mean = size.detach().round().mean()
+        slope = 1.0 / (math.log(2.0) * mean.clamp(min=_LEAST_SCALE))
+        change = size.mean() - size.detach().mean()  # a zero that has the gradient
+        return size.numel() * (torch.log2(2.0 * math.e * mean + 1.0) + slope * change)
 
     def _bounded(self) -> Tensor:
         return (self.value / self.step).clamp(-entropy.LARGEST, entropy.LARGEST)
