@@ -21,13 +21,15 @@ from gencond_fast.store.generator import Generator, rounded
 from gencond_fast.system.rng import named_rng
 
 _LR = 3e-3  # peak, of network weights
+_STEP_SCALE = 2.0  # of the logarithms of steps
 _BATCH = 32
 _REAL_SHARE = 0.1  # of the steps, in which levels are real numbers
 _DECAY_FROM = 0.4  # of the steps, from where rates fall to a fiftieth
 _LEVEL_RATE = 0.06  # of levels that are real numbers, in steps of the quantiser
 _ACCEPTED = 0.5  # of the changes that pay alone: together they may not
 _MOMENTUM, _SQUARES = 0.7, 0.98
-_PRICE_EVERY, _CONTEXT_EVERY = 20, 4  # steps
+_PRICE_EVERY = 20  # steps
+_CONTEXT_PART = 4  # of the samples of a step one in so many teaches the context
 # logarithm of the bytes when levels become whole over those there are, and the share of the steps
 # from then on after which they are to fit
 _EXCESS, _FILLED_AT = 0.2, 0.6  # steps
@@ -91,10 +93,10 @@ class CodeFit(Stage):
     def parameters(self) -> list[dict[str, Any]]:
         """See `Stage`: networks and steps; levels move by rules of their own."""
         store = self._store
-        networks = [*store.synthesis.parameters(), store.log_steps]
         return [
             {"params": list(store.context.parameters()), "scale": 1.6},
-            {"params": networks, "scale": 0.7},
+            {"params": list(store.synthesis.parameters()), "scale": 0.7},
+            {"params": [store.log_steps], "scale": _STEP_SCALE},
         ]
 
     def terms(self, step: int) -> dict[str, Tensor]:
@@ -119,10 +121,10 @@ class CodeFit(Stage):
         images = self._decode(rounded(level), labels)
         error = (images - self._images[rows].to(images.device) / 255.0).square().sum()
         rated = level.detach() if whole else level + draws - 0.5
-        learns = not whole or step % _CONTEXT_EVERY == 0
-        with nullcontext() if learns else torch.no_grad():
+        with torch.no_grad() if whole else nullcontext():
             found = self._law(rated, labels)
             bits = law.bits(rated, found)
+        learned = self._learned_bits(rated, labels) if whole else bits.sum()
         self._seen = _Seen(
             rows, level, law.Law(*(each.detach() for each in found)), bits.detach(), draws
         )
@@ -131,8 +133,14 @@ class CodeFit(Stage):
         weighed = store.weight_bits() * (self._batch / self._samples) * (len(rows) * share)
         return {
             "pixel": error * (share / pixels),
-            "rate": store.price * (bits.sum() * share + weighed * share),
+            "rate": store.price * (learned * share + weighed * share),
         }
+
+    def _learned_bits(self, levels: Tensor, labels: Tensor) -> Tensor:
+        """Bits of whole levels, from a part of them: many more than the context has weights."""
+        part = -(-len(levels) // _CONTEXT_PART)
+        found = self._law(levels[:part], labels[:part])
+        return law.bits(levels[:part], found).sum() * (len(levels) / max(part, 1))
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
