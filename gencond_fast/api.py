@@ -126,6 +126,9 @@ def evaluate(
 ) -> EvaluationResult:
     """Trains networks from scratch on a condensed file, and tests them on real images.
 
+    It writes nothing. For `report`, write `result.to_dict()` as JSON into the run directory, as the
+    command line does.
+
     Args:
         run: run directory or condensed file; or a ready `EvaluateConfig`, which excludes all
             options.

@@ -63,7 +63,9 @@ def cli(context: click.Context) -> None:
 
 @cli.command(
     **explained(
-        "Train networks (students) from scratch on a condensed file and test them on real images.",
+        "Train networks (students) from scratch on a condensed file and test them on real images. "
+        "The result of a run directory is also written there, as evaluation-*.json, for report; "
+        "with --json it goes to that file instead.",
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline full --epochs 30\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
@@ -155,6 +157,7 @@ def evaluate(
         config = parse(EvaluateConfig, merge(given, parse_assignments(assignments)))
         check_json(file)
         from gencond_fast.evaluation import evaluate as run
+        from gencond_fast.evaluation.beside import place_beside
         from gencond_fast.system.files import write_json
 
         result = run(config, make_reporter(quiet or not ranks.is_main), ranks)
@@ -163,6 +166,26 @@ def evaluate(
     print_result(result)  # first, so that a full disk costs the file alone
     if file is not None:
         write_json(file, result.to_dict())
+    elif (place := place_beside(config)) is not None:
+        _leave(place, result.to_dict(), quiet)
+
+
+def _leave(place: Path, result: dict[str, Any], quiet: bool) -> None:
+    """Writes a result that nobody asked to be written: where that fails, the table is enough."""
+    from gencond_fast.system.files import write_json
+
+    try:
+        write_json(place, result)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        print(
+            f"note: {printable(str(place))} could not be written ({reason}), so report will not "
+            "find this result: give --json FILE",
+            file=sys.stderr,
+        )
+    else:
+        if not quiet:
+            print(f"result: {printable(str(place))}")
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
