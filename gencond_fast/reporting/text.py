@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from gencond_fast.evaluation.score import Scores
     from gencond_fast.store.artifact import Artifact
 
+# names of a protocol's numbers as people say them
+_PROTOCOL_WORDS = {
+    "optimizer": "optimiser",
+    "lr": "learning rate",
+    "warm_up": "warm-up",
+    "cutmix": "CutMix",
+    "ema_decay": "moving average",
+}
+
 
 def print_artifact(artifact: Artifact, path: Path) -> None:
     """What a condensed file holds, and what it costs a class."""
@@ -57,7 +66,7 @@ def print_plain(values: Mapping[str, Any], indent: str = "") -> None:
 def print_result(result: EvaluationResult) -> None:
     """The table of an evaluation, and what the file costs."""
     table = Table()
-    for name in ("trained on", "images a class", "model", "accuracy %", "seeds", "seconds"):
+    for name in ("trained on", "images per class", "model", "accuracy %", "seeds", "seconds"):
         table.add_column(name, justify="left" if name in ("trained on", "model") else "right")
     for row in result.rows:
         seeds = str(len(row.accuracies))
@@ -192,7 +201,14 @@ def _spread(mean: float, std: float, number: int, digits: int) -> str:
 
 
 def _numbers(protocol: Mapping[str, Any]) -> str:
-    """`dc: batch_size 256, optimizer sgd, ...`."""
-    numbers = {name: value for name, value in protocol.items() if name != "name"}
-    shown = (f"{k} {'+'.join(v) if isinstance(v, tuple) else v}" for k, v in numbers.items())
+    """`dc: batch size 256, optimiser sgd, ..., no CutMix, hard labels`."""
+    numbers = {k: v for k, v in protocol.items() if k not in ("name", "soft")}
+    shown = [_number(_PROTOCOL_WORDS.get(k, k.replace("_", " ")), v) for k, v in numbers.items()]
+    shown.append("soft labels" if protocol.get("soft") else "hard labels")
     return f"{protocol['name']}: {', '.join(shown)}"
+
+
+def _number(name: str, value: Any) -> str:
+    if not value:  # 0, None, or no operation
+        return f"no {name}"
+    return f"{name} {'+'.join(value) if isinstance(value, list | tuple) else value}"
