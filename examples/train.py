@@ -17,7 +17,7 @@ from gencond_fast.data import open_source, stream
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("data", nargs="?", default="digits", help="image folder, .tar, parquet or .npz")
 parser.add_argument("--out", default="runs/example", help="run directory")
-parser.add_argument("--ipc", type=int, help="budget in images a class (default 10)")
+parser.add_argument("--ipc", type=int, help="budget in images per class (default 10)")
 parser.add_argument("--preset", default="quick", help="quick, standard or accurate")
 parser.add_argument("--config", help="YAML file of further options")
 parser.add_argument("--epochs", type=int, default=30, help="of the network, default 30")

@@ -142,7 +142,7 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     shared = f", {ranks.world_size} ranks" if ranks.world_size > 1 else ""
     reporter.message(
         f"{counted(len(source.train), 'image')} of {task.num_classes} classes at "
-        f"{task.image_size} px; {counted(metadata.store.per_class, 'sample')} a class in "
+        f"{task.image_size} px; {counted(metadata.store.per_class, 'sample')} per class in "
         f"{format_bytes(metadata.budget)}; {task.runtime.describe()}{shared}"
     )
     if task.runtime.compiled:

@@ -129,7 +129,7 @@ def test_it_says_what_the_file_is(pages, tiny_run):
     assert f"{size:,} bytes" in text
     assert f"{8 * size / 10:,.0f} bits" in text
     assert f"IPC {size / (10 * 64 * 4):.3g}" in text
-    assert f"{spec.samples:,}, {spec.per_class:,} a class" in text
+    assert f"{spec.samples:,}, {spec.per_class:,} per class" in text
     assert "gencond-fast condense" in text
     assert "networks.train_steps" in text
     assert torch.__version__ in text
@@ -160,7 +160,7 @@ def test_pictures_are_the_stored_samples_and_the_real_ones(pages, tiny_run):
         with torch.no_grad():
             pixels = to_uint8(artifact.store(label * per_class + torch.arange(count)))[..., 0]
         assert np.array_equal(opened(images[2 * label]), np.concatenate(list(pixels), 1))
-        assert images[2 * label]["alt"] == f"{count} generated samples of class {label}"
+        assert images[2 * label]["alt"] == f"{count} stored samples of class {label}"
         assert np.array_equal(opened(images[2 * label + 1]), np.concatenate(real[label], 1)[..., 0])
 
 

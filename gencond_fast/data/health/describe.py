@@ -87,7 +87,7 @@ def _counts(opened: Opened, labels: np.ndarray) -> dict[str, Any]:
     ratio = f"{counts[most] / counts[least]:.3g}" if counts[least] else "-, a class is empty"
     return {
         "images": f"{len(labels):,}",
-        "images a class": f"{np.median(counts):,g} (median)",
+        "images per class": f"{np.median(counts):,g} (median)",
         "smallest class": f"{_shown(opened, least)}: {counts[least]:,}",
         "largest class": f"{_shown(opened, most)}: {counts[most]:,}",
         "imbalance, largest over smallest": ratio,
