@@ -238,6 +238,8 @@ def info(run: str | None) -> None:
         artifact = load(path)
         print_artifact(artifact, path / FILE_NAME if path.is_dir() else path)
         print_plain({"classes": ", ".join(artifact.metadata.class_names)})
+        if "privacy" not in artifact.metadata.made:
+            print("privacy: none; samples are lossy copies of training images or may resemble them")
         print_plain(artifact.metadata.made)
         return
     from gencond_fast.system.environment import describe

@@ -144,6 +144,7 @@ def test_info_describes_a_run_and_its_file(tiny_run):
     assert f"{8 * file.stat().st_size / 10:,.0f} bits per class" in of_run.out
     assert re.search(r"training.steps.*40", of_run.out)
     assert of_run.out.count(str(tiny_run)) == 1  # where the file is now, not where it was made
+    assert "lossy copies of training images" in of_run.out
 
 
 def test_info_describes_the_installation():
