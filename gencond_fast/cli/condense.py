@@ -62,7 +62,8 @@ def condensing(command: Callable[..., None], data_required: bool = True) -> Call
             type=click.Choice(list(METHODS)),
             default="gencond",
             show_default=True,
-            help="Settings of a published method; every other option overrides them.",
+            help="Settings of a published method, over those of --preset and beneath all other "
+            "options.",
         ),
         click.option(
             "--objective",
@@ -188,7 +189,8 @@ def resolved(
 @click.command(
     **explained(
         "Condense a data set into one small file. Run the same command again to continue after an "
-        "interruption.",
+        "interruption. The file holds lossy copies of training images: share it only where you may "
+        "share these. Only --dp-epsilon gives a guarantee.",
         "  gencond-fast condense --data digits --out runs/digits --preset quick\n"
         "  gencond-fast condense --data /data/cifar10 --out runs/c10 --minutes 30\n"
         "  gencond-fast condense --data /data/cifar10 --out runs/c10 --ipc 1\n"

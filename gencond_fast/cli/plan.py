@@ -42,7 +42,7 @@ _EVALUATED = ("models", "protocol", "seeds", "epochs", "baselines")
     "baselines",
     multiple=True,
     type=click.Choice(["random", "full"]),
-    help="As in evaluate.",
+    help="As in evaluate; jpeg is not planned.",
 )
 @click.option("--json", "target", type=Path, help="Write the result to this file.")
 def plan(

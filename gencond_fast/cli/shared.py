@@ -55,7 +55,8 @@ bad_image_option = click.option(
 reader_option = click.option(
     "--reader",
     type=click.Choice(["auto", "dali", "processes", "threads"]),
-    help="Who decodes images: DALI, or Pillow in processes or threads (default: the fastest).",
+    help="Who decodes images: DALI, or Pillow in processes or threads (default auto: DALI on a GPU "
+    "where it is installed, else processes on two cores or more, else threads).",
 )
 
 device_option = click.option(

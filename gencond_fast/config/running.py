@@ -25,8 +25,8 @@ class RunOptions:
         data: path or name of the data set.
         on_bad_image: what to do about an image that cannot be decoded: stop with an `error`, or
             `skip` it.
-        reader: who decodes images: DALI, or Pillow in processes or threads; `auto` takes the
-            fastest.
+        reader: who decodes images: DALI, or Pillow in processes or threads; `auto` takes DALI on a
+            GPU where it is installed, else processes on two cores or more, else threads.
         in_memory: whether to decode images that are read more than once only once and keep them;
             `auto` keeps what fits into a quarter of the free memory.
         device: `auto` takes a GPU if there is one.
