@@ -64,7 +64,7 @@ def cli(context: click.Context) -> None:
 @cli.command(
     **explained(
         "Train networks (students) from scratch on a condensed file and test them on real images. "
-        "The result of a run directory is also written there, as evaluation-*.json, for report; "
+        "The result of a run directory is also written there, as a JSON file that report finds; "
         "with --json it goes to that file instead.",
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline full --epochs 30\n"
