@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -124,18 +124,22 @@ class Opened:
     Attributes:
         class_names: the name of label k at place k.
         train: the training split.
-        val: the validation split, or None.
         digest: sha256 hex that changes with the data.
         bytes: the stored size of all images, as files, inside archives or in memory.
+        tests: the labelled splits to test on by name, the preferred one first.
+        unusable: splits that cannot be tested on by name, and why.
         titles: readable names of the classes, where the data set has them.
+        notes: a line each about what is left out or guessed.
     """
 
     class_names: tuple[str, ...]
     train: Split
-    val: Split | None
     digest: str
     bytes: int
+    tests: Mapping[str, Split] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
     titles: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def files_digest(files: Iterable[Path], root: Path) -> str:

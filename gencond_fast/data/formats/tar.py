@@ -14,7 +14,9 @@ import numpy as np
 
 from gencond_fast.data.contract import MAX_BYTES, Block, Opened, Split, files_digest
 from gencond_fast.data.formats.annotations import NOTES
-from gencond_fast.data.formats.tree import Lister, Listing, arrange, is_hidden, is_image
+from gencond_fast.data.formats.layout import arrange
+from gencond_fast.data.formats.tree import Lister, Listing, is_hidden, is_image
+from gencond_fast.data.text import decode_text
 from gencond_fast.errors import InputError
 
 
@@ -53,7 +55,7 @@ class TarSplit(Split):
 
 
 def open_tar(path: Path) -> Opened:
-    """Opens an uncompressed archive of class folders, see `tree.arrange`.
+    """Opens an uncompressed archive of class folders, see `layout.arrange`.
 
     Raises:
         InputError: the archive is damaged or cut short, an image in it is a link or has a path
@@ -86,18 +88,25 @@ def open_tar(path: Path) -> Opened:
     listing = lister.listing()
     layout = arrange(listing, str(path), partial(_note, path, notes))
     spans = (np.frombuffer(offsets, dtype=np.int64), np.frombuffer(sizes, dtype=np.int64))
-    train = TarSplit(path, listing, spans, *layout.train)
-    val = None if layout.val is None else TarSplit(path, listing, spans, *layout.val)
-    digest = files_digest([path], path.parent)  # labels inside the archive included
-    size = path.stat().st_size
-    return Opened(layout.class_names, train, val, digest, size, layout.titles)
+    splits = [layout.train, *layout.tests.values()]
+    train, *tests = (TarSplit(path, listing, spans, *split) for split in splits)
+    return Opened(
+        layout.class_names,
+        train,
+        files_digest([path], path.parent),  # labels inside the archive included
+        path.stat().st_size,
+        tests=dict(zip(layout.tests, tests, strict=True)),
+        unusable=layout.unusable,
+        titles=layout.titles,
+        notes=layout.notes,
+    )
 
 
 def _note(path: Path, notes: dict[str, tuple[int, int]], name: str) -> str | None:
     if name not in notes:
         return None
     with _open_file(path) as file:
-        return _contents(file.fileno(), *notes[name]).decode(errors="replace")
+        return decode_text(_contents(file.fileno(), *notes[name]))
 
 
 def _members(path: Path) -> Iterator[tarfile.TarInfo]:
