@@ -30,10 +30,12 @@ from gencond_fast.cli.shared import (
     device_option,
     explained,
     json_option,
+    label_column_option,
     make_reporter,
     quiet_option,
     reader_option,
     set_option,
+    test_split_option,
 )
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.config.options import merge, parse, parse_assignments
@@ -127,6 +129,8 @@ def cli(context: click.Context) -> None:
 )
 @click.option("--attack-images", type=int, help="Test images to attack (default 1000).")
 @classes_option
+@test_split_option
+@label_column_option
 @bad_image_option
 @reader_option
 @click.option(

@@ -23,6 +23,7 @@ class RunOptions:
 
     Attributes:
         data: path or name of the data set.
+        label_column: the column of labels, where the data is a table; null looks for one.
         on_bad_image: what to do about an image that cannot be decoded: stop with an `error`, or
             `skip` it.
         reader: who decodes images: DALI, or Pillow in processes or threads; `auto` takes the
@@ -35,6 +36,7 @@ class RunOptions:
     """
 
     data: str
+    label_column: str | None = None
     on_bad_image: OnBadImage = "error"
     reader: ReaderName = "auto"
     in_memory: Switch = "auto"

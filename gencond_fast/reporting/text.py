@@ -67,6 +67,7 @@ def print_result(result: EvaluationResult) -> None:
     Console().print(table)
     if result.attack is not None:
         _print_attacked(result, result.attack)
+    print(printable(f"tested on {result.tested}"))
     tested = "test" if result.held_out is None else "held-out training"
     print(
         f"{counted(result.epochs, 'epoch')}, last epoch, "
