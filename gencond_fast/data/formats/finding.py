@@ -74,16 +74,16 @@ def find_files(root: Path, suffix: str) -> Found | None:
         [root / name for name in splits.train],
         {name: [root / each for each in tests[name]] for name in sorted(tests, key=order_of)},
     )
-    prefixes: dict[str, list[Path]] = {}
+    shards: dict[str, list[Path]] = {}
     for part in (found.train, *found.tests.values()):
-        prefixes |= _by_prefix(part, suffix)
-    _refuse_missing(prefixes, root)
+        shards |= _by_prefix(part, suffix)
+    _refuse_missing(shards, root)
     merged = sorted({names[name] or "" for name in splits.train})
     if len(merged) > 1:
         notes.append(f"read as one training split: {', '.join(merged)}")
     if any("partial" in words_of(name) for name in names):
         notes.append(f"{root} says that it holds a part of the data only (partial)")
-    return Found(found.train, found.tests, (*notes, *_gaps(prefixes, root)))
+    return Found(found.train, found.tests, (*notes, *_gaps(shards, root)))
 
 
 def _below(folder: Path, suffix: str, depth: int) -> Iterator[Path]:
@@ -183,11 +183,11 @@ def _refuse_missing(prefixes: dict[str, list[Path]], root: Path) -> None:
                 "keep those of one."
             )
         total, numbers = totals.pop(), [int(found[2]) for found in stated]
-        first = 1 if min(numbers) == 1 and max(numbers) == total else 0
+        first = 1 if max(numbers) == total else 0
         missing = sorted(set(range(first, first + total)) - set(numbers))
         if missing or len(numbers) != total:
             shown = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
-            problem = f"without {shown}" if missing else "some of them twice"
+            problem = f"without number {shown}" if missing else "some of them twice"
             raise InputError(
                 f"{root} holds {len(numbers)} of {total} shards, such as {files[0].name}, "
                 f"{problem}; fetch the missing ones, or rename the files if that is all there is."
