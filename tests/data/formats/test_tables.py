@@ -41,7 +41,7 @@ LAYOUTS = {
     "folders of splits": ("data/Train/0000.parquet", "data/validation/0000.parquet"),
     "the name of the set": ("beans-train.parquet", "beans-validation.parquet"),
     "Spark": (
-        "train.parquet/part-00000-ab12.snappy.parquet", "val.parquet/part-00000-cd34.snappy.parquet",
+        "train.parquet/part-00000-ab12.snappy.parquet", "val.parquet/part-00000-cd34.c000.parquet",
     ),
     "upper case": ("TRAIN.PARQUET", "TEST.PARQUET"),
 }  # fmt: skip
