@@ -21,6 +21,7 @@ from gencond_fast.cli.shared import (
     reader_option,
     set_option,
     test_split_option,
+    transparency_option,
 )
 from gencond_fast.config import AuditConfig
 from gencond_fast.config.options import parse, parse_assignments
@@ -57,6 +58,7 @@ from gencond_fast.reporting.text import print_audit
 )
 @test_split_option
 @label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @device_option

@@ -21,6 +21,7 @@ from gencond_fast.cli.shared import (
     quiet_option,
     reader_option,
     set_option,
+    transparency_option,
 )
 from gencond_fast.config import (
     DISCREPANCY_NAMES,
@@ -112,6 +113,7 @@ def condensing(command: Callable[..., None], data_required: bool = True) -> Call
         ),
         classes_option,
         label_column_option,
+        transparency_option,
         bad_image_option,
         reader_option,
         click.option("--seed", type=int, help="Seed of everything random (default 0)."),

@@ -20,6 +20,7 @@ from gencond_fast.cli.shared import (
     quiet_option,
     reader_option,
     set_option,
+    transparency_option,
 )
 from gencond_fast.config.options import parse_assignments, read_yaml, resolve
 from gencond_fast.reporting.text import print_artifact, print_plain
@@ -50,6 +51,7 @@ from gencond_fast.reporting.text import print_artifact, print_plain
 @click.option("--bytes", type=Bytes(), help="Budget as bytes: 40KB, 1.5MiB (default: the file's).")
 @click.option("--out", help="File to write (default: replace the one that is read).")
 @label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @device_option
@@ -97,6 +99,7 @@ def relabel(
 )
 @classes_option
 @label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @click.option("--seed", type=int, help="Seed of everything random (default 0).")

@@ -36,6 +36,7 @@ from gencond_fast.cli.shared import (
     reader_option,
     set_option,
     test_split_option,
+    transparency_option,
 )
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.config.options import merge, parse, parse_assignments
@@ -131,6 +132,7 @@ def cli(context: click.Context) -> None:
 @classes_option
 @test_split_option
 @label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @click.option(

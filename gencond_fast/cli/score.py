@@ -22,6 +22,7 @@ from gencond_fast.cli.shared import (
     reader_option,
     set_option,
     test_split_option,
+    transparency_option,
 )
 from gencond_fast.config import ScoreConfig
 from gencond_fast.config.options import parse, parse_assignments
@@ -48,6 +49,7 @@ from gencond_fast.reporting.text import print_scores
 @click.option("--k", type=int, help="k of the k nearest neighbours (default 5).")
 @test_split_option
 @label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @device_option

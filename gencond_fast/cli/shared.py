@@ -54,6 +54,12 @@ test_split_option = click.option(
 label_column_option = click.option(
     "--label-column", help="The column of labels of a table (default: looked for by its name)."
 )
+transparency_option = click.option(
+    "--transparency",
+    type=click.Choice(["white", "black", "ignore"]),
+    help="What shows through transparent images; ignore: the colours that are stored under it "
+    "(default: white).",
+)
 bad_image_option = click.option(
     "--on-bad-image",
     type=click.Choice(["error", "skip"]),

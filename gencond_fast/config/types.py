@@ -19,6 +19,7 @@ Weight = Annotated[float, Field(allow_inf_nan=False)]
 StoreFormat = Literal["dct", "generator", "pixels"]
 Device = Literal["auto", "cpu", "cuda"]
 OnBadImage = Literal["error", "skip"]
+Transparency = Literal["white", "black", "ignore"]
 ReaderName = Literal["auto", "dali", "processes", "threads"]
 Precision = Literal["auto", "float32", "bfloat16"]
 # YAML reads a bare on or off as true or false

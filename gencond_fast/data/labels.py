@@ -108,6 +108,22 @@ def _refuse_unknown(unknown: np.ndarray, split: str, location: str) -> None:
         )
 
 
+def refuse_empty_class(counts: np.ndarray, names: Sequence[str], data: str) -> None:
+    """Raises InputError if all images of a class were left out, and names the first such class.
+
+    Args:
+        counts: int64 [C], images of each class that are left.
+        names: of the C classes.
+        location: the data set, for the message.
+    """
+    if not counts.all():
+        raise InputError(
+            f"{data} has no image of the class {names[int(np.argmin(counts))]!r} that can be "
+            "decoded; replace its images (`gencond-fast data check` lists them) or leave the class "
+            "out with --classes."
+        )
+
+
 def shuffled_rank(labels: np.ndarray, seed: int) -> np.ndarray:
     """The place of every image in a random order of the images of its class: int64 [N].
 

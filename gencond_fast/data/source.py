@@ -11,14 +11,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from gencond_fast.config import Device, ReaderName
+from gencond_fast.config import Device, ReaderName, Transparency
 from gencond_fast.data.classes import find_classes, select
 from gencond_fast.data.contract import Opened, Split, Subset
+from gencond_fast.data.depth import refuse_unscaled
 from gencond_fast.data.formats.opening import KNOWN_NAMES, open_data
 from gencond_fast.data.formats.splits import choose_test
 from gencond_fast.data.health.badlist import BadList, read_bad_list
 from gencond_fast.data.inspection import inspect
-from gencond_fast.data.labels import stratified_split
+from gencond_fast.data.labels import refuse_empty_class, stratified_split
 from gencond_fast.data.readers.choice import choose_reader
 from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.skipping import Skipping
@@ -129,6 +130,7 @@ def open_source(
     in_given_order: bool = False,
     test_split: str | None = None,
     label_column: str | None = None,
+    transparency: Transparency | None = None,
     on_bad_image: Literal["error", "skip"] = "error",
     reader: ReaderName = "auto",
     device: Device = "auto",
@@ -171,6 +173,7 @@ def open_source(
         test_split: name of the split to test on; None takes the preferred one. With `val_fraction`
             it takes the place of the images that are set apart.
         label_column: the column of labels of a table; None looks for one.
+        transparency: ground of transparent images, see `transparency.opaque`; None is white.
         on_bad_image: `error` or `skip`, see above.
         reader: who decodes the images, see `choice.choose_reader`.
         device: where the images are wanted; `reader="auto"` depends on it.
@@ -198,6 +201,8 @@ def open_source(
         train, apart = _set_apart(opened, data, val_fraction, seed)
         val = apart if val is None else val
         digest = hashlib.sha256(f"{digest} {val_fraction!r} {seed}".encode()).hexdigest()
+    if transparency not in (None, "white"):
+        digest = hashlib.sha256(f"{digest} {transparency}".encode()).hexdigest()
     names, titles = opened.class_names, opened.titles or opened.class_names
     if classes is not None:
         kept = find_classes(classes, names, opened.titles, data)
@@ -218,8 +223,10 @@ def open_source(
         refuse_empty_class(np.bincount(good, minlength=len(names)), names, data)
     # with images that are stored as pixels there is nothing to choose
     name = "threads" if train.shape is not None else choose_reader(reader, device, tell)
-    images = ImageReader(train, name, train_skip)
-    val_images = None if val is None else ImageReader(val, name, val_skip)
+    ground = transparency or "white"
+    images = ImageReader(train, name, train_skip, transparency=ground)
+    val_images = None if val is None else ImageReader(val, name, val_skip, transparency=ground)
+    refuse_unscaled(images, data)
     chosen = "" if test_split is None else f" {tested_on}"
     channels, native_size = inspect((images, val_images), f"{digest} {on_bad_image}{chosen}")
     if not native_size:
@@ -278,19 +285,3 @@ def _skipped(
     rows = np.zeros(0, dtype=np.int64) if listed is None else listed.rows(part)
     places = split.origin(np.arange(len(split))) if len(rows) else rows
     return Skipping(np.flatnonzero(np.isin(places, rows)), tell)
-
-
-def refuse_empty_class(counts: np.ndarray, names: Sequence[str], data: str) -> None:
-    """Raises InputError if all images of a class were left out, and names the first such class.
-
-    Args:
-        counts: int64 [C], images of each class that are left.
-        names: of the C classes.
-        location: the data set, for the message.
-    """
-    if not counts.all():
-        raise InputError(
-            f"{data} has no image of the class {names[int(np.argmin(counts))]!r} that can be "
-            "decoded; replace its images (`gencond-fast data check` lists them) or leave the class "
-            "out with --classes."
-        )

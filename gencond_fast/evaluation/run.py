@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as validated
 
-from gencond_fast.config import Count, EvaluateConfig, Fraction
+from gencond_fast.config import Count, EvaluateConfig, Fraction, Transparency
 from gencond_fast.config.options import parse
 from gencond_fast.data.classes import MissingClass, find_classes
 from gencond_fast.data.source import Source, open_source
@@ -99,6 +99,7 @@ class Split:
     val_fraction: Fraction | None = None
     seed: Count = 0
     label_column: str | None = None
+    transparency: Transparency | None = None
 
 
 def split_of(artifact: Artifact) -> Split:
@@ -143,6 +144,7 @@ def open_test(
             in_given_order=True,
             test_split=config.test_split,
             label_column=config.label_column or split.label_column,
+            transparency=config.transparency or split.transparency,
             on_bad_image=config.on_bad_image,
             reader=config.reader,
             device=config.device,

@@ -133,6 +133,7 @@ def _open(
         **{"out": "", "image_size": artifact.metadata.store.image_size, "teachers": teacher},
         "val_fraction": split.val_fraction,
         "label_column": config.label_column or split.label_column,
+        "transparency": config.transparency or split.transparency,
         # the seed decides on the network too, which is the same for all files unless it must be
         "seed": 0 if split.val_fraction is None else split.seed,
     }

@@ -126,6 +126,7 @@ def _real(record: Record, data: str, classes: int) -> Sample:
             classes=names,
             in_given_order=True,
             label_column=config.label_column,
+            transparency=config.transparency,
             on_bad_image="skip",
         )
     except MissingClass as error:
