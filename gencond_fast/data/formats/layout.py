@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -187,7 +186,7 @@ class _Tree:
             text = read_labels(self.note, split, shown)
             if text is not None:
                 rows = self._below({(split,): 0})[0]
-                files = (os.fsdecode(self.listing.name(row)) for row in rows)
+                files = [self.listing.path(row) for row in rows.tolist()]
                 return (rows, label_files(files, text, names, shown)), text.text
         if not below or (len(below) == 1 and unknown):
             count = counted(len(self._below({(split,): 0})[0]), "image")
