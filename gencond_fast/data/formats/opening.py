@@ -7,10 +7,12 @@ from pathlib import Path
 
 from gencond_fast.data.contract import Opened
 from gencond_fast.data.formats.arrays import open_digits, open_npz
+from gencond_fast.data.formats.arrow import open_arrow
 from gencond_fast.data.formats.finding import Found, find_files
 from gencond_fast.data.formats.folder import open_folder
 from gencond_fast.data.formats.parquet import open_parquet
-from gencond_fast.data.formats.tar import open_tar
+from gencond_fast.data.formats.tar import open_tar, read_archives
+from gencond_fast.data.formats.webdataset import is_webdataset, not_shards, open_webdataset
 from gencond_fast.errors import InputError
 
 KNOWN_NAMES: dict[str, Callable[[], Opened]] = {"digits": open_digits}
@@ -51,6 +53,8 @@ def _open_path(data: str, label_column: str | None) -> Opened:
         return open_tar(path)
     if suffix == ".parquet":
         return open_parquet(Found([path], {}), path.parent, label_column)
+    if suffix == ".arrow":
+        return open_arrow(Found([path], {}), path.parent, label_column)
     if suffix == ".npz":
         return open_npz(Found([path], {}), path.parent)
     if suffix in _COMPRESSED:
@@ -65,7 +69,25 @@ def _open_directory(path: Path, label_column: str | None) -> Opened:
     found = find_files(path, ".parquet")
     if found is not None:
         return open_parquet(found, path, label_column)
+    found = find_files(path, ".arrow")
+    if found is not None:
+        return open_arrow(found, path, label_column)
     found = find_files(path, ".npz")
     if found is not None:
         return open_npz(found, path)
+    found = find_files(path, ".tar")
+    if found is not None:
+        return _open_shards(found, path)
     return open_folder(path)
+
+
+def _open_shards(found: Found, root: Path) -> Opened:
+    """Opens archives that are shards of a WebDataset; a single other one is opened by itself."""
+    if not found.tests and len(found.train) == 1:
+        return open_tar(found.train[0])
+    train = read_archives(found.train)
+    tests = {name: read_archives(files) for name, files in found.tests.items()}
+    every = [*train, *(shard for shards in tests.values() for shard in shards)]
+    if not all(is_webdataset(shard) for shard in train):
+        raise not_shards(root, every)
+    return open_webdataset(train, tests, root, found.notes)

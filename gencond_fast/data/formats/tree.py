@@ -8,12 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm",
-)  # fmt: skip
-
-_HIDDEN = (".", "__MACOSX")
-
 
 @dataclass(frozen=True, eq=False)
 class Listing:
@@ -71,13 +65,3 @@ class Lister:
             np.frombuffer(self._text, dtype=np.uint8),
             np.frombuffer(self._ends, dtype=np.int64),
         )
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is left out because of its name."""
-    return name.startswith(_HIDDEN)
-
-
-def is_image(name: str) -> bool:
-    """Whether the name of a file is that of an image."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name)
