@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from gencond_fast.data.digest import BY_CONTENTS
 
 Load = Callable[[], bytes]
 """Returns the encoded bytes of one image; any thread may call it until its read ends."""
@@ -130,6 +131,7 @@ class Opened:
         unusable: splits that cannot be tested on by name, and why.
         titles: readable names of the classes, where the data set has them.
         notes: a line each about what is left out or guessed.
+        compared: what the digest is of, in words.
     """
 
     class_names: tuple[str, ...]
@@ -140,16 +142,7 @@ class Opened:
     unusable: Mapping[str, str] = field(default_factory=dict)
     titles: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
-
-
-def files_digest(files: Iterable[Path], root: Path) -> str:
-    """The sha256 hex of names below `root`, sizes and modification times of files."""
-    digest = hashlib.sha256()
-    for file in files:
-        status = file.stat()
-        entry = f"{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n"
-        digest.update(entry.encode(errors="surrogateescape"))
-    return digest.hexdigest()
+    compared: str = BY_CONTENTS
 
 
 def files_bytes(files: Iterable[Path]) -> int:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gencond_fast.data.contract import Opened, Split, Subset, files_bytes, files_digest
+from gencond_fast.data.contract import Opened, Split, Subset, files_bytes
+from gencond_fast.data.digest import files_digest
 from gencond_fast.data.labels import number_classes
 from gencond_fast.system.words import counted
 
@@ -59,12 +60,14 @@ def assemble(
             made[name] = Subset(split, labelled)
         else:
             unusable[name] = reason
+    digest, compared = files_digest(files, root)
     return Opened(
         found.names,
         train[1](found.train),
-        files_digest(files, root),
+        digest,
         files_bytes(files),
         tests=made,
         unusable=unusable,
         notes=tuple(told),
+        compared=compared,
     )

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gencond_fast.data.formats.names import is_hidden, is_image
 from gencond_fast.data.formats.splits import kind_within, order_of, split_files, words_of
-from gencond_fast.data.formats.tree import is_hidden, is_image
 from gencond_fast.errors import InputError
 from gencond_fast.system.words import counted
 

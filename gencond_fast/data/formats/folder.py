@@ -13,6 +13,7 @@ import numpy as np
 from gencond_fast.data.contract import MAX_BYTES, Block, Opened, Split
 from gencond_fast.data.formats.index import read_index
 from gencond_fast.data.formats.layout import arrange, digest_of
+from gencond_fast.data.formats.names import LeftOut
 from gencond_fast.data.formats.tree import Listing
 from gencond_fast.data.text import decode_text
 from gencond_fast.errors import InputError
@@ -61,7 +62,8 @@ def open_folder(root: Path) -> Opened:
         tests=dict(zip(layout.tests, tests, strict=True)),
         unusable=layout.unusable,
         titles=layout.titles,
-        notes=layout.notes,
+        notes=(*layout.notes, *LeftOut(index.left_out).lines(str(root))),
+        compared=index.compared,
     )
 
 

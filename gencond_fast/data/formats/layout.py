@@ -16,8 +16,9 @@ from gencond_fast.data.formats.annotations import (
     read_labels,
     read_titles,
 )
+from gencond_fast.data.formats.names import IMAGE_SUFFIXES
 from gencond_fast.data.formats.splits import kind_of, kind_within, split_folders
-from gencond_fast.data.formats.tree import IMAGE_SUFFIXES, Listing
+from gencond_fast.data.formats.tree import Listing
 from gencond_fast.data.text import clean_name
 from gencond_fast.errors import InputError
 from gencond_fast.system.words import counted
@@ -76,8 +77,8 @@ def arrange(listing: Listing, location: str, note: Note) -> Layout:
     """
     if not len(listing):
         raise InputError(
-            f"{location} holds no images ({', '.join(IMAGE_SUFFIXES)}); put them in one folder "
-            "per class."
+            f"{location} holds no images ({', '.join(IMAGE_SUFFIXES[:6])} …); put them in one "
+            "folder per class."
         )
     folders, outer = _without_outer_folders(listing)
     tree = _Tree(listing, folders, outer, location, note)
