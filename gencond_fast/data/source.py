@@ -15,6 +15,7 @@ from gencond_fast.config import Device, ReaderName, Transparency
 from gencond_fast.data.classes import find_classes, select
 from gencond_fast.data.contract import Opened, Split, Subset
 from gencond_fast.data.depth import refuse_unscaled
+from gencond_fast.data.digest import BY_CONTENTS
 from gencond_fast.data.formats.opening import KNOWN_NAMES, open_data
 from gencond_fast.data.formats.splits import choose_test
 from gencond_fast.data.health.badlist import BadList, read_bad_list
@@ -42,13 +43,14 @@ class Source:
         channels: 1 if every image is gray, else 3.
         train: the training images.
         val: the validation images, or None.
-        fingerprint: 32 hex digits that change with the data (files by name, size and time of
-            modification, arrays by content), with the split and with the choice of classes.
+        fingerprint: 32 hex digits that change with the data (see `digest`), with what is held out
+            and with the choice of classes.
         native_size: shorter side of the first training image in pixels.
         tested_on: the name of the split that `val` is; None where there is none, or where `val`
             was set apart from the training images.
         test_splits: the names of all splits to test on, the preferred one first.
         unusable: splits that cannot be tested on by name, and why.
+        compared: what the fingerprint is of, in words.
     """
 
     location: str
@@ -62,6 +64,7 @@ class Source:
     tested_on: str | None = None
     test_splits: tuple[str, ...] = ()
     unusable: Mapping[str, str] = field(default_factory=dict)
+    compared: str = BY_CONTENTS
 
     @property
     def test_identity(self) -> dict[str, str]:
@@ -245,6 +248,7 @@ def open_source(
         tested_on=tested_on,
         test_splits=tuple(opened.tests),
         unusable=opened.unusable,
+        compared=opened.compared,
     )
 
 

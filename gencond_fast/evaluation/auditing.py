@@ -87,8 +87,8 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
     known = artifact.metadata.made.get("data")  # private files do not have it
     if known is not None and source.fingerprint != known:
         reporter.message(
-            f"note: {config.data} is not, file for file, the data of the condensation; who was a "
-            "member then may not be taken for one now"
+            f"note: {config.data} is not, file for file (compared: {source.compared}), the data of "
+            "the condensation; who was a member then may not be taken for one now"
         )
     size = artifact.metadata.store.image_size
     runtime = choose_runtime(config.device, config.precision, config.compile, size)

@@ -56,10 +56,9 @@ def evaluate(
     made = artifact.metadata.made
     told = config.classes is None and "privacy" not in made
     if told and source.fingerprint != made.get("data"):
-        # times of modification count, so a copy of the same files may differ too
         reporter.message(
-            f"note: {config.data} is not, file for file, the data of the condensation; a part that "
-            "was set apart then may not be the part tested on now"
+            f"note: {config.data} is not, file for file (compared: {source.compared}), the data of "
+            "the condensation; a part that was set apart then may not be the part tested on now"
         )
     runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
     ranks.check_same_runtime(runtime.describe())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from gencond_fast.data.contract import Opened
@@ -18,7 +19,8 @@ from gencond_fast.errors import InputError
 KNOWN_NAMES: dict[str, Callable[[], Opened]] = {"digits": open_digits}
 
 _KINDS = (
-    "give a folder of class folders, a .tar of one, .parquet files, a .npz file, or a known "
+    "give a folder of class folders, a .tar of one, shards of a WebDataset, .parquet files, a "
+    "folder of save_to_disk, a .npz file, or a known "
     f"name ({', '.join(KNOWN_NAMES)})"
 )
 _COMPRESSED = (".tgz", ".gz", ".bz2", ".xz", ".zst", ".zip", ".7z")
@@ -84,7 +86,8 @@ def _open_directory(path: Path, label_column: str | None) -> Opened:
 def _open_shards(found: Found, root: Path) -> Opened:
     """Opens archives that are shards of a WebDataset; a single other one is opened by itself."""
     if not found.tests and len(found.train) == 1:
-        return open_tar(found.train[0])
+        opened = open_tar(found.train[0])
+        return replace(opened, notes=(*found.notes, *opened.notes))
     train = read_archives(found.train)
     tests = {name: read_archives(files) for name, files in found.tests.items()}
     every = [*train, *(shard for shards in tests.values() for shard in shards)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 
 import numpy as np
@@ -104,8 +105,6 @@ def test_hidden_images_are_told(tmp_path):
 
 def test_a_kept_index_tells_it_again(tmp_path):
     root = as_tree(tmp_path / "d", ("ant/x.heic",), ("@eaDir",))
-    import os
-
     for path in [root, *root.rglob("*")]:
         os.utime(path, ns=(10**18, 10**18))
     first = opened(root)[1]
@@ -144,9 +143,11 @@ def test_an_archive_of_archives_says_what_to_do(tmp_path):
     with pytest.raises(InputError, match=r"holds 2 archives, such as n01.tar, and no images; extr"):
         open_source(str(path))
     (tmp_path / "d").mkdir()
-    for name in ("train.tar", "more.tar"):
+    for name in ("a.tar", "b.tar"):
         (tmp_path / "d" / name).write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match=r"d holds 1 archive|d holds 2 archives .*without labels"):
+    with pytest.raises(
+        InputError, match=r"d holds 2 archives .*; a.tar holds further archives; give"
+    ):
         open_source(str(tmp_path / "d"))
 
 

@@ -62,13 +62,16 @@ def test_a_folder_of_shards_is_read(tmp_path, layout):
 
 LABELS = {
     "names": (lambda row: {".cls": MADE[row].class_name}, ("ant", "bee", "cow")),
-    "numbers in JSON": (lambda row: {".json": json.dumps({"label": NUMBERS[row]})}, ("0", "1", "2")),
+    "numbers in JSON": (
+        lambda row: {".json": json.dumps({"label": NUMBERS[row]})}, ("0", "1", "2"),
+    ),
     "names in JSON": (
         lambda row: {".json": json.dumps({"cls": MADE[row].class_name, "w": 8})},
         ("ant", "bee", "cow"),
     ),
     "numbers and their names": (
-        lambda row: {".cls": str(NUMBERS[row]), ".txt": MADE[row].class_name}, ("ant", "bee", "cow"),
+        lambda row: {".cls": str(NUMBERS[row]), ".txt": MADE[row].class_name},
+        ("ant", "bee", "cow"),
     ),
     "numbers and captions": (
         lambda row: {".cls": str(NUMBERS[row]), ".txt": f"picture {row}"}, ("0", "1", "2"),
