@@ -51,7 +51,7 @@ def test_a_run_goes_on_with_data_that_lies_elsewhere(tmp_path, make):
     assert "nothing to do" in done.err
 
 
-def test_a_run_that_has_computed_nothing_takes_any_data(tmp_path):
+def test_a_run_that_has_computed_nothing_takes_any_data(tmp_path, cache):
     data, run = as_tree(tmp_path), tmp_path / "run"
     assert stop(signal.SIGTERM, "feature networks 3", run, data).code == 143
     other = write_tree(tmp_path / "other", pictures(6, ("ant", "bee"), seed=3))
