@@ -125,7 +125,8 @@ def print_scores(scores: Scores) -> None:
         }
     )
     print(
-        f"{counted(scores.generated, 'stored image')} and {counted(scores.real, 'test image')}, "
+        f"{counted(scores.generated, 'stored image')} and {counted(scores.real, 'test image')}"
+        f"{'' if scores.tested_on is None else f' of {scores.tested_on}'}, "
         f"k = {scores.k} nearest neighbours in {counted(scores.features, 'feature')} of "
         f"{scores.model} trained for {counted(scores.epochs, 'epoch')} on all training images "
         f"(test accuracy {100 * scores.accuracy:.2f} %); compare only scores with the same network "

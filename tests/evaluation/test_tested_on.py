@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from command_line import TINY, call
+from image_builders import encode
+from PIL import Image
 
 from gencond_fast import api
 
@@ -100,3 +104,17 @@ def test_nothing_to_test_on_says_why(run, data, tmp_path):
     done = call("evaluate", run, "--data", tmp_path / "d.npz", "--epochs", 1)
     assert done.code == 2
     assert f"no validation split to test on ({TRAIN} images of the split test" in done.err
+
+
+def test_a_file_is_tested_by_the_labels_it_was_made_from(tmp_path):
+    images, labels = arrays(TRAIN, 0)
+    pngs = [encode(Image.fromarray(image)) for image in images]
+    columns = {"image": pngs, "fine_label": np.arange(TRAIN) % 4, "coarse": labels}
+    for name in ("train", "test"):
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    run = tmp_path / "run"
+    options = ("--data", tmp_path, "--label-column", "coarse")
+    done = call("condense", *options, "--out", run, *TINY)
+    assert done.code == 0, done.err
+    result = evaluated(run, tmp_path, tmp_path)[1]
+    assert result["rows"][0]["mean"] > 0.8

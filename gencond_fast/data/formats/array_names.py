@@ -74,6 +74,8 @@ def sort_arrays(keys: Iterable[str]) -> Arrays:
 
 def _meaning(key: str) -> tuple[str, str | None]:
     """The split that a name says, empty for none, and `images`, `labels` or None."""
+    if "/" in key:  # a folder of an archive that NumPy has not written
+        return "", None
     words = words_of(key)
     split = [word for word in words if kind_within(word) is not None]
     rest = [word for word in words if kind_within(word) is None]

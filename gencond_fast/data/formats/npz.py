@@ -130,7 +130,8 @@ def read_npz(path: Path) -> NpzTable:
         names = archive.namelist()
         found = sort_arrays(name.removesuffix(".npy") for name in names if name.endswith(".npy"))
         if found.train is None:
-            have = {words[-1] for name in found.unread if (words := words_of(name))}
+            plain = [name for name in found.unread if "/" not in name]
+            have = {words[-1] for name in plain if (words := words_of(name))}
             missing = "labels" if have & {"images", "x"} else "images"
             raise InputError(
                 f"{path} has no array `{missing}` (found: {', '.join(found.unread) or 'none'}); "
