@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import numpy as np
 
+from gencond_fast.data.formats.ambiguity import like_splits, refuse_hidden_splits
 from gencond_fast.data.formats.annotations import (
     LABEL_FILES,
     Note,
@@ -27,7 +27,6 @@ Rows = tuple[np.ndarray, np.ndarray]
 """The images of a split: int64 [n] ascending places in the listing, and int64 [n] labels."""
 
 _WRAPPERS = ("images", "image", "imgs", "img", "data")
-_COMPARED = 20  # classes that have a folder of one name
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +87,8 @@ def arrange(listing: Listing, location: str, note: Note) -> Layout:
     if splits is None:
         names, rows, labels = tree.classes([()])
         titles = read_titles(tree.note, names)
-        return Layout(names, (rows, labels), titles=titles, notes=tree.left_out([rows], tops))
+        told = (*like_splits(names), *tree.left_out([rows]))
+        return Layout(names, (rows, labels), titles=titles, notes=told)
     names, rows, labels = tree.classes([tree.inside((name,)) for name in splits.train])
     tests: dict[str, Rows] = {}
     unusable, texts = {}, []
@@ -103,7 +103,6 @@ def arrange(listing: Listing, location: str, note: Note) -> Layout:
     notes = [f"left out: {reason}" for reason in unusable.values()]
     if len(splits.train) > 1:
         notes.append(f"read as one training split: {', '.join(splits.train)}")
-    known = {*splits.train, *splits.tests}
     return Layout(
         names,
         (rows, labels),
@@ -111,7 +110,7 @@ def arrange(listing: Listing, location: str, note: Note) -> Layout:
         unusable,
         read_titles(tree.note, names),
         tuple(texts),
-        (*notes, *tree.left_out(used, tops - known, unusable)),
+        (*notes, *tree.left_out(used, unusable)),
     )
 
 
@@ -218,7 +217,7 @@ class _Tree:
                 f"{shown} has no class folders; put its images in one folder per class."
             )
         names = sorted(folder_of_class)
-        self._refuse_hidden_splits(folder_of_class)
+        refuse_hidden_splits(self.folders, folder_of_class, self.location)
         rows, labels = self._below({folder_of_class[name]: k for k, name in enumerate(names)})
         counts = np.bincount(labels, minlength=len(names))
         if not counts.all():
@@ -246,30 +245,7 @@ class _Tree:
                     "rename one."
                 )
 
-    def _refuse_hidden_splits(self, folder_of_class: dict[str, tuple[str, ...]]) -> None:
-        """Raises where two classes hold folders of the same names, for those may be classes."""
-        owners: dict[str, set[str]] = {}
-        depth = {len(folder) for folder in folder_of_class.values()}
-        class_of = {folder: name for name, folder in folder_of_class.items()}
-        for parts in self.folders:
-            for length in depth:
-                if len(parts) > length and parts[:length] in class_of:
-                    owners.setdefault(parts[length], set()).add(class_of[parts[:length]])
-        shared: dict[tuple[str, str], str] = {}
-        for inner, classes in sorted(owners.items()):
-            for pair in combinations(sorted(classes)[:_COMPARED], 2):
-                if pair in shared:
-                    raise InputError(
-                        f"{self.location} has folders {shared[pair]}/ and {inner}/ both in "
-                        f"{pair[0]}/ and in {pair[1]}/, so which are the classes is not clear; "
-                        "name splits train, val or test, or put the images of a class into one "
-                        "folder."
-                    )
-                shared[pair] = inner
-
-    def left_out(
-        self, used: Iterable[np.ndarray], others: set[str], told: Iterable[str] = ()
-    ) -> tuple[str, ...]:
+    def left_out(self, used: Iterable[np.ndarray], told: Iterable[str] = ()) -> tuple[str, ...]:
         """A line about images that are in no split, but those in the folders `told`."""
         missed = np.ones(len(self.listing), dtype=bool)
         for rows in (*used, *(self._below({(name,): 0})[0] for name in told)):

@@ -116,11 +116,20 @@ def test_classes_that_hold_the_same_classes_are_refused(tmp_path, names):
         open_source(str(tmp_path / "d"))
 
 
-def test_classes_that_hold_splits_are_refused(tmp_path):
+@pytest.mark.parametrize("holders", [CLASSES, ("bee",)])
+def test_classes_that_hold_splits_are_refused(tmp_path, holders):
     for name in CLASSES:
-        write_tree(tmp_path / "d" / name, pictures(2, ("train", "test")))
-    with pytest.raises(InputError, match=r"test/ and train/ both in ant/ and in bee/"):
+        inner = ("Train", "testing") if name in holders else ("Train",)
+        write_tree(tmp_path / "d" / name, pictures(2, inner))
+    with pytest.raises(InputError, match=rf"folders of splits inside {holders[0]}/; put each"):
         open_source(str(tmp_path / "d"))
+
+
+def test_a_class_that_is_called_as_a_split_is_told(tmp_path):
+    told = []
+    made = pictures(2, ("ant", "bee", "test"))
+    assert len(open_source(str(write_tree(tmp_path / "d", made)), tell=told.append).train) == 6
+    assert any("test is read as a class; if it is a split" in line for line in told)
 
 
 def test_parts_of_a_training_split_are_read_together_and_told(tmp_path):
