@@ -13,6 +13,7 @@ from gencond_fast.config.types import (
     AttackName,
     Count,
     Epsilon,
+    PathText,
     Positive,
     PositiveFloat,
     without_repetition,
@@ -55,7 +56,7 @@ class JudgingOptions(RunOptions):
             out from the condensation, else validation before test.
     """
 
-    run: str
+    run: PathText
     test_split: str | None = None
 
 

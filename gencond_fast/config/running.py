@@ -11,6 +11,7 @@ from gencond_fast.config.types import (
     STRICT,
     Device,
     OnBadImage,
+    PathText,
     Precision,
     ReaderName,
     Switch,
@@ -39,7 +40,7 @@ class RunOptions:
         compile: whether to use `torch.compile`; `auto` uses it where that saves time.
     """
 
-    data: str
+    data: PathText
     label_column: str | None = None
     transparency: Transparency | None = None
     on_bad_image: OnBadImage = "error"
