@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from gencond_fast.data.formats.names import is_hidden, is_image
@@ -19,6 +20,7 @@ from gencond_fast.errors import InputError
 from gencond_fast.system.words import counted
 
 _DEPTH = 3
+_MOST_IMAGES = 100  # beside files of tables
 _MOST_FOLDERS = 64  # a tree of class folders has more, and is not searched
 _SHARD = re.compile(r"(.*?)[-_.]?(\d+)-of-(\d+)")
 _NUMBER = re.compile(r"(.*?)[-_.]?(\d+)")
@@ -86,10 +88,33 @@ def find_files(root: Path, suffix: str) -> Found | None:
     return Found(found.train, found.tests, (*notes, *_gaps(shards, root)))
 
 
+def holds_images(root: Path) -> bool:
+    """Whether there are folders with images below a folder, as in a tree of classes."""
+    return any(
+        is_image(name)
+        for folder in _folders(root, _DEPTH)
+        if folder != root
+        for name in islice(_names(folder), _MOST_IMAGES)
+    )
+
+
+def _folders(root: Path, depth: int) -> Iterator[Path]:
+    yield root
+    if depth:
+        for entry in sorted(root.iterdir()):
+            if entry.is_dir() and not is_hidden(entry.name):
+                yield from _folders(entry, depth - 1)
+
+
+def _names(folder: Path) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry.name
+
+
 def _below(folder: Path, suffix: str, depth: int) -> Iterator[Path]:
     """Files of a suffix, sorted by path; leaves folders of images alone."""
-    folders = []
-    found = []
+    folders, found, images = [], [], 0
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -99,8 +124,10 @@ def _below(folder: Path, suffix: str, depth: int) -> Iterator[Path]:
                     folders.append(entry.name)
                 elif entry.name.lower().endswith(suffix):
                     found.append(entry.name)
-                elif is_image(entry.name) and not found:
-                    return
+                elif is_image(entry.name):
+                    images += 1
+                    if images > _MOST_IMAGES and not found:
+                        return
     except OSError as error:
         raise InputError(f"{folder} cannot be read ({error.strerror}); repair it.") from error
     yield from (folder / name for name in sorted(found))

@@ -9,7 +9,7 @@ from pathlib import Path
 from gencond_fast.data.contract import Opened
 from gencond_fast.data.formats.arrays import open_digits, open_npz
 from gencond_fast.data.formats.arrow import open_arrow
-from gencond_fast.data.formats.finding import Found, find_files
+from gencond_fast.data.formats.finding import Found, find_files, holds_images
 from gencond_fast.data.formats.folder import open_folder
 from gencond_fast.data.formats.parquet import open_parquet
 from gencond_fast.data.formats.tar import open_tar, read_archives
@@ -78,7 +78,7 @@ def _open_directory(path: Path, label_column: str | None) -> Opened:
     if found is not None:
         return open_npz(found, path)
     found = find_files(path, ".tar")
-    if found is not None:
+    if found is not None and not holds_images(path):  # an archive may lie beside what was in it
         return _open_shards(found, path)
     return open_folder(path)
 

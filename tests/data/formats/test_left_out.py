@@ -8,7 +8,15 @@ import tarfile
 
 import numpy as np
 import pytest
-from image_builders import encode, noise, pictures, tar_members, write_tar, write_tree
+from image_builders import (
+    encode,
+    noise,
+    pictures,
+    tar_members,
+    write_parquet,
+    write_tar,
+    write_tree,
+)
 from PIL import Image
 
 from gencond_fast.data import open_source, stream
@@ -166,3 +174,19 @@ def test_no_path_is_not_the_current_folder(tmp_path, monkeypatch, data):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="which is no path; give a folder"):
         open_source(data)
+
+
+def test_an_archive_beside_its_content_is_left_out(tmp_path):
+    root = write_tree(tmp_path / "d" / "train", pictures(2)).parent
+    write_tar(root / "train.tar", tar_members(pictures(3)))
+    source, (line,) = opened(root)
+    assert len(source.train) == 6
+    assert "1 .tar" in line
+
+
+def test_a_picture_beside_tables_does_not_hide_them(tmp_path):
+    made = pictures(2)
+    for name in ("aa", "zz"):
+        (tmp_path / f"{name}.png").write_bytes(made[0].png)
+    write_parquet(tmp_path / "train.parquet", [p.png for p in made], [0, 0, 1, 1, 2, 2])
+    assert len(open_source(str(tmp_path)).train) == 6
