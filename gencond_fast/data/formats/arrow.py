@@ -60,7 +60,10 @@ class ArrowSplit(Split):
 
     def _bytes(self, index: int) -> bytes:
         shard, row = self._place(index)
-        data = shard.images[row].as_py()
+        try:
+            data = shard.images[row].as_py()
+        except Exception as error:  # cells raise what they like
+            raise _damaged(shard.path, error) from error
         if isinstance(data, dict):
             data = data["bytes"]
         if data is None:
@@ -107,10 +110,16 @@ def open_arrow(found: Found, root: Path, label: str | None) -> Opened:
 
 def _scan(path: Path, label: str | None, notes: list[str], *, needed: bool) -> _Shard:
     table = _mapped(path)
-    column = image_column(table.schema, path).removesuffix(".bytes")
-    name, note = label_column(table.schema, label, path)
+    try:
+        table.validate(full=True)  # offsets that lead nowhere would end the process
+        column = image_column(table.schema, path).removesuffix(".bytes")
+        name, note = label_column(table.schema, label, path)
+        labels = coded_labels(table.column(name), table.schema, name, path, needed=needed)
+    except InputError:
+        raise
+    except Exception as error:  # columns raise what they like
+        raise _damaged(path, error) from error
     notes += [] if note is None else [note]
-    labels = coded_labels(table.column(name), table.schema, name, path, needed=needed)
     return _Shard(path, table.column(column), labels)
 
 
@@ -124,10 +133,12 @@ def _mapped(path: Path) -> pa.Table:
     except PermissionError as error:
         raise InputError(f"{path} may not be read; give yourself permission.") from error
     except Exception as error:  # schemas raise what they like
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{path} is damaged or no Arrow file ({reason}); write it again."
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{path} is damaged or no Arrow file ({reason}); write it again.")
 
 
 def _check_state(folder: Path) -> None:

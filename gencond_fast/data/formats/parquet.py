@@ -174,7 +174,11 @@ def _scan(path: Path, label: str | None, notes: list[str], *, needed: bool) -> _
             raise _damaged(path, error) from error
         if len(labels) != sum(sizes):
             raise _damaged(path, ValueError(f"{len(labels)} labels for {sum(sizes)} rows"))
-        return _Scanned(shard, coded_labels(labels, file.schema_arrow, name, path, needed=needed))
+        try:
+            coded = coded_labels(labels, file.schema_arrow, name, path, needed=needed)
+        except (pa.ArrowException, UnicodeDecodeError) as error:  # texts that are none
+            raise _damaged(path, error) from error
+        return _Scanned(shard, coded)
 
 
 def _described(file: pq.ParquetFile, path: Path) -> tuple[str, list[int], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import numpy as np
 import pyarrow as pa
@@ -85,3 +86,21 @@ def test_damaged_files_are_refused(tmp_path, spoil):
     file.write_bytes(spoil(file.read_bytes()))
     with pytest.raises(InputError, match="is damaged or no Arrow file"):
         open_source(str(tmp_path / "d"))
+
+
+def test_spoilt_bytes_give_images_or_an_input_error(tmp_path):
+    folder = saved(tmp_path / "d")
+    (folder / "state.json").unlink()
+    file = folder / "data-00000-of-00001.arrow"
+    good, rng = file.read_bytes(), random.Random(0)
+    refused = 0
+    for _ in range(100):
+        data = bytearray(good)
+        for _ in range(rng.randint(1, 6)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        file.write_bytes(data)
+        try:
+            read_all(open_source(str(folder), reader="threads"))
+        except InputError:
+            refused += 1
+    assert refused > 10
