@@ -15,10 +15,13 @@ from gencond_fast.cli.shared import (
     device_option,
     explained,
     json_option,
+    label_column_option,
     make_reporter,
     quiet_option,
     reader_option,
     set_option,
+    test_split_option,
+    transparency_option,
 )
 from gencond_fast.config import AuditConfig
 from gencond_fast.config.options import parse, parse_assignments
@@ -53,6 +56,9 @@ from gencond_fast.reporting.text import print_audit
 @click.option(
     "--images", type=int, help="Most members and most non-members to ask about (default 10000)."
 )
+@test_split_option
+@label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @device_option

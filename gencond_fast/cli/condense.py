@@ -16,10 +16,12 @@ from gencond_fast.cli.shared import (
     classes_option,
     device_option,
     explained,
+    label_column_option,
     make_reporter,
     quiet_option,
     reader_option,
     set_option,
+    transparency_option,
 )
 from gencond_fast.config import (
     DISCREPANCY_NAMES,
@@ -111,6 +113,8 @@ def condensing(command: Callable[..., None], data_required: bool = True) -> Call
             "on the data's own test split.",
         ),
         classes_option,
+        label_column_option,
+        transparency_option,
         bad_image_option,
         reader_option,
         click.option("--seed", type=int, help="Seed of everything random (default 0)."),

@@ -30,10 +30,13 @@ from gencond_fast.cli.shared import (
     device_option,
     explained,
     json_option,
+    label_column_option,
     make_reporter,
     quiet_option,
     reader_option,
     set_option,
+    test_split_option,
+    transparency_option,
 )
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.config.options import merge, parse, parse_assignments
@@ -129,6 +132,9 @@ def cli(context: click.Context) -> None:
 )
 @click.option("--attack-images", type=int, help="Test images to attack (default 1000).")
 @classes_option
+@test_split_option
+@label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @click.option(

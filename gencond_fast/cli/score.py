@@ -16,10 +16,13 @@ from gencond_fast.cli.shared import (
     device_option,
     explained,
     json_option,
+    label_column_option,
     make_reporter,
     quiet_option,
     reader_option,
     set_option,
+    test_split_option,
+    transparency_option,
 )
 from gencond_fast.config import ScoreConfig
 from gencond_fast.config.options import parse, parse_assignments
@@ -44,6 +47,9 @@ from gencond_fast.reporting.text import print_scores
 @click.option("--epochs", type=int, help="Training epochs of that network (default 20).")
 @click.option("--images", type=int, help="Most stored and most test images (default 10000).")
 @click.option("--k", type=int, help="k of the k nearest neighbours (default 5).")
+@test_split_option
+@label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @device_option

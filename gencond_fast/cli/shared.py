@@ -46,6 +46,20 @@ classes_option = click.option(
     type=Classes(),
     help="Use these classes only: a,b,c or a file with one name per line.",
 )
+test_split_option = click.option(
+    "--test-split",
+    help="The split of the data to test on (default: what the condensation held out, else "
+    "validation, else test).",
+)
+label_column_option = click.option(
+    "--label-column", help="The column of labels of a table (default: looked for by its name)."
+)
+transparency_option = click.option(
+    "--transparency",
+    type=click.Choice(["white", "black", "ignore"]),
+    help="What shows through transparent images; ignore: the colours that are stored under it "
+    "(default: white).",
+)
 bad_image_option = click.option(
     "--on-bad-image",
     type=click.Choice(["error", "skip"]),

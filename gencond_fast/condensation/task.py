@@ -110,6 +110,8 @@ def open_config(config: Config, reporter: Reporter) -> Source:
         val_fraction=config.val_fraction,
         seed=config.seed,
         classes=config.classes,
+        label_column=config.label_column,
+        transparency=config.transparency,
         on_bad_image=config.on_bad_image,
         reader=config.reader,
         device=config.device,

@@ -13,6 +13,7 @@ from gencond_fast.config.types import (
     AttackName,
     Count,
     Epsilon,
+    PathText,
     Positive,
     PositiveFloat,
     without_repetition,
@@ -44,13 +45,26 @@ class AttackConfig:
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class EvaluateConfig(RunOptions):
-    """Students trained from scratch on a condensed set and on baselines.
+class JudgingOptions(RunOptions):
+    """What is judged, and on which images.
 
     See also `RunOptions`; its `data` must be the data set that the file was condensed from.
 
     Attributes:
         run: run directory or condensed file.
+        test_split: name of the split of the data to test on; null takes the images that were held
+            out from the condensation, else validation before test.
+    """
+
+    run: PathText
+    test_split: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class EvaluateConfig(JudgingOptions):
+    """Students trained from scratch on a condensed set and on baselines; see `JudgingOptions`.
+
+    Attributes:
         models: architectures of the students: names of
             `gencond_fast.models.registry.MODEL_NAMES`, a ConvNet with its width (`convnet3@64`),
             `all` (a ConvNet for the image size and one network of each other kind), or
@@ -72,7 +86,6 @@ class EvaluateConfig(RunOptions):
         attack: adversarial attacks on the trained students.
     """
 
-    run: str
     models: tuple[str, ...] = ("convnet3",)
     protocol: Literal["dc", "modern", "soft"] = "dc"
     seeds: Positive = 3
@@ -98,13 +111,12 @@ class EvaluateConfig(RunOptions):
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class ScoreConfig(RunOptions):
+class ScoreConfig(JudgingOptions):
     """Stored images compared with test images in the features of a trained network.
 
-    See also `RunOptions`; its `data` must be the data set that the file was condensed from.
+    See also `JudgingOptions`.
 
     Attributes:
-        run: run directory or condensed file.
         model: architecture of the feature network; null takes a ConvNet of the depth for the image
             size.
         width: channels of a ConvNet.
@@ -113,7 +125,6 @@ class ScoreConfig(RunOptions):
         k: number of the nearest neighbour that sets the radius around each image.
     """
 
-    run: str
     model: str | None = None
     width: Positive = 128
     epochs: Positive = 20
@@ -122,13 +133,12 @@ class ScoreConfig(RunOptions):
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class AuditConfig(RunOptions):
+class AuditConfig(JudgingOptions):
     """Membership inference: was an image among those that a file was condensed from?
 
-    See also `RunOptions`; its `data` must be the data set that the file was condensed from.
+    See also `JudgingOptions`; `run` must be a run directory if there are shadows.
 
     Attributes:
-        run: run directory, or condensed file if there are no shadows.
         shadows: number of condensations of random halves of the training images, for the LiRA
             attack: an even number, 6 or more; 0 attacks by loss alone.
         model: architecture of the students, as in `EvaluateConfig.models`.
@@ -138,7 +148,6 @@ class AuditConfig(RunOptions):
         images: most members and most non-members to ask about.
     """
 
-    run: str
     shadows: Count = 0
     model: str = "convnet3"
     protocol: Literal["dc", "modern", "soft"] = "dc"

@@ -177,6 +177,7 @@ class MembershipQueries:
             file=hashlib.sha256(file.read_bytes()).hexdigest(),
             asked=[hashlib.sha256(each).hexdigest() for each in asked],
             data=self._source.fingerprint,
+            **self._source.test_identity,
             left_out=self._source.left_out,
             decoder=self._source.decoder,
             protocol=self._protocol.cache_parts(),

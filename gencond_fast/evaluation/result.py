@@ -14,6 +14,7 @@ from gencond_fast.evaluation.accuracy_scores import (
     augmentation_robust_score,
     label_robust_score,
 )
+from gencond_fast.system.words import counted
 
 # the training sets that are no baselines; `stream` is what earlier versions called `fresh`
 CONDENSED = ("stored", "fresh", "stream")
@@ -34,6 +35,20 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = (zip(line, widths, strict=True) for line in lines)
     return "\n".join("  ".join(cell.ljust(width) for cell, width in row).rstrip() for row in rows)
+
+
+def tested(split: str | None, held_out: float | None, images: int) -> str:
+    """Test images in words.
+
+    Args:
+        split: the name of their split, or None.
+        held_out: the share of the training split that they are, or None.
+        images: how many they are.
+    """
+    if split is not None:
+        return f"{split}, {counted(images, 'image')}"
+    where = "of the test split" if held_out is None else "held out from training"
+    return f"{counted(images, 'image')} {where}"
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,8 @@ class EvaluationResult:
         held_out: the share of the training split that they are, None where they are the data's
             own validation split.
         environment: versions and machine.
+        tested_on: the name of the split of the data that was tested on; None where it was held out,
+            and in files of earlier versions.
         attack: how students were attacked, all options of `AttackConfig`, with the number of
             `images` that were; None where they were not.
     """
@@ -114,6 +131,12 @@ class EvaluationResult:
     held_out: float | None
     environment: dict[str, Any]
     attack: dict[str, Any] | None = None
+    tested_on: str | None = None
+
+    @property
+    def tested(self) -> str:
+        """The images that were tested on, in words: `val, 341 images`."""
+        return tested(self.tested_on, self.held_out, self.test_images)
 
     @property
     def label_robust_scores(self) -> dict[str, float]:
@@ -161,7 +184,8 @@ class EvaluationResult:
     def table(self) -> str:
         """Accuracies in %, mean ± standard deviation over the seeds, as a table of text.
 
-        One line for each row; one seed has no deviation. Accuracies under attack stand beside.
+        One line for each row; one seed has no deviation. Accuracies under attack stand beside, and
+        the images that were tested on below.
         """
         attacks = list(self.rows[0].attacked) if self.rows else []
         lines = [["trained on", "images per class", "model", "seeds", "accuracy %"]]
@@ -171,7 +195,7 @@ class EvaluationResult:
             cells = [trained_on, str(row.images_per_class), row.model, str(len(row.accuracies))]
             series = [row.accuracies, *(row.attacked[name] for name in attacks)]
             lines.append(cells + [_percent(accuracies) for accuracies in series])
-        return _aligned(lines)
+        return f"{_aligned(lines)}\ntested on {self.tested}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `evaluate --json` writes them, with means and standard deviations."""

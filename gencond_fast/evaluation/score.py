@@ -63,6 +63,7 @@ class Scores:
     generated: int
     real: int
     environment: dict[str, Any]
+    tested_on: str | None = None
 
 
 def score(config: ScoreConfig, reporter: Reporter | None = None) -> Scores:
@@ -115,6 +116,7 @@ def score(config: ScoreConfig, reporter: Reporter | None = None) -> Scores:
         generated=len(chosen),
         real=len(real),
         environment=describe() | {"runtime": task.runtime.describe()},
+        tested_on=source.tested_on,
     )
 
 
@@ -123,13 +125,15 @@ def _open(
 ) -> tuple[Config, Source]:
     """The options of the training of the network, and the data, split as for the condensation."""
     split = split_of(artifact)
-    test = EvaluateConfig(run=config.run, **run_options(config))
+    test = EvaluateConfig(run=config.run, test_split=config.test_split, **run_options(config))
     source = open_test(test, artifact, split, reporter)
     teacher = {"model": model, "width": config.width, "epochs": config.epochs, "count": 1}
     making = {
         **run_options(config),
         **{"out": "", "image_size": artifact.metadata.store.image_size, "teachers": teacher},
         "val_fraction": split.val_fraction,
+        "label_column": config.label_column or split.label_column,
+        "transparency": config.transparency or split.transparency,
         # the seed decides on the network too, which is the same for all files unless it must be
         "seed": 0 if split.val_fraction is None else split.seed,
     }

@@ -241,6 +241,7 @@ class StudentRunner:
         config, source = self._config, self._source
         return {
             "data": source.fingerprint,
+            **source.test_identity,
             "left_out": source.left_out,
             "decoder": source.decoder,
             "classes": source.class_names,

@@ -101,7 +101,8 @@ def scores_of(record: Record) -> list[Score]:
             mean=100 * row.mean,
             std=100 * row.std,
             tested_on=f"{result.test_images:,} "
-            + ("test images" if result.held_out is None else "held-out training images"),
+            + ("test images" if result.held_out is None else "held-out training images")
+            + ("" if result.tested_on is None else f" ({result.tested_on})"),
             held_out=result.held_out is not None,
             file_bytes=result.bytes,
             outdated=result.bytes != record.artifact.size,

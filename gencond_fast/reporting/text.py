@@ -76,6 +76,7 @@ def print_result(result: EvaluationResult) -> None:
     Console().print(table)
     if result.attack is not None:
         _print_attacked(result, result.attack)
+    print(printable(f"tested on {result.tested}"))
     tested = "test" if result.held_out is None else "held-out training"
     print(
         f"{counted(result.epochs, 'epoch')}, last epoch, "
@@ -133,7 +134,8 @@ def print_scores(scores: Scores) -> None:
         }
     )
     print(
-        f"{counted(scores.generated, 'stored image')} and {counted(scores.real, 'test image')}, "
+        f"{counted(scores.generated, 'stored image')} and {counted(scores.real, 'test image')}"
+        f"{'' if scores.tested_on is None else f' of {scores.tested_on}'}, "
         f"k = {scores.k} nearest neighbours in {counted(scores.features, 'feature')} of "
         f"{scores.model} trained for {counted(scores.epochs, 'epoch')} on all training images "
         f"(test accuracy {100 * scores.accuracy:.2f} %); compare only scores with the same network "

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import TINY, call
 from hypothesis import given
 from hypothesis import strategies as st
 from store_builders import full_disk
 
+from gencond_fast.errors import InputError
 from gencond_fast.system.cache import (
     cache_directory,
     cache_key,
     exclusive,
     is_whole,
     load_tensors,
+    save_json,
     save_tensors,
 )
 
@@ -115,3 +119,37 @@ def test_a_full_disk_leaves_nothing(tmp_path):
     with full_disk(20), pytest.raises(OSError, match="too large"):
         save_tensors(tmp_path / "made", TENSORS)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS, errno.EPERM])
+def test_a_cache_that_may_not_be_written_names_the_variable(tmp_path, monkeypatch, error):
+    def refuse(*arguments, **options):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr("gencond_fast.system.cache.write_json", refuse)
+    for save in (save_json, save_tensors):
+        with pytest.raises(InputError, match=r"the cache .* set GENCOND_FAST_CACHE to a folder"):
+            save(tmp_path / "file", {})
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OSError, match=r"the cache .* cannot be written .*set GENCOND_FAST_CACHE"):
+        cache_directory("networks")
+
+
+def test_a_full_disk_is_no_matter_of_the_variable(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gencond_fast.system.cache.write_json", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_json(tmp_path / "file", {})
+    assert not isinstance(caught.value, InputError)
+
+
+def test_a_file_in_place_of_the_cache_stops_a_run_with_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GENCOND_FAST_CACHE", str(tmp_path / "file"))
+    done = call("condense", "--data", "digits", "--out", tmp_path / "run", *TINY, "--quiet")
+    assert done.code == 2
+    assert "set GENCOND_FAST_CACHE to a folder that can" in done.err
+    assert "Traceback" not in done.err
