@@ -34,6 +34,7 @@ from gencond_fast.cli.shared import (
     quiet_option,
     reader_option,
     set_option,
+    tell,
 )
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.config.options import merge, parse, parse_assignments
@@ -196,7 +197,8 @@ def sample(run: str, out: str, per_class: int | None, format: str) -> None:
     """Exports the stored samples."""
     from gencond_fast.exporting import export
 
-    print(export(run, out, format=format, per_class=per_class))
+    written = export(run, out, format=format, per_class=per_class, tell=tell)
+    print(written)
 
 
 @cli.command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 from gencond_fast.errors import InputError
 from gencond_fast.system.bytes import parse_bytes
-from gencond_fast.system.progress import Reporter, choose_reporter
+from gencond_fast.system.progress import Reporter, choose_reporter, printable
 
 # spelled out, since the networks themselves take a second to be imported
 MODELS = (
@@ -88,3 +89,8 @@ def check_json(file: Path | None) -> None:
 def make_reporter(quiet: bool) -> Reporter:
     """A progress bar on a terminal, lines elsewhere, nothing where that is asked for."""
     return Reporter() if quiet else choose_reporter()
+
+
+def tell(text: str) -> None:
+    """A line for people, beside the result that is printed."""
+    print(printable(text), file=sys.stderr, flush=True)
