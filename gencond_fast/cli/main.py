@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +28,7 @@ from gencond_fast.cli.shared import (
     bad_image_option,
     check_json,
     classes_option,
+    deliver,
     device_option,
     explained,
     json_option,
@@ -44,6 +46,7 @@ from gencond_fast.errors import InputError, RunError
 from gencond_fast.reporting.text import print_artifact, print_plain, print_result
 from gencond_fast.system.interrupt import Terminated
 from gencond_fast.system.progress import printable
+from gencond_fast.system.streams import make_streams_robust
 
 _ON_RANKS = ("condense", "evaluate", "stats")
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -156,14 +159,11 @@ def evaluate(
         config = parse(EvaluateConfig, merge(given, parse_assignments(assignments)))
         check_json(file)
         from gencond_fast.evaluation import evaluate as run
-        from gencond_fast.system.files import write_json
 
         result = run(config, make_reporter(quiet or not ranks.is_main), ranks)
     if not ranks.is_main:
         return
-    print_result(result)  # first, so that a full disk costs the file alone
-    if file is not None:
-        write_json(file, result.to_dict())
+    deliver(file, result.to_dict(), partial(print_result, result))
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -230,6 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    make_streams_robust()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gencond_fast.cli.condense import condensing, resolved, sized, sizing
-from gencond_fast.cli.shared import MODELS, check_json, explained, make_reporter
+from gencond_fast.cli.shared import MODELS, check_json, deliver, explained, make_reporter
 from gencond_fast.config import EvaluateConfig, run_options
 from gencond_fast.config.options import parse
 from gencond_fast.errors import InputError
@@ -66,10 +66,7 @@ def plan(
     evaluation = parse(EvaluateConfig, run_options(config) | {"run": ""} | given)
     check_json(target)
     from gencond_fast.planning import plan as make_plan
-    from gencond_fast.system.files import write_json
 
     absent = None if images is None or num_classes is None else (images, num_classes)
     made = make_plan(config, evaluation, absent=absent, reporter=make_reporter(quiet))
-    print_plan(made)  # first, so that a full disk costs the file alone
-    if target is not None:
-        write_json(target, made.to_dict())
+    deliver(target, made.to_dict(), partial(print_plan, made))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from gencond_fast.data.contract import Split, Subset
 from gencond_fast.errors import InputError
+from gencond_fast.system.files import expanded
 
 
 class MissingClass(InputError):
@@ -26,7 +26,7 @@ def parse_classes(text: str) -> tuple[str, ...]:
     Raises:
         InputError: `text` names no class, or the file cannot be read.
     """
-    path = Path(text).expanduser()
+    path = expanded(text)
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else None
     except (OSError, UnicodeDecodeError) as error:

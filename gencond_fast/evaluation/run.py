@@ -61,7 +61,9 @@ def evaluate(
             f"note: {config.data} is not, file for file, the data of the condensation; a part that "
             "was set apart then may not be the part tested on now"
         )
-    runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
+    runtime = choose_runtime(
+        config.device, config.precision, config.compile, spec.image_size, reporter.message
+    )
     ranks.check_same_runtime(runtime.describe())
     ranks.connect(runtime.device)
     source = with_image_cache(config, artifact, source, reporter.message)

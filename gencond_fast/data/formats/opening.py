@@ -13,6 +13,7 @@ from gencond_fast.data.formats.parquet import open_parquet
 from gencond_fast.data.formats.tar import open_tar
 from gencond_fast.data.formats.tree import VAL_NAMES
 from gencond_fast.errors import InputError
+from gencond_fast.system.files import expanded
 
 KNOWN_NAMES: dict[str, Callable[[], Opened]] = {"digits": open_digits}
 
@@ -33,7 +34,7 @@ def open_data(data: str) -> Opened:
 
 
 def _open_path(data: str) -> Opened:
-    path = Path(data).expanduser()
+    path = expanded(data)
     try:
         if path.is_dir():
             return _open_directory(path)
