@@ -69,6 +69,8 @@ def cli(context: click.Context) -> None:
     **explained(
         "Train networks (students) from scratch on a condensed file and test them on real images.",
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline jpeg \\\n"
+        "      --student-steps 2000\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline full --epochs 30\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random \\\n"
@@ -101,7 +103,16 @@ def cli(context: click.Context) -> None:
     type=int,
     help="Students to train at once in one batched network (default 1; more are meant for GPUs).",
 )
-@click.option("--epochs", type=int, help="Training epochs (default 1000).")
+@click.option(
+    "--epochs",
+    type=int,
+    help="Training epochs on the file (default 1000). A baseline has no fewer steps than the file.",
+)
+@click.option(
+    "--student-steps",
+    type=int,
+    help="Optimiser steps of every student, on the file and on baselines, in place of --epochs.",
+)
 @click.option(
     "--baseline",
     "baselines",

@@ -15,7 +15,7 @@ from gencond_fast.config.options import parse
 from gencond_fast.errors import InputError
 from gencond_fast.reporting.plan import print_plan
 
-_EVALUATED = ("models", "protocol", "seeds", "epochs", "baselines")
+_EVALUATED = ("models", "protocol", "seeds", "epochs", "student_steps", "baselines")
 
 
 @click.command(
@@ -37,6 +37,7 @@ _EVALUATED = ("models", "protocol", "seeds", "epochs", "baselines")
 @click.option("--protocol", type=click.Choice(["dc", "modern", "soft"]), help="Default: dc.")
 @click.option("--seeds", type=int, help="Students of each kind (default 3).")
 @click.option("--epochs", type=int, help="Passes over the training set (default 1000).")
+@click.option("--student-steps", type=int, help="As in evaluate, in place of --epochs.")
 @click.option(
     "--baseline",
     "baselines",

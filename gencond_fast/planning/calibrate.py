@@ -252,7 +252,7 @@ def calibrate_evaluation(
     for each in (runner.sets.condensed(), *([runner.sets.random()] if small.baselines else [])):
         for model in small.models:
             steps = Steps(time.monotonic())
-            (student,), taken = runner.students(each, model, [0], steps)
+            (student,), taken = runner.students(each, model, [0], EPOCHS, steps)
             for _ in range(2):  # the first time decodes the images
                 before = time.perf_counter()
                 accuracy(student, part, size, runner.sets.normalisation, runtime)

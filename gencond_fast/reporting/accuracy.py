@@ -58,7 +58,7 @@ class Score:
     trained_on: str
     baseline: bool
     full: bool
-    images: int
+    images: str
     model: str
     protocol: str
     epochs: int
@@ -92,10 +92,10 @@ def scores_of(record: Record) -> list[Score]:
             trained_on=trained_on(row),
             baseline=row.training_set not in CONDENSED,
             full=row.training_set == "full",
-            images=row.images_per_class,
+            images=row.images,
             model=row.model,
             protocol=str(result.protocol.get("name", "?")),
-            epochs=result.epochs,
+            epochs=row.epochs or result.epochs,
             steps=row.steps,
             seeds=len(row.accuracies),
             mean=100 * row.mean,

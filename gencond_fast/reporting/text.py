@@ -57,19 +57,20 @@ def print_plain(values: Mapping[str, Any], indent: str = "") -> None:
 def print_result(result: EvaluationResult) -> None:
     """The table of an evaluation, and what the file costs."""
     table = Table()
-    for name in ("trained on", "images a class", "model", "accuracy %", "seeds", "seconds"):
-        table.add_column(name, justify="left" if name in ("trained on", "model") else "right")
+    words, numbers = ("trained on", "model"), ("accuracy %", "seeds", "seconds")
+    for name in ("trained on", "images a class", "model", *numbers):
+        table.add_column(name, justify="left" if name in words else "right")
     for row in result.rows:
         seeds = str(len(row.accuracies))
         accuracy = _spread(row.mean, row.std, len(row.accuracies), 2)
-        cells = (_trained_on(row), str(row.images_per_class), row.model, accuracy, seeds)
+        cells = (_trained_on(row), row.images, row.model, accuracy, seeds)
         table.add_row(*cells, f"{row.seconds:.0f}")
     Console().print(table)
     if result.attack is not None:
         _print_attacked(result, result.attack)
     tested = "test" if result.held_out is None else "held-out training"
     print(
-        f"{counted(result.epochs, 'epoch')}, last epoch, "
+        f"{_epochs(result)}, last epoch, "
         f"{counted(result.test_images, f'{tested} image')}; file {result.bytes:,} bytes = "
         f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
         f"{result.ipc_uint8:.3g} uint8"
@@ -78,11 +79,20 @@ def print_result(result: EvaluationResult) -> None:
         print(f"label-robust score of {model} (2505.13300, w = 0.5): {score:.4f}")
     for model, score in result.augmentation_robust_scores.items():
         print(f"augmentation-robust score of {model} (2505.13300, gamma = 0.5): {score:.4f}")
-    steps = {row.training_set: f"{row.steps:,} on {row.training_set}" for row in result.rows}
-    print(f"optimiser steps of a student: {', '.join(steps.values())}")
+    steps = {_trained_on(row): row.steps for row in result.rows}
+    told = ", ".join(f"{taken:,} on {name}" for name, taken in steps.items())
+    print(f"optimiser steps of a student: {told}")
     print(f"protocol {_numbers(result.protocol)}")
     if not all(row.augmented for row in result.rows):
         print("plain: the same protocol without its augmentation and CutMix")
+
+
+def _epochs(result: EvaluationResult) -> str:
+    """`300 epochs`, or those of each training set where they differ."""
+    found = {_trained_on(row): row.epochs or result.epochs for row in result.rows}
+    if len(set(found.values())) < 2:
+        return counted(result.epochs, "epoch")
+    return "epochs: " + ", ".join(f"{epochs:,} on {name}" for name, epochs in found.items())
 
 
 def _trained_on(row: Row) -> str:
