@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 from markupsafe import Markup
 
 from gencond_fast.evaluation.result import CONDENSED, Row
+from gencond_fast.reporting.accuracy_rows import draw_rows
 from gencond_fast.reporting.feature_map import short, spread
 from gencond_fast.reporting.published import Method, Published
 from gencond_fast.reporting.record import Record
@@ -19,8 +20,10 @@ _WIDTH, _HEIGHT = 540, 350
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 76, 14, 42
 _LEAST_RANGE = 30  # of bytes, largest over smallest
 _LABEL = 15  # pixels between two names, at least
+_MARKS = {"stored": "condensed", "fresh": "fresh", "stream": "fresh", "full": "all real"}
 TRAINING_SETS = {
     "stored": "the condensed file",
+    "fresh": "the condensed file, fresh samples every epoch",
     "stream": "the condensed file, fresh samples every epoch",
     "random": "random real images, as many as the budget in IPC",
     "jpeg": "random real images as JPEG, in the bytes of the file",
@@ -35,6 +38,7 @@ class Score:
     Attributes:
         run: name of the run.
         file: the result that it stands in.
+        kind: name of the training set: `stored`, `fresh`, `random`, `jpeg` or `full`.
         trained_on: the training set in words.
         baseline: whether that is no condensed one.
         full: whether it is all real images.
@@ -55,6 +59,7 @@ class Score:
 
     run: str
     file: str
+    kind: str
     trained_on: str
     baseline: bool
     full: bool
@@ -78,6 +83,20 @@ class Score:
         return f" ± {self.std:.2f}" if self.seeds > 1 else ""
 
     @property
+    def mark(self) -> str:
+        """What a mark of it in a chart is called."""
+        return short(f"{_MARKS.get(self.kind, self.kind)}, {self.model}", 28)
+
+    @property
+    def title(self) -> str:
+        """All there is to say of it."""
+        size = "" if self.bytes is None else f", {self.bytes:,} bytes"
+        return (
+            f"{self.run}: {self.mean:.2f}{self.spread} %, trained on {self.trained_on}{size} "
+            f"({self.protocol}, {self.model}, {self.epochs} epochs, {self.tested_on})"
+        )
+
+    @property
     def bytes(self) -> int | None:
         """That the training set is counted as; None for all real images."""
         return None if self.full else self.file_bytes
@@ -89,6 +108,7 @@ def scores_of(record: Record) -> list[Score]:
         Score(
             run=record.name,
             file=file,
+            kind=row.training_set,
             trained_on=trained_on(row),
             baseline=row.training_set not in CONDENSED,
             full=row.training_set == "full",
@@ -127,6 +147,8 @@ def comparable(scores: Sequence[Score]) -> list[Score]:
 def draw_accuracy(scores: Sequence[Score], published: Published | None, key: str) -> Markup | None:
     """Accuracy against bytes on a logarithmic axis; None where there is no score with bytes.
 
+    Where all have the same bytes and nothing is published, one row for each score instead.
+
     Args:
         scores: of one data set.
         published: what papers state for it.
@@ -137,6 +159,9 @@ def draw_accuracy(scores: Sequence[Score], published: Published | None, key: str
     if not own:
         return None
     methods = published.methods if published else ()
+    sizes = {score.bytes for score in own}
+    if len(sizes) == 1 and not methods and len({score.run for score in own}) == 1:
+        return draw_rows([*own, *full], format_bytes(own[0].file_bytes), key)
     x, y = _scales(own, full, methods)
     root = picture(_WIDTH, _HEIGHT, key, "Accuracy against bytes", _describe(own, full, methods))
     axes(
@@ -153,17 +178,19 @@ def draw_accuracy(scores: Sequence[Score], published: Published | None, key: str
     for score in full:
         place = y(score.mean)
         line = element(root, "line", x1=x.start, x2=x.end, y1=place, y2=place, class_="full")
-        element(line, "title", _title(score))
+        element(line, "title", score.title)
     _draw_methods(root, methods, x, y)
     condensed = [score for score in own if not score.baseline]
-    for score in (each for each in own if each.baseline):
-        _draw_score(root, score, x, y)
+    baselines = [score for score in own if score.baseline]
+    levels = spread([y(score.mean) for score in baselines], _LABEL, y.end, y.start)
+    for score, level in zip(baselines, levels, strict=True):
+        _name(_draw_score(root, score, x, y), score.kind, x(score.bytes or 1), level, x)
     several = len({score.run for score in condensed}) > 1
     heights = spread([y(score.mean) for score in condensed], _LABEL, y.end, y.start)
     for score, height in zip(condensed, heights, strict=True):
         group = _draw_score(root, score, x, y)
         if several:
-            _name_run(group, score.run, x(score.bytes or 1), height, x)
+            _name(group, score.run, x(score.bytes or 1), height, x)
     return markup(root)
 
 
@@ -196,7 +223,7 @@ def _draw_methods(root: Element, methods: Sequence[Method], x: Scale, y: Scale) 
         element(group, "text", method.name, x=x.end + 9, y=height + 4)
 
 
-def _name_run(group: Element, name: str, left: float, height: float, x: Scale) -> None:
+def _name(group: Element, name: str, left: float, height: float, x: Scale) -> None:
     """Beside the dot, on the side where there is more room."""
     after = left < (x.start + x.end) / 2
     place = left + 11 if after else left - 11
@@ -209,7 +236,7 @@ def _draw_score(root: Element, score: Score, x: Scale, y: Scale) -> Element:
     assert score.bytes is not None
     left, top = x(score.bytes), y(score.mean)
     group = element(root, "g", class_="baseline" if score.baseline else "own")
-    element(group, "title", _title(score))
+    element(group, "title", score.title)
     low, high = y(score.mean - score.std), y(score.mean + score.std)
     element(group, "line", x1=left, x2=left, y1=low, y2=high)
     if score.baseline:
@@ -219,16 +246,8 @@ def _draw_score(root: Element, score: Score, x: Scale, y: Scale) -> Element:
     return group
 
 
-def _title(score: Score) -> str:
-    size = "" if score.bytes is None else f", {score.bytes:,} bytes"
-    return (
-        f"{score.run}: {score.mean:.2f}{score.spread} %, trained on {score.trained_on}{size} "
-        f"({score.protocol}, {score.model}, {score.epochs} epochs, {score.tested_on})"
-    )
-
-
 def _describe(own: Sequence[Score], full: Sequence[Score], methods: Sequence[Method]) -> str:
-    lines = [_title(score) for score in (*own, *full)]
+    lines = [score.title for score in (*own, *full)]
     for method in methods:
         points = ", ".join(f"{value} % at {size:,} bytes" for size, value in method.points)
         lines.append(f"{method.name} as published: {points}")

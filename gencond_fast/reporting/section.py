@@ -80,8 +80,16 @@ class Section:
 
     @property
     def headline(self) -> Score | None:
-        """The first accuracy of a condensed set."""
-        return next((score for score in self.scores if not score.baseline), None)
+        """The accuracy of the longest-trained students of the file as it is, None without one.
+
+        Of the same file before those of another, augmented before not; of equals, the first.
+        """
+        condensed = [score for score in self.scores if not score.baseline]
+        return max(
+            condensed,
+            key=lambda score: (not score.outdated, score.augmented, score.steps),
+            default=None,
+        )
 
 
 def make_section(record: Record, key: str, picture_bytes: int, data: str | None) -> Section:

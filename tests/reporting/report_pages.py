@@ -66,10 +66,11 @@ def score(**changes: Any) -> Score:
     plain = {
         "run": "r",
         "file": "f.json",
+        "kind": "random" if changes.get("baseline") else "stored",
         "trained_on": "the condensed file",
         "baseline": False,
         "full": False,
-        "images": 12,
+        "images": "12",
         "model": "convnet3",
         "protocol": "dc",
         "epochs": 1,
