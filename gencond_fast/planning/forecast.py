@@ -96,7 +96,11 @@ def plan(
     with TemporaryDirectory(prefix="gencond-plan-") as name:
         reporter.message(_CALIBRATING)
         made = in_own_process(Path(name), calibrate_condensation, config, absent)
-        reporter.message("calibrating: a few epochs of students")
+        total = sum(condensing_seconds(made).values())
+        reporter.message(
+            f"condensing takes about {total / 60:.1f} min, for a file of {made.size:,} bytes"
+        )
+        reporter.message("calibrating: a few steps of students")
         tested = in_own_process(Path(name), calibrate_evaluation, config, evaluation, absent)
     seconds, runs = condensing_seconds(made), {"condensing": made, "evaluation": tested}
     if tested is not None:

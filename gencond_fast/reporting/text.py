@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from gencond_fast.evaluation import EvaluationResult
     from gencond_fast.evaluation.auditing import AuditResult
     from gencond_fast.evaluation.inference import AuditRow
+    from gencond_fast.evaluation.nearest import NearestImages
     from gencond_fast.evaluation.result import Row
     from gencond_fast.evaluation.score import Scores
     from gencond_fast.store.artifact import Artifact
+
+
+_NEIGHBOURS = 3  # pairs that are shown
 
 
 def print_artifact(artifact: Artifact, path: Path) -> None:
@@ -140,6 +144,19 @@ def print_scores(scores: Scores) -> None:
         f"(test accuracy {100 * scores.accuracy:.2f} %); compare only scores with the same network "
         "and numbers of images"
     )
+    _print_nearest(scores.nearest)
+
+
+def _print_nearest(nearest: NearestImages) -> None:
+    """How close stored samples come to training images, and the closest of them."""
+    print(
+        f"nearest training image, median of {len(nearest.neighbours):,} stored images: "
+        f"{nearest.stored:.4f} (root mean square of pixels from 0 to 1); between training images: "
+        f"{nearest.training:.4f}; {100 * nearest.closer:.0f} % of the stored images are closer to "
+        "one than half of the training images are to another"
+    )
+    for each in nearest.neighbours[:_NEIGHBOURS]:
+        print(printable(f"  {each.distance:.4f}: sample {each.sample} and {each.image}"))
 
 
 def print_audit(result: AuditResult) -> None:
