@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def nearest_images(samples: Tensor, numbers: Tensor, source: Source) -> NearestI
     drawn = torch.randperm(len(train), generator=named_rng(0, "nearest images"))[:count]
     rows = np.sort(drawn.numpy())
     size = samples.shape[-1]
-    options = {"channels": source.channels, "image_size": size, "batch_size": _BATCH}
+    options: Any = {"channels": source.channels, "image_size": size, "batch_size": _BATCH}
     asked = list(stream(train, indices=rows, **options))
     own = torch.cat([batch.indices for batch in asked])
     images = torch.cat([_values(batch.images) for batch in asked])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from markupsafe import Markup
@@ -13,6 +12,7 @@ from gencond_fast.reporting.accuracy_rows import draw_rows
 from gencond_fast.reporting.feature_map import short, spread
 from gencond_fast.reporting.published import Method, Published
 from gencond_fast.reporting.record import Record
+from gencond_fast.reporting.score import Score
 from gencond_fast.reporting.svg import Scale, axes, element, markup, path, picture
 from gencond_fast.system.bytes import format_bytes
 
@@ -20,7 +20,6 @@ _WIDTH, _HEIGHT = 540, 350
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 76, 14, 42
 _LEAST_RANGE = 30  # of bytes, largest over smallest
 _LABEL = 15  # pixels between two names, at least
-_MARKS = {"stored": "condensed", "fresh": "fresh", "stream": "fresh", "full": "all real"}
 TRAINING_SETS = {
     "stored": "the condensed file",
     "fresh": "the condensed file, fresh samples every epoch",
@@ -29,77 +28,6 @@ TRAINING_SETS = {
     "jpeg": "random real images as JPEG, in the bytes of the file",
     "full": "all real images",
 }
-
-
-@dataclass(frozen=True)
-class Score:
-    """One row of an evaluation.
-
-    Attributes:
-        run: name of the run.
-        file: the result that it stands in.
-        kind: name of the training set: `stored`, `fresh`, `random`, `jpeg` or `full`.
-        trained_on: the training set in words.
-        baseline: whether that is no condensed one.
-        full: whether it is all real images.
-        images: a class.
-        model: the student.
-        protocol: how it was trained.
-        epochs: passes over the training set.
-        steps: of the optimiser.
-        seeds: students.
-        mean: accuracy in per cent.
-        std: likewise.
-        tested_on: what the accuracy is measured on, in words.
-        held_out: whether that is a part of the training images.
-        file_bytes: of the condensed file, as it was when it was evaluated.
-        outdated: whether the file has other bytes now.
-        augmented: whether the students saw images augmented, as the protocol says.
-    """
-
-    run: str
-    file: str
-    kind: str
-    trained_on: str
-    baseline: bool
-    full: bool
-    images: str
-    model: str
-    protocol: str
-    epochs: int
-    steps: int
-    seeds: int
-    mean: float
-    std: float
-    tested_on: str
-    held_out: bool
-    file_bytes: int
-    outdated: bool
-    augmented: bool
-
-    @property
-    def spread(self) -> str:
-        """The standard deviation as it is told, of one seed nothing."""
-        return f" ± {self.std:.2f}" if self.seeds > 1 else ""
-
-    @property
-    def mark(self) -> str:
-        """What a mark of it in a chart is called."""
-        return short(f"{_MARKS.get(self.kind, self.kind)}, {self.model}", 28)
-
-    @property
-    def title(self) -> str:
-        """All there is to say of it."""
-        size = "" if self.bytes is None else f", {self.bytes:,} bytes"
-        return (
-            f"{self.run}: {self.mean:.2f}{self.spread} %, trained on {self.trained_on}{size} "
-            f"({self.protocol}, {self.model}, {self.epochs} epochs, {self.tested_on})"
-        )
-
-    @property
-    def bytes(self) -> int | None:
-        """That the training set is counted as; None for all real images."""
-        return None if self.full else self.file_bytes
 
 
 def scores_of(record: Record) -> list[Score]:

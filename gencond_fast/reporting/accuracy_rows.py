@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
 from markupsafe import Markup
 
+from gencond_fast.reporting.score import Score
 from gencond_fast.reporting.svg import Scale, element, markup, picture
-
-if TYPE_CHECKING:
-    from gencond_fast.reporting.accuracy import Score
 
 _WIDTH, _ROW, _TOP, _BOTTOM = 540, 26, 14, 42
 _LEFT, _RIGHT = 196, 20

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from gencond_fast.config.options import changed_options
-from gencond_fast.reporting.accuracy import Score, comparable, draw_accuracy, scores_of
+from gencond_fast.reporting.accuracy import comparable, draw_accuracy, scores_of
 from gencond_fast.reporting.command import condense_command, show_command
 from gencond_fast.reporting.curves import Chart, draw_curves
 from gencond_fast.reporting.facts import environment_facts, facts, lead
@@ -23,6 +23,7 @@ from gencond_fast.reporting.robustness import (
     attack_tables,
     robust_scores,
 )
+from gencond_fast.reporting.score import Score
 from gencond_fast.store.budget import bits_per_class, bytes_to_ipc
 
 

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from gencond_fast.reporting.accuracy import Score
+from gencond_fast.reporting.score import Score
 from gencond_fast.store.artifact import FILE_NAME, load, save
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
