@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gencond_fast.cli.shared import (
     MODELS,
     bad_image_option,
     check_json,
+    deliver,
     device_option,
     explained,
     json_option,
@@ -74,9 +76,6 @@ def audit(
     config = parse(AuditConfig, given | parse_assignments(assignments))
     check_json(file)
     from gencond_fast.evaluation.auditing import audit as run
-    from gencond_fast.system.files import write_json
 
     result = run(config, make_reporter(quiet))
-    print_audit(result)  # first, so that a full disk costs the file alone
-    if file is not None:
-        write_json(file, result.to_dict())
+    deliver(file, result.to_dict(), partial(print_audit, result))

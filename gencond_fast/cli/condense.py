@@ -44,6 +44,7 @@ from gencond_fast.distributed.ranks import torchrun
 from gencond_fast.errors import InputError
 from gencond_fast.reporting.text import print_artifact, print_plain
 from gencond_fast.system.bytes import format_bytes
+from gencond_fast.system.files import expanded
 
 
 def condensing(command: Callable[..., None], data_required: bool = True) -> Callable[..., None]:
@@ -244,7 +245,7 @@ def condense(
 ) -> None:
     """Parses the options of one condensation and runs it."""
     # paths are made absolute so that the same run is recognised from any folder
-    given: dict[str, Any] = {"out": str(Path(out).expanduser().absolute())}
+    given: dict[str, Any] = {"out": str(expanded(out).absolute())}
     privacy = {"epsilon": dp_epsilon, "delta": dp_delta}
     privacy = {name: value for name, value in privacy.items() if value is not None}
     given |= sized(steps, soft_labels) | ({"privacy": privacy} if privacy else {})

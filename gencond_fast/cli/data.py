@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from gencond_fast.api import absolute
 from gencond_fast.cli.shared import (
     check_json,
     classes_option,
+    deliver,
     explained,
     label_column_option,
     make_reporter,
@@ -64,15 +66,12 @@ def check(
     from gencond_fast.data.health.badlist import bad_list_path, write_bad_list
     from gencond_fast.data.health.check import check as run
     from gencond_fast.data.health.describe import open_parts
-    from gencond_fast.system.files import write_json
 
     opened, splits = open_parts(absolute(path), classes, label_column)
     for note in opened.notes:
         print(printable(note))
     report = run(splits, workers=workers or own_cores(), reporter=make_reporter(quiet))
-    _print(report)  # first, so that a full disk costs the files alone
-    if file is not None:
-        write_json(file, {"data": absolute(path), **asdict(report)})
+    deliver(file, {"data": absolute(path), **asdict(report)}, partial(_print, report))
     place = bad_list_path(opened.digest, None if classes is None else opened.class_names)
     write_bad_list(place, report.bad_list)
     print(f"list for --on-bad-image skip: {place}")

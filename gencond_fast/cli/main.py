@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +28,7 @@ from gencond_fast.cli.shared import (
     bad_image_option,
     check_json,
     classes_option,
+    deliver,
     device_option,
     explained,
     json_option,
@@ -35,6 +37,7 @@ from gencond_fast.cli.shared import (
     quiet_option,
     reader_option,
     set_option,
+    tell,
     test_split_option,
     transparency_option,
 )
@@ -46,6 +49,7 @@ from gencond_fast.errors import InputError, RunError
 from gencond_fast.reporting.text import print_artifact, print_plain, print_result
 from gencond_fast.system.interrupt import Terminated
 from gencond_fast.system.progress import printable
+from gencond_fast.system.streams import make_streams_robust
 
 _ON_RANKS = ("condense", "evaluate", "stats")
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -70,6 +74,8 @@ def cli(context: click.Context) -> None:
         "The result of a run directory is also written there, as a JSON file that report finds; "
         "with --json it goes to that file instead.",
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline jpeg \\\n"
+        "      --student-steps 2000\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline full --epochs 30\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random \\\n"
@@ -102,7 +108,16 @@ def cli(context: click.Context) -> None:
     type=int,
     help="Students to train at once in one batched network (default 1; more are meant for GPUs).",
 )
-@click.option("--epochs", type=int, help="Training epochs (default 1000).")
+@click.option(
+    "--epochs",
+    type=int,
+    help="Training epochs on the file (default 1000). A baseline has no fewer steps than the file.",
+)
+@click.option(
+    "--student-steps",
+    type=int,
+    help="Optimiser steps of every student, on the file and on baselines, in place of --epochs.",
+)
 @click.option(
     "--baseline",
     "baselines",
@@ -164,34 +179,32 @@ def evaluate(
         check_json(file)
         from gencond_fast.evaluation import evaluate as run
         from gencond_fast.evaluation.beside import place_beside
-        from gencond_fast.system.files import write_json
 
         result = run(config, make_reporter(quiet or not ranks.is_main), ranks)
     if not ranks.is_main:
         return
-    print_result(result)  # first, so that a full disk costs the file alone
-    if file is not None:
-        write_json(file, result.to_dict())
-    elif (place := place_beside(config)) is not None:
-        _leave(place, result.to_dict(), quiet)
+    place = None if file else place_beside(config)
+    left = _leave(place, result.to_dict()) if place else ""  # first, so that no pipe costs it
+    deliver(file, result.to_dict(), partial(print_result, result))
+    if left.startswith("note"):
+        tell(left)
+    elif left and not quiet:
+        print(printable(left))
 
 
-def _leave(place: Path, result: dict[str, Any], quiet: bool) -> None:
-    """Writes a result that nobody asked to be written: where that fails, the table is enough."""
+def _leave(place: Path, values: dict[str, Any]) -> str:
+    """Writes a result that nobody asked to be written, and says where: the table is enough."""
     from gencond_fast.system.files import write_json
 
     try:
-        write_json(place, result)
+        write_json(place, values)
     except OSError as error:
         reason = error.strerror or str(error)
-        print(
-            f"note: {printable(str(place))} could not be written ({reason}), so report will not "
-            "find this result: give --json FILE",
-            file=sys.stderr,
+        return (
+            f"note: {place} could not be written ({reason}), so report will not "
+            "find this result: give --json FILE"
         )
-    else:
-        if not quiet:
-            print(f"result: {printable(str(place))}")
+    return f"result: {place}"
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -225,7 +238,8 @@ def sample(run: str, out: str, per_class: int | None, format: str) -> None:
     """Exports the stored samples."""
     from gencond_fast.exporting import export
 
-    print(export(run, out, format=format, per_class=per_class))
+    written = export(run, out, format=format, per_class=per_class, tell=tell)
+    print(written)
 
 
 @cli.command(
@@ -259,6 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    make_streams_robust()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:

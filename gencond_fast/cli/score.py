@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gencond_fast.cli.shared import (
     MODELS,
     bad_image_option,
     check_json,
+    deliver,
     device_option,
     explained,
     json_option,
@@ -65,9 +67,6 @@ def score(
     config = parse(ScoreConfig, given | parse_assignments(assignments))
     check_json(file)
     from gencond_fast.evaluation.score import score as run
-    from gencond_fast.system.files import write_json
 
     scores = run(config, make_reporter(quiet))
-    print_scores(scores)  # first, so that a full disk costs the file alone
-    if file is not None:
-        write_json(file, asdict(scores))
+    deliver(file, asdict(scores), partial(print_scores, scores))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import click
 
 from gencond_fast.errors import InputError
 from gencond_fast.system.bytes import parse_bytes
-from gencond_fast.system.progress import Reporter, choose_reporter
+from gencond_fast.system.files import write_json
+from gencond_fast.system.progress import Reporter, choose_reporter, printable
 
 # spelled out, since the networks themselves take a second to be imported
 MODELS = (
@@ -103,3 +105,30 @@ def check_json(file: Path | None) -> None:
 def make_reporter(quiet: bool) -> Reporter:
     """A progress bar on a terminal, lines elsewhere, nothing where that is asked for."""
     return Reporter() if quiet else choose_reporter()
+
+
+def deliver(file: Path | None, values: Any, show: Callable[[], None]) -> None:
+    """Writes the result of a command to `--json` and prints it; neither failure costs the other.
+
+    Args:
+        file: where `--json` says, None for nowhere.
+        values: plain values for JSON.
+        show: prints the result.
+
+    Raises:
+        OSError: the file or the output cannot be written.
+    """
+    failure = None
+    try:
+        if file is not None:
+            write_json(file, values)
+    except OSError as error:
+        failure = error
+    show()
+    if failure is not None:
+        raise failure
+
+
+def tell(text: str) -> None:
+    """A line for people, beside the result that is printed."""
+    print(printable(text), file=sys.stderr, flush=True)

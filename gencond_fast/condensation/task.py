@@ -130,7 +130,9 @@ def set_up(config: Config, source: Source, image_size: int, reporter: Reporter) 
     Raises:
         InputError: it is not there.
     """
-    runtime = choose_runtime(config.device, config.precision, config.compile, image_size)
+    runtime = choose_runtime(
+        config.device, config.precision, config.compile, image_size, reporter.message
+    )
     config = with_steps(config, image_size)
     return Setting(config, source, image_size, runtime, reporter)
 

@@ -19,6 +19,8 @@ from gencond_fast.config.types import (
     without_repetition,
 )
 
+_EPOCHS = 1000  # of students, the literature's
+
 
 @dataclass(frozen=True, config=STRICT)
 class AttackConfig:
@@ -75,7 +77,10 @@ class EvaluateConfig(JudgingOptions):
         seeds: number of students per architecture and training set.
         parallel_students: students to train at once in one batched network; more than 1 is meant
             for GPUs. See `gencond_fast.training.ensemble`.
-        epochs: training epochs; the literature trains `dc` for 1000.
+        epochs: training epochs on the condensed images; the literature trains `dc` for 1000.
+            Baselines have as many, and more where that would be fewer steps of the optimiser.
+        student_steps: steps of the optimiser on every training set, in whole epochs; null goes by
+            `epochs`.
         baselines: further training sets to compare with: `random` (as many random real images per
             class as the budget is in IPC), `jpeg` (as many as fit into the bytes of the file as
             JPEG), `full` (all real training images).
@@ -90,7 +95,8 @@ class EvaluateConfig(JudgingOptions):
     protocol: Literal["dc", "modern", "soft"] = "dc"
     seeds: Positive = 3
     parallel_students: Positive = 1
-    epochs: Positive = 1000
+    epochs: Positive = _EPOCHS
+    student_steps: Positive | None = None
     baselines: tuple[Literal["random", "jpeg", "full"], ...] = ()
     classes: tuple[str, ...] | None = None
     without_augmentation: bool = False
@@ -100,6 +106,8 @@ class EvaluateConfig(JudgingOptions):
     def __post_init__(self) -> None:
         if not self.attack.names and self.attack != AttackConfig():
             raise ValueError("an attack has options but no name: add --attack pgd")
+        if self.student_steps is not None and self.epochs != _EPOCHS:
+            raise ValueError("students train for --epochs or for --student-steps: give one of both")
 
     @property
     def training_sets(self) -> tuple[tuple[str, bool], ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from gencond_fast.data.contract import Split, Subset
 from gencond_fast.data.text import clean_name, decode_text
 from gencond_fast.errors import InputError
+from gencond_fast.system.files import expanded
 
 
 class MissingClass(InputError):
@@ -38,7 +38,7 @@ def parse_classes(text: str) -> tuple[str, ...]:
 def _lines(text: str) -> list[str] | None:
     """The lines of a file; None where the text is no path of one."""
     try:
-        path = Path(text).expanduser()
+        path = expanded(text)
         if not path.is_file():
             return None
     except (OSError, RuntimeError, ValueError):  # names of many classes are too long for a path

@@ -158,7 +158,9 @@ class MembershipQueries:
         artifact = load(run)
         bench = StudentRunner(self._config, artifact, self._source, self._runtime, self._protocol)
         model = self._config.models[0]
-        (student,), _ = bench.students(bench.sets.condensed(), model, [seed], progress)
+        (student,), _ = bench.students(
+            bench.sets.condensed(), model, [seed], self._config.epochs, progress
+        )
         assert self._source.val is not None
         splits = ((self._source.train, self._asked.members), (self._source.val, self._asked.others))
         normalisation = bench.sets.normalisation

@@ -91,7 +91,9 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
             "the condensation; who was a member then may not be taken for one now"
         )
     size = artifact.metadata.store.image_size
-    runtime = choose_runtime(config.device, config.precision, config.compile, size)
+    runtime = choose_runtime(
+        config.device, config.precision, config.compile, size, reporter.message
+    )
     asked = asked_images(source, config.images)
     questioning = MembershipQueries(evaluation, source, asked, runtime, protocol, size, reporter)
     inside, shadows = None, []

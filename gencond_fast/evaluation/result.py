@@ -65,6 +65,10 @@ class Row:
         attacked: accuracies under each attack by its name, and on the same images unchanged
             (`clean`), one a seed, as fractions; empty where there was none.
         augmented: whether the students saw images augmented, as the protocol says.
+        epochs: passes over the training set; None in results of earlier versions, where it is that
+            of the result.
+        fewest_per_class: images of the smallest class; None in results of earlier versions.
+        most_per_class: of the largest one, likewise.
     """
 
     training_set: str
@@ -75,6 +79,16 @@ class Row:
     steps: int
     attacked: dict[str, tuple[float, ...]] = field(default_factory=dict)
     augmented: bool = True
+    epochs: int | None = None
+    fewest_per_class: int | None = None
+    most_per_class: int | None = None
+
+    @property
+    def images(self) -> str:
+        """Images a class: `120`, or `112 to 120` where classes have different numbers."""
+        if self.fewest_per_class == self.most_per_class:
+            return str(self.images_per_class)
+        return f"{self.fewest_per_class} to {self.most_per_class}"
 
     @property
     def mean(self) -> float:
@@ -105,7 +119,7 @@ class EvaluationResult:
         rows: one for each training set and architecture.
         protocol: all its numbers (`gencond_fast.training.protocol`); rows that are not augmented
             have neither its augmentation nor its CutMix.
-        epochs: passes over the training set (the published protocol has 1000).
+        epochs: passes over the condensed images (the published protocol has 1000).
         bytes: of the condensed file.
         ipc: what the bytes are worth in float32 images a class.
         ipc_uint8: the same in uint8 images.
@@ -192,7 +206,7 @@ class EvaluationResult:
         lines[0] += [f"{name} %" for name in attacks]
         for row in self.rows:
             trained_on = row.training_set if row.augmented else f"{row.training_set}, plain"
-            cells = [trained_on, str(row.images_per_class), row.model, str(len(row.accuracies))]
+            cells = [trained_on, row.images, row.model, str(len(row.accuracies))]
             series = [row.accuracies, *(row.attacked[name] for name in attacks)]
             lines.append(cells + [_percent(accuracies) for accuracies in series])
         return f"{_aligned(lines)}\ntested on {self.tested}"

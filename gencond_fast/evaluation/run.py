@@ -20,7 +20,7 @@ from gencond_fast.models.registry import choose_models
 from gencond_fast.store.artifact import Artifact, load
 from gencond_fast.store.budget import bits_per_class, bytes_to_ipc
 from gencond_fast.system.environment import describe
-from gencond_fast.system.progress import Reporter
+from gencond_fast.system.progress import LatePhase, Reporter
 from gencond_fast.system.runtime import choose_runtime
 from gencond_fast.system.words import counted
 from gencond_fast.training.protocol import PROTOCOLS
@@ -60,15 +60,17 @@ def evaluate(
             f"note: {config.data} is not, file for file (compared: {source.compared}), the data of "
             "the condensation; a part that was set apart then may not be the part tested on now"
         )
-    runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
+    runtime = choose_runtime(
+        config.device, config.precision, config.compile, spec.image_size, reporter.message
+    )
     ranks.check_same_runtime(runtime.describe())
     ranks.connect(runtime.device)
     source = with_image_cache(config, artifact, source, reporter.message)
     bench = StudentRunner(config, artifact, source, runtime, protocol)
-    students = len(config.training_sets) * len(config.models) * config.seeds
-    own = len(range(ranks.rank, students, ranks.world_size))
-    with reporter.phase("students", own * config.epochs) as progress:
-        rows = bench.rows(bench.sets.wanted(progress), progress, ranks)
+    progress = LatePhase()
+    sets = bench.sets.wanted(progress)
+    with reporter.phase("students", bench.epochs_here(sets, ranks)) as progress.phase:
+        rows = bench.rows(sets, progress, ranks)
     for name, students in bench.remembered.found.items():
         reporter.message(f"{name}: {counted(students, 'student')} of an earlier evaluation reused")
     bench.waiting.tell(reporter.message)
@@ -78,7 +80,7 @@ def evaluate(
     return EvaluationResult(
         rows=rows,
         protocol=asdict(protocol),
-        epochs=config.epochs,
+        epochs=bench.epochs_of(sets[0]),
         bytes=artifact.size,
         ipc=ipc,
         ipc_uint8=4 * ipc,

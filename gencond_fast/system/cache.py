@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -46,15 +47,28 @@ def _naming(path: Path) -> Iterator[None]:
 def cache_directory(kind: str) -> Path:
     """`$GENCOND_FAST_CACHE/kind`, else `$XDG_CACHE_HOME` or `~/.cache`; made if missing.
 
+    A user without a home folder has it among the temporary files.
+
     Raises:
         UnwritableCache: it cannot be made.
     """
     chosen = os.environ.get("GENCOND_FAST_CACHE")
-    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gencond_fast"
-    directory = (Path(chosen) if chosen else fallback) / kind
+    directory = (Path(chosen) if chosen else _usual_place()) / kind
     with _naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
     return directory
+
+
+def _usual_place() -> Path:
+    caches = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(caches or Path.home() / ".cache") / "gencond_fast"
+    except RuntimeError:  # neither HOME nor an entry for the user id, as in some containers
+        place = Path(tempfile.gettempdir()) / f"gencond_fast-{os.getuid()}"
+        place.mkdir(mode=0o700, exist_ok=True)
+        if place.stat().st_uid != os.getuid():
+            raise PermissionError(errno.EACCES, "it belongs to another user", str(place)) from None
+        return place
 
 
 def cache_key(**parts: Any) -> str:

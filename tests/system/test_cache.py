@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
+import tempfile
 import threading
 from pathlib import Path
 
@@ -40,6 +42,24 @@ def test_where_it_is(tmp_path, monkeypatch):
     assert found == tmp_path / "home" / ".cache" / "gencond_fast" / "bank"
     assert found.is_dir()
     assert cache_directory("bank") == found
+
+
+def test_a_user_without_a_home_has_it_among_the_temporary_files(tmp_path, monkeypatch):
+    for name in ("GENCOND_FAST_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    found = cache_directory("bank")
+    assert found == tmp_path / f"gencond_fast-{os.getuid()}" / "bank"
+    assert found.parent.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    (tmp_path / "gencond_fast-4711").mkdir()
+    with pytest.raises(PermissionError, match="another user"):
+        cache_directory("bank")
 
 
 parts = st.dictionaries(st.text("abc", min_size=1), st.integers() | st.text() | st.none())

@@ -15,6 +15,7 @@ from gencond_fast.data.formats.parquet import open_parquet
 from gencond_fast.data.formats.tar import open_tar, read_archives
 from gencond_fast.data.formats.webdataset import is_webdataset, not_shards, open_webdataset
 from gencond_fast.errors import InputError
+from gencond_fast.system.files import expanded
 
 KNOWN_NAMES: dict[str, Callable[[], Opened]] = {"digits": open_digits}
 
@@ -42,7 +43,7 @@ def open_data(data: str, label_column: str | None = None) -> Opened:
 
 
 def _open_path(data: str, label_column: str | None) -> Opened:
-    path = Path(data).expanduser()
+    path = expanded(data)
     try:
         if path.is_dir():
             return _open_directory(path, label_column)
