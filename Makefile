@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/gencond-fast condense --data digits --out runs/demo --ipc 10 --preset quick
 	$(BIN)/gencond-fast evaluate runs/demo --data digits --baseline random --baseline jpeg \
 		--epochs 150 --json runs/demo/evaluation.json
-	@echo "pictures: runs/demo/samples.png (generated), runs/demo/real.png (real)"
+	@echo "pictures: runs/demo/samples.png (stored), runs/demo/real.png (real)"
 
 # a file's tests stay together, so that what they share is made once; files start in their order, since
 # the longest have few tests; threads that wait for work do not keep a core from other tests

@@ -16,15 +16,17 @@ with torchrun.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gencond_fast.config import AuditConfig, Config, EvaluateConfig, ScoreConfig
 from gencond_fast.config.options import merge, parse, read_yaml, resolve, share_networks, to_plain
 from gencond_fast.errors import InputError
+from gencond_fast.system.files import expanded
 
 if TYPE_CHECKING:
     from gencond_fast.evaluation.auditing import AuditResult
@@ -37,9 +39,25 @@ if TYPE_CHECKING:
 
 Judging = TypeVar("Judging", EvaluateConfig, ScoreConfig, AuditConfig)
 
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
 _PATHS = ("run", "out")
 
 
+def _in_float32(verb: Verb) -> Verb:
+    """The verb as it is after `torch.set_default_dtype(torch.float64)` too."""
+
+    @functools.wraps(verb)
+    def inside(*arguments: Any, **options: Any) -> Any:
+        from gencond_fast.system.default_dtype import float32_default  # imports PyTorch
+
+        with float32_default:
+            return verb(*arguments, **options)
+
+    return cast(Verb, inside)
+
+
+@_in_float32
 def condense(
     data: StrPath | Config | None = None,
     out: StrPath | None = None,
@@ -82,6 +100,7 @@ def condense(
     return condensation.condense(ready, make_reporter(progress))
 
 
+@_in_float32
 def plan(
     data: StrPath | Config | None = None,
     *,
@@ -116,6 +135,7 @@ def plan(
     return planner.plan(ready)
 
 
+@_in_float32
 def evaluate(
     run: StrPath | EvaluateConfig | None = None,
     data: StrPath | None = None,
@@ -125,6 +145,9 @@ def evaluate(
     **options: Any,
 ) -> EvaluationResult:
     """Trains networks from scratch on a condensed file, and tests them on real images.
+
+    It writes nothing. For `report`, write `result.to_dict()` as JSON into the run directory, as the
+    command line does.
 
     Args:
         run: run directory or condensed file; or a ready `EvaluateConfig`, which excludes all
@@ -145,6 +168,7 @@ def evaluate(
     return evaluation.evaluate(ready, make_reporter(progress))
 
 
+@_in_float32
 def score(
     run: StrPath | ScoreConfig | None = None,
     data: StrPath | None = None,
@@ -172,6 +196,7 @@ def score(
     return scoring.score(ready, make_reporter(progress))
 
 
+@_in_float32
 def audit(
     run: StrPath | AuditConfig | None = None,
     data: StrPath | None = None,
@@ -199,6 +224,7 @@ def audit(
     return auditing.audit(ready, make_reporter(progress))
 
 
+@_in_float32
 def relabel(
     run: StrPath,
     data: StrPath,
@@ -236,6 +262,7 @@ def relabel(
     )
 
 
+@_in_float32
 def export(
     run: StrPath, out: StrPath, *, format: str = "imagefolder", per_class: int | None = None
 ) -> Path:
@@ -255,6 +282,7 @@ def export(
     return write(_path(run), _path(out), format=format, per_class=per_class)
 
 
+@_in_float32
 def report(
     runs: StrPath | Sequence[StrPath], out: StrPath | None = None, *, data: StrPath | None = None
 ) -> list[Path]:
@@ -283,7 +311,7 @@ def absolute(data: StrPath) -> str:
     from gencond_fast.data.source import KNOWN_NAMES
 
     text = os.fspath(data)
-    path = Path(text).expanduser()
+    path = expanded(text)
     return str(path.absolute()) if text not in KNOWN_NAMES and path.exists() else text
 
 
@@ -357,7 +385,7 @@ def _merged(kind: type[Any], config: Layer | None, given: Mapping[str, Any]) -> 
 def _lowest(config: Layer | None) -> dict[str, Any]:
     if config is None or isinstance(config, Mapping):
         return dict(config or {})
-    return read_yaml(Path(config).expanduser())
+    return read_yaml(expanded(config))
 
 
 def _readable(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -413,4 +441,4 @@ def _with_paths(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _path(path: StrPath) -> str:
-    return str(Path(path).expanduser().absolute())
+    return str(expanded(path).absolute())

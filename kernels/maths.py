@@ -16,8 +16,9 @@ import triton.language as tl
 
 @triton.jit
 def inverse_norm(square):
-    """1 / |x| from |x|^2, and 0 for a zero row."""
-    return tl.where(square == 0.0, 0.0, 1.0 / tl.sqrt_rn(tl.where(square == 0.0, 1.0, square)))
+    """1 / |x| from |x|^2; 0 for a zero row, NaN for a square that overflows."""
+    inverse = tl.where(square == 0.0, 0.0, 1.0 / tl.sqrt_rn(tl.where(square == 0.0, 1.0, square)))
+    return tl.where(square == float("inf"), float("nan"), inverse)
 
 
 @triton.jit
@@ -129,5 +130,8 @@ def pair_rho(d2, weight, unit_r, unit_c):
 
 @triton.jit
 def nan_of(norm):
-    """NaN if any norm is NaN, else 0. Added to a loss, since clamps and masks would hide a NaN."""
-    return tl.sum(tl.where(norm == norm, 0.0, float("nan")))
+    """NaN if a squared norm is NaN or near overflow, else 0; added to a loss.
+
+    Clamps and masks would hide a NaN, and d2 <= 2 |a|^2 + 2 |b|^2 = inf stands for no pair.
+    """
+    return tl.sum(tl.where(norm < 8e37, 0.0, float("nan")))

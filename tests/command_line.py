@@ -89,7 +89,7 @@ def refused(done: Outcome, words: str) -> None:
     assert done.code == 2, (done.out, done.err)
     assert words in done.err
     assert "Traceback" not in done.err
-    progress = ("images: read with ", "kept in memory: ")
+    progress = ("images: read with ", "kept in memory: ", "tested on ")
     lines = [line for line in done.err.splitlines() if not line.startswith(progress)]
     assert len(lines) == 1
     assert lines[0].startswith("error: ")

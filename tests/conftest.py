@@ -67,6 +67,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _tiny_run_as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Removes the results that an evaluation leaves in the run that tests share."""
+    shared = "tiny_run" in request.fixturenames
+    run: Path | None = request.getfixturevalue("tiny_run") if shared else None
+    yield
+    for path in run.glob("evaluation-*.json") if run else ():
+        path.unlink()
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Path:
     """A finished run on the digits, which tests read and leave as it is."""

@@ -180,6 +180,7 @@ def test_the_table_of_a_result():
         "trained on     images per class  model     seeds  accuracy %",
         "stored         10                convnet3  2      55.00 ± 7.07",
         "random, plain  1                 resnet18  1      25.00",
+        "tested on 70 images of the test split",
     ]
     attacked = dataclasses.replace(rows[0], attacked={"clean": (0.5, 0.5), "pgd": (0.0, 0.1)})
     assert result_of(attacked).table().splitlines()[1].endswith("50.00 ± 0.00  5.00 ± 7.07")

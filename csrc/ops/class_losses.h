@@ -28,8 +28,9 @@
 // by the features, empty unless need_grad. features [N, D] are float32, float16 or bfloat16. kind
 // is infonce, rbf, hinge or nearest; parameter is its temperature, sigma or margin. The CPU ignores
 // centres, which would save nothing, and precision, since it computes in float32. In a class of two
-// rows or more, a value that is not finite makes the loss, and the gradient of the class, NaN. In a
-// class of one row, a NaN makes the loss NaN. Besides grad the op takes less than 64 MB.
+// rows or more, a value that is not finite, or a squared norm that float32 cannot hold, makes the
+// loss, and the gradient of the class, NaN. In a class of one row, a value that is not finite makes
+// the loss NaN. Besides grad the op takes less than 64 MB.
 //
 // Determinism of all: any number of threads gives the same bits.
 #pragma once

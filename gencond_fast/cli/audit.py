@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ from gencond_fast.cli.shared import (
     MODELS,
     bad_image_option,
     check_json,
+    deliver,
     device_option,
     explained,
     json_option,
+    label_column_option,
     make_reporter,
     quiet_option,
     reader_option,
     set_option,
+    test_split_option,
+    transparency_option,
 )
 from gencond_fast.config import AuditConfig
 from gencond_fast.config.options import parse, parse_assignments
@@ -53,6 +58,9 @@ from gencond_fast.reporting.text import print_audit
 @click.option(
     "--images", type=int, help="Most members and most non-members to ask about (default 10000)."
 )
+@test_split_option
+@label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @device_option
@@ -68,9 +76,6 @@ def audit(
     config = parse(AuditConfig, given | parse_assignments(assignments))
     check_json(file)
     from gencond_fast.evaluation.auditing import audit as run
-    from gencond_fast.system.files import write_json
 
     result = run(config, make_reporter(quiet))
-    print_audit(result)  # first, so that a full disk costs the file alone
-    if file is not None:
-        write_json(file, result.to_dict())
+    deliver(file, result.to_dict(), partial(print_audit, result))

@@ -16,10 +16,12 @@ from gencond_fast.cli.shared import (
     classes_option,
     device_option,
     explained,
+    label_column_option,
     make_reporter,
     quiet_option,
     reader_option,
     set_option,
+    transparency_option,
 )
 from gencond_fast.config import (
     DISCREPANCY_NAMES,
@@ -42,6 +44,7 @@ from gencond_fast.distributed.ranks import torchrun
 from gencond_fast.errors import InputError
 from gencond_fast.reporting.text import print_artifact, print_plain
 from gencond_fast.system.bytes import format_bytes
+from gencond_fast.system.files import expanded
 
 
 def condensing(command: Callable[..., None], data_required: bool = True) -> Callable[..., None]:
@@ -62,7 +65,8 @@ def condensing(command: Callable[..., None], data_required: bool = True) -> Call
             type=click.Choice(list(METHODS)),
             default="gencond",
             show_default=True,
-            help="Settings of a published method; every other option overrides them.",
+            help="Settings of a published method, over those of --preset and beneath all other "
+            "options.",
         ),
         click.option(
             "--objective",
@@ -110,6 +114,8 @@ def condensing(command: Callable[..., None], data_required: bool = True) -> Call
             "on the data's own test split.",
         ),
         classes_option,
+        label_column_option,
+        transparency_option,
         bad_image_option,
         reader_option,
         click.option("--seed", type=int, help="Seed of everything random (default 0)."),
@@ -188,7 +194,8 @@ def resolved(
 @click.command(
     **explained(
         "Condense a data set into one small file. Run the same command again to continue after an "
-        "interruption.",
+        "interruption. The file holds lossy copies of training images: share it only where you may "
+        "share these. Only --dp-epsilon gives a guarantee.",
         "  gencond-fast condense --data digits --out runs/digits --preset quick\n"
         "  gencond-fast condense --data /data/cifar10 --out runs/c10 --minutes 30\n"
         "  gencond-fast condense --data /data/cifar10 --out runs/c10 --ipc 1\n"
@@ -238,7 +245,7 @@ def condense(
 ) -> None:
     """Parses the options of one condensation and runs it."""
     # paths are made absolute so that the same run is recognised from any folder
-    given: dict[str, Any] = {"out": str(Path(out).expanduser().absolute())}
+    given: dict[str, Any] = {"out": str(expanded(out).absolute())}
     privacy = {"epsilon": dp_epsilon, "delta": dp_delta}
     privacy = {name: value for name, value in privacy.items() if value is not None}
     given |= sized(steps, soft_labels) | ({"privacy": privacy} if privacy else {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,15 @@ from gencond_fast.api import absolute
 from gencond_fast.cli.shared import (
     check_json,
     classes_option,
+    deliver,
     explained,
+    label_column_option,
     make_reporter,
     quiet_option,
 )
 from gencond_fast.reporting.text import print_plain
 from gencond_fast.system.machine import own_cores
+from gencond_fast.system.progress import printable
 from gencond_fast.system.words import counted
 
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ def data() -> None:
 )
 @click.argument("path")
 @classes_option
+@label_column_option
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Decoding processes (default: one per core)."
 )
@@ -51,6 +56,7 @@ def data() -> None:
 def check(
     path: str,
     classes: tuple[str, ...] | None,
+    label_column: str | None,
     workers: int | None,
     file: Path | None,
     quiet: bool,
@@ -60,13 +66,12 @@ def check(
     from gencond_fast.data.health.badlist import bad_list_path, write_bad_list
     from gencond_fast.data.health.check import check as run
     from gencond_fast.data.health.describe import open_parts
-    from gencond_fast.system.files import write_json
 
-    opened, splits = open_parts(absolute(path), classes)
+    opened, splits = open_parts(absolute(path), classes, label_column)
+    for note in opened.notes:
+        print(printable(note))
     report = run(splits, workers=workers or own_cores(), reporter=make_reporter(quiet))
-    _print(report)  # first, so that a full disk costs the files alone
-    if file is not None:
-        write_json(file, {"data": absolute(path), **asdict(report)})
+    deliver(file, {"data": absolute(path), **asdict(report)}, partial(_print, report))
     place = bad_list_path(opened.digest, None if classes is None else opened.class_names)
     write_bad_list(place, report.bad_list)
     print(f"list for --on-bad-image skip: {place}")
@@ -82,17 +87,24 @@ def check(
 )
 @click.argument("path")
 @classes_option
+@label_column_option
 @click.option("--grid", type=Path, help="Write a picture of some images of each class (PNG).")
 @click.option("--image-size", type=click.IntRange(4, 1024), help="Side of a picture in the grid.")
-def info(path: str, classes: tuple[str, ...] | None, grid: Path | None, image_size: int) -> None:
+def info(
+    path: str,
+    classes: tuple[str, ...] | None,
+    label_column: str | None,
+    grid: Path | None,
+    image_size: int,
+) -> None:
     """Describes a data set."""
     from gencond_fast.data.health.describe import describe
 
-    print_plain(describe(absolute(path), classes))
+    print_plain(describe(absolute(path), classes, label_column))
     if grid is not None:
         from gencond_fast.reporting.data import write_grid
 
-        write_grid(absolute(path), classes, grid, image_size)
+        write_grid(absolute(path), classes, grid, image_size, label_column)
         print(f"grid: {grid}")
 
 

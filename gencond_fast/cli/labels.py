@@ -15,10 +15,12 @@ from gencond_fast.cli.shared import (
     classes_option,
     device_option,
     explained,
+    label_column_option,
     make_reporter,
     quiet_option,
     reader_option,
     set_option,
+    transparency_option,
 )
 from gencond_fast.config.options import parse_assignments, read_yaml, resolve
 from gencond_fast.reporting.text import print_artifact, print_plain
@@ -48,6 +50,8 @@ from gencond_fast.reporting.text import print_artifact, print_plain
 )
 @click.option("--bytes", type=Bytes(), help="Budget as bytes: 40KB, 1.5MiB (default: the file's).")
 @click.option("--out", help="File to write (default: replace the one that is read).")
+@label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @device_option
@@ -94,6 +98,8 @@ def relabel(
     "--val-fraction", type=float, help="Share to hold out; the accuracy on it is printed."
 )
 @classes_option
+@label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @click.option("--seed", type=int, help="Seed of everything random (default 0).")

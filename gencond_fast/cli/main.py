@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,13 +28,18 @@ from gencond_fast.cli.shared import (
     bad_image_option,
     check_json,
     classes_option,
+    deliver,
     device_option,
     explained,
     json_option,
+    label_column_option,
     make_reporter,
     quiet_option,
     reader_option,
     set_option,
+    tell,
+    test_split_option,
+    transparency_option,
 )
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.config.options import merge, parse, parse_assignments
@@ -43,6 +49,7 @@ from gencond_fast.errors import InputError, RunError
 from gencond_fast.reporting.text import print_artifact, print_plain, print_result
 from gencond_fast.system.interrupt import Terminated
 from gencond_fast.system.progress import printable
+from gencond_fast.system.streams import make_streams_robust
 
 _ON_RANKS = ("condense", "evaluate", "stats")
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -63,8 +70,12 @@ def cli(context: click.Context) -> None:
 
 @cli.command(
     **explained(
-        "Train networks (students) from scratch on a condensed file and test them on real images.",
+        "Train networks (students) from scratch on a condensed file and test them on real images. "
+        "The result of a run directory is also written there, as a JSON file that report finds; "
+        "with --json it goes to that file instead.",
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random\n"
+        "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline jpeg \\\n"
+        "      --student-steps 2000\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline full --epochs 30\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --protocol modern --epochs 300\n"
         "  gencond-fast evaluate runs/c10 --data /data/cifar10 --baseline random \\\n"
@@ -97,7 +108,16 @@ def cli(context: click.Context) -> None:
     type=int,
     help="Students to train at once in one batched network (default 1; more are meant for GPUs).",
 )
-@click.option("--epochs", type=int, help="Training epochs (default 1000).")
+@click.option(
+    "--epochs",
+    type=int,
+    help="Training epochs on the file (default 1000). A baseline has no fewer steps than the file.",
+)
+@click.option(
+    "--student-steps",
+    type=int,
+    help="Optimiser steps of every student, on the file and on baselines, in place of --epochs.",
+)
 @click.option(
     "--baseline",
     "baselines",
@@ -127,6 +147,9 @@ def cli(context: click.Context) -> None:
 )
 @click.option("--attack-images", type=int, help="Test images to attack (default 1000).")
 @classes_option
+@test_split_option
+@label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @click.option(
@@ -155,14 +178,33 @@ def evaluate(
         config = parse(EvaluateConfig, merge(given, parse_assignments(assignments)))
         check_json(file)
         from gencond_fast.evaluation import evaluate as run
-        from gencond_fast.system.files import write_json
+        from gencond_fast.evaluation.beside import place_beside
 
         result = run(config, make_reporter(quiet or not ranks.is_main), ranks)
     if not ranks.is_main:
         return
-    print_result(result)  # first, so that a full disk costs the file alone
-    if file is not None:
-        write_json(file, result.to_dict())
+    place = None if file else place_beside(config)
+    left = _leave(place, result.to_dict()) if place else ""  # first, so that no pipe costs it
+    deliver(file, result.to_dict(), partial(print_result, result))
+    if left.startswith("note"):
+        tell(left)
+    elif left and not quiet:
+        print(printable(left))
+
+
+def _leave(place: Path, values: dict[str, Any]) -> str:
+    """Writes a result that nobody asked to be written, and says where: the table is enough."""
+    from gencond_fast.system.files import write_json
+
+    try:
+        write_json(place, values)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return (
+            f"note: {place} could not be written ({reason}), so report will not "
+            "find this result: give --json FILE"
+        )
+    return f"result: {place}"
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +238,8 @@ def sample(run: str, out: str, per_class: int | None, format: str) -> None:
     """Exports the stored samples."""
     from gencond_fast.exporting import export
 
-    print(export(run, out, format=format, per_class=per_class))
+    written = export(run, out, format=format, per_class=per_class, tell=tell)
+    print(written)
 
 
 @cli.command(
@@ -215,6 +258,8 @@ def info(run: str | None) -> None:
         artifact = load(path)
         print_artifact(artifact, path / FILE_NAME if path.is_dir() else path)
         print_plain({"classes": ", ".join(artifact.metadata.class_names)})
+        if "privacy" not in artifact.metadata.made:
+            print("privacy: none; samples are lossy copies of training images or may resemble them")
         print_plain(artifact.metadata.made)
         return
     from gencond_fast.system.environment import describe
@@ -228,6 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    make_streams_robust()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from gencond_fast.cli.condense import condensing, resolved, sized, sizing
-from gencond_fast.cli.shared import MODELS, check_json, explained, make_reporter
+from gencond_fast.cli.shared import MODELS, check_json, deliver, explained, make_reporter
 from gencond_fast.config import EvaluateConfig, run_options
 from gencond_fast.config.options import parse
 from gencond_fast.errors import InputError
 from gencond_fast.reporting.plan import print_plan
 
-_EVALUATED = ("models", "protocol", "seeds", "epochs", "baselines")
+_EVALUATED = ("models", "protocol", "seeds", "epochs", "student_steps", "baselines")
 
 
 @click.command(
@@ -37,12 +37,13 @@ _EVALUATED = ("models", "protocol", "seeds", "epochs", "baselines")
 @click.option("--protocol", type=click.Choice(["dc", "modern", "soft"]), help="Default: dc.")
 @click.option("--seeds", type=int, help="Students of each kind (default 3).")
 @click.option("--epochs", type=int, help="Passes over the training set (default 1000).")
+@click.option("--student-steps", type=int, help="As in evaluate, in place of --epochs.")
 @click.option(
     "--baseline",
     "baselines",
     multiple=True,
     type=click.Choice(["random", "full"]),
-    help="As in evaluate.",
+    help="As in evaluate; jpeg is not planned.",
 )
 @click.option("--json", "target", type=Path, help="Write the result to this file.")
 def plan(
@@ -66,10 +67,7 @@ def plan(
     evaluation = parse(EvaluateConfig, run_options(config) | {"run": ""} | given)
     check_json(target)
     from gencond_fast.planning import plan as make_plan
-    from gencond_fast.system.files import write_json
 
     absent = None if images is None or num_classes is None else (images, num_classes)
     made = make_plan(config, evaluation, absent=absent, reporter=make_reporter(quiet))
-    print_plan(made)  # first, so that a full disk costs the file alone
-    if target is not None:
-        write_json(target, made.to_dict())
+    deliver(target, made.to_dict(), partial(print_plan, made))

@@ -13,8 +13,8 @@ from gencond_fast.cli.shared import explained
 @click.command(
     **explained(
         "Write one HTML page about finished runs: the files, pictures, accuracies (of every result "
-        "that evaluate --json has written into a run directory), losses and features; several runs "
-        "are compared. The page needs no network. accuracy.png beside it shows accuracy against "
+        "that evaluate has written into a run directory), losses and features; several runs are "
+        "compared. The page needs no network. accuracy.png beside it shows accuracy against "
         "bytes, one chart per data set.",
         "  gencond-fast report runs/c10\n"
         "  gencond-fast report runs/c10 --data /data/cifar10   # real images in the feature map\n"

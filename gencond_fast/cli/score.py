@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from gencond_fast.cli.shared import (
     MODELS,
     bad_image_option,
     check_json,
+    deliver,
     device_option,
     explained,
     json_option,
+    label_column_option,
     make_reporter,
     quiet_option,
     reader_option,
     set_option,
+    test_split_option,
+    transparency_option,
 )
 from gencond_fast.config import ScoreConfig
 from gencond_fast.config.options import parse, parse_assignments
@@ -44,6 +49,9 @@ from gencond_fast.reporting.text import print_scores
 @click.option("--epochs", type=int, help="Training epochs of that network (default 20).")
 @click.option("--images", type=int, help="Most stored and most test images (default 10000).")
 @click.option("--k", type=int, help="k of the k nearest neighbours (default 5).")
+@test_split_option
+@label_column_option
+@transparency_option
 @bad_image_option
 @reader_option
 @device_option
@@ -59,9 +67,6 @@ def score(
     config = parse(ScoreConfig, given | parse_assignments(assignments))
     check_json(file)
     from gencond_fast.evaluation.score import score as run
-    from gencond_fast.system.files import write_json
 
     scores = run(config, make_reporter(quiet))
-    print_scores(scores)  # first, so that a full disk costs the file alone
-    if file is not None:
-        write_json(file, asdict(scores))
+    deliver(file, asdict(scores), partial(print_scores, scores))

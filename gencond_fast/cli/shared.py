@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import click
 
 from gencond_fast.errors import InputError
 from gencond_fast.system.bytes import parse_bytes
-from gencond_fast.system.progress import Reporter, choose_reporter
+from gencond_fast.system.files import write_json
+from gencond_fast.system.progress import Reporter, choose_reporter, printable
 
 # spelled out, since the networks themselves take a second to be imported
 MODELS = (
@@ -46,6 +48,20 @@ classes_option = click.option(
     type=Classes(),
     help="Use these classes only: a,b,c or a file with one name per line.",
 )
+test_split_option = click.option(
+    "--test-split",
+    help="The split of the data to test on (default: what the condensation held out, else "
+    "validation, else test).",
+)
+label_column_option = click.option(
+    "--label-column", help="The column of labels of a table (default: looked for by its name)."
+)
+transparency_option = click.option(
+    "--transparency",
+    type=click.Choice(["white", "black", "ignore"]),
+    help="What shows through transparent images; ignore: the colours that are stored under it "
+    "(default: white).",
+)
 bad_image_option = click.option(
     "--on-bad-image",
     type=click.Choice(["error", "skip"]),
@@ -55,7 +71,8 @@ bad_image_option = click.option(
 reader_option = click.option(
     "--reader",
     type=click.Choice(["auto", "dali", "processes", "threads"]),
-    help="Who decodes images: DALI, or Pillow in processes or threads (default: the fastest).",
+    help="Who decodes images: DALI, or Pillow in processes or threads (default auto: DALI on a GPU "
+    "where it is installed, else processes on two cores or more, else threads).",
 )
 
 device_option = click.option(
@@ -88,3 +105,30 @@ def check_json(file: Path | None) -> None:
 def make_reporter(quiet: bool) -> Reporter:
     """A progress bar on a terminal, lines elsewhere, nothing where that is asked for."""
     return Reporter() if quiet else choose_reporter()
+
+
+def deliver(file: Path | None, values: Any, show: Callable[[], None]) -> None:
+    """Writes the result of a command to `--json` and prints it; neither failure costs the other.
+
+    Args:
+        file: where `--json` says, None for nowhere.
+        values: plain values for JSON.
+        show: prints the result.
+
+    Raises:
+        OSError: the file or the output cannot be written.
+    """
+    failure = None
+    try:
+        if file is not None:
+            write_json(file, values)
+    except OSError as error:
+        failure = error
+    show()
+    if failure is not None:
+        raise failure
+
+
+def tell(text: str) -> None:
+    """A line for people, beside the result that is printed."""
+    print(printable(text), file=sys.stderr, flush=True)

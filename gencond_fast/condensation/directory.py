@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from gencond_fast.condensation.checkpoint import CHECKPOINTS
+from gencond_fast.condensation.checkpoint import CHECKPOINTS, open_checkpoint
 from gencond_fast.config import Config
 from gencond_fast.config.options import differences, read_run_config, to_plain
 from gencond_fast.errors import InputError
@@ -33,8 +33,12 @@ _NAMES = (
 )
 
 
-def find(config: Config) -> Path:
+def find(config: Config, fingerprint: str) -> Path:
     """The run directory of `config`: as an earlier start left it, or still to be made.
+
+    Args:
+        config: all options; its data may lie elsewhere than at the earlier start.
+        fingerprint: of the data.
 
     Raises:
         InputError: the directory belongs to a run with other options, holds something else, or
@@ -43,7 +47,7 @@ def find(config: Config) -> Path:
     directory = Path(config.out)
     path = directory / CONFIG_NAME
     if path.exists():
-        _refuse_other_options(config, path)
+        _refuse_other_options(config, path, fingerprint)
     elif directory.exists() and not (directory.is_dir() and _untouched(directory)):
         raise InputError(f"{directory} exists and is no run of gencond-fast: give another --out")
     place = next(p for p in (directory, *directory.absolute().parents) if p.exists())
@@ -52,6 +56,12 @@ def find(config: Config) -> Path:
     if not os.access(place, os.W_OK):
         raise InputError(f"{place} cannot be written (permission denied): give another --out")
     return directory
+
+
+def earlier_data(directory: Path) -> str | None:
+    """Where the data of the run lay at its first start; None where there was none."""
+    path = directory / CONFIG_NAME
+    return read_run_config(path).data if path.exists() else None
 
 
 @contextmanager
@@ -95,8 +105,10 @@ def _remove_leftovers(directory: Path) -> None:
 
 def _note(config: Config, directory: Path) -> None:
     try:
-        if not (directory / CONFIG_NAME).exists():
-            write_text(directory / CONFIG_NAME, yaml.safe_dump(to_plain(config), sort_keys=False))
+        path, was = directory / CONFIG_NAME, earlier_data(directory)
+        if was != config.data:  # at the first start, or after the data was moved
+            noted = config if was is None else replace(read_run_config(path), data=config.data)
+            write_text(path, yaml.safe_dump(to_plain(noted), sort_keys=False))
         if not (directory / _ENVIRONMENT_NAME).exists():
             write_json(directory / _ENVIRONMENT_NAME, describe())
     except OSError as error:
@@ -122,7 +134,7 @@ def _untouched(directory: Path) -> bool:
     return all(path.name.startswith(f".{CONFIG_NAME}.") for path in directory.iterdir())
 
 
-def _refuse_other_options(config: Config, path: Path) -> None:
+def _refuse_other_options(config: Config, path: Path, fingerprint: str) -> None:
     try:
         before = replace(read_run_config(path), out=config.out)
     except InputError as error:
@@ -131,9 +143,24 @@ def _refuse_other_options(config: Config, path: Path) -> None:
     before = replace(before, on_bad_image=config.on_bad_image, in_memory=config.in_memory)
     if "dali" not in (config.reader, before.reader):  # all others give the same pixels
         before = replace(before, reader=config.reader)
+    if config.data != before.data and _is_data_of(fingerprint, path.parent):
+        before = replace(before, data=config.data)
     changed = differences(config, before)
     if changed:
         raise InputError(
             f"{path.parent} is a run with other options ({'; '.join(changed)}): "
             "give the same options to continue it, or another --out"
         )
+
+
+def _is_data_of(fingerprint: str, directory: Path) -> bool:
+    """Whether the run has used this data, wherever it lay, or nothing was computed from any yet."""
+    if not any((directory / name).exists() for name in (CHECKPOINTS, FILE_NAME, RELEASED)):
+        return True
+    saved = open_checkpoint(directory / CHECKPOINTS)
+    if saved is not None:
+        return saved.fingerprint == fingerprint
+    try:
+        return bool(load(directory).metadata.made.get("data") == fingerprint)
+    except (InputError, OSError):
+        return False

@@ -19,9 +19,8 @@ from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Setting, Task
 from gencond_fast.data.augment import Augmentation, augment
 from gencond_fast.data.data_timer import DataTimer
-from gencond_fast.data.labels import shuffled_rank
+from gencond_fast.data.labels import refuse_empty_class, shuffled_rank
 from gencond_fast.data.readers.batch import Batch
-from gencond_fast.data.source import refuse_empty_class
 from gencond_fast.data.stream import stream
 from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.functional.characteristic import waves

@@ -183,7 +183,7 @@ def _open(old: Metadata, config: Config, reporter: Reporter) -> tuple[Source, Co
         )
     if source.fingerprint != old.made.get("data"):
         reporter.message(
-            f"note: {config.data} is not, file for file, the data of the condensation; images that "
-            "were set apart then may be learned by the teachers now"
+            f"note: {config.data} is not, file for file (compared: {source.compared}), the data of "
+            "the condensation; images that were set apart then may be learned by the teachers now"
         )
     return source, config

@@ -106,13 +106,15 @@ def condense(
         check_guarantee(config, source)
     blank = Normalisation((0.1234,) * source.channels, (0.1234,) * source.channels)
     sized_metadata(config, source, image_size, blank)
-    directory = run_directory.find(config) if ranks.is_main else Path(config.out)
+    directory = (
+        run_directory.find(config, source.fingerprint) if ranks.is_main else Path(config.out)
+    )
     path = directory / artifact.FILE_NAME
     if ranks.broadcast_object(ranks.is_main and run_directory.finished(directory)):
         reporter.message(f"{path} is finished: nothing to do")
         return path
     if ranks.is_main:
-        _refuse_changed_data(source, directory)
+        _refuse_changed_data(config, source, directory, reporter)
     setting = set_up(config, source, image_size, reporter)
     task = _open(setting, ranks)
     ranks.check_same_runtime(task.runtime.describe())
@@ -145,7 +147,7 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     shared = f", {ranks.world_size} ranks" if ranks.world_size > 1 else ""
     reporter.message(
         f"{counted(len(source.train), 'image')} of {task.num_classes} classes at "
-        f"{task.image_size} px; {counted(metadata.store.per_class, 'sample')} a class in "
+        f"{task.image_size} px; {counted(metadata.store.per_class, 'sample')} per class in "
         f"{format_bytes(metadata.budget)}; {task.runtime.describe()}{shared}"
     )
     if task.runtime.compiled:
@@ -229,12 +231,18 @@ def _whole(store: StoredSet, partition: ClassPartition) -> StoredSet:
     return whole.to(device)
 
 
-def _refuse_changed_data(source: Source, directory: Path) -> None:
-    saved = open_checkpoint(directory / CHECKPOINTS)
+def _refuse_changed_data(
+    config: Config, source: Source, directory: Path, reporter: Reporter
+) -> None:
+    saved, was = open_checkpoint(directory / CHECKPOINTS), run_directory.earlier_data(directory)
     if saved and saved.fingerprint != source.fingerprint:
         raise InputError(
             f"the data in {source.location} has changed since the run in {directory} was "
-            "started: give another --out"
+            f"started (compared: {source.compared}): give another --out"
+        )
+    if saved and was != config.data:
+        reporter.message(
+            f"the data lay in {was} before; it is the same (compared: {source.compared})"
         )
 
 

@@ -18,7 +18,13 @@ from gencond_fast.system.cache import cache_directory, cache_key, exclusive
 from gencond_fast.system.progress import Reporter
 from gencond_fast.system.rng import derive_seed
 
-_FREE = ("out", "in_memory", "on_bad_image", "reader")  # what a run goes on with all the same
+_FREE = (
+    "data",
+    "out",
+    "in_memory",
+    "on_bad_image",
+    "reader",
+)  # what a run goes on with all the same
 
 
 def halves(labels: np.ndarray, shadows: int, seed: int) -> np.ndarray:

@@ -110,6 +110,8 @@ def open_config(config: Config, reporter: Reporter) -> Source:
         val_fraction=config.val_fraction,
         seed=config.seed,
         classes=config.classes,
+        label_column=config.label_column,
+        transparency=config.transparency,
         on_bad_image=config.on_bad_image,
         reader=config.reader,
         device=config.device,
@@ -128,7 +130,9 @@ def set_up(config: Config, source: Source, image_size: int, reporter: Reporter) 
     Raises:
         InputError: it is not there.
     """
-    runtime = choose_runtime(config.device, config.precision, config.compile, image_size)
+    runtime = choose_runtime(
+        config.device, config.precision, config.compile, image_size, reporter.message
+    )
     config = with_steps(config, image_size)
     return Setting(config, source, image_size, runtime, reporter)
 

@@ -24,6 +24,7 @@ from gencond_fast.config.types import (
     Precision,
     ReaderName,
     Switch,
+    Transparency,
 )
 
 __all__ = [
@@ -55,5 +56,6 @@ __all__ = [
     "TeacherConfig",
     "TrainingConfig",
     "TrajectoryConfig",
+    "Transparency",
     "run_options",
 ]

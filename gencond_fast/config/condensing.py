@@ -18,7 +18,7 @@ from gencond_fast.config.parts import (
 )
 from gencond_fast.config.privacy import PrivacyConfig, check_private
 from gencond_fast.config.running import RunOptions
-from gencond_fast.config.types import STRICT, Count, Fraction, Positive
+from gencond_fast.config.types import STRICT, Count, Fraction, PathText, Positive
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -36,7 +36,7 @@ class Config(RunOptions):
         seed: seed of everything random.
     """
 
-    out: str
+    out: PathText
     val_fraction: Fraction | None = None
     classes: tuple[str, ...] | None = None
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None

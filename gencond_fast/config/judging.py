@@ -13,10 +13,13 @@ from gencond_fast.config.types import (
     AttackName,
     Count,
     Epsilon,
+    PathText,
     Positive,
     PositiveFloat,
     without_repetition,
 )
+
+_EPOCHS = 1000  # of students, the literature's
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -44,13 +47,26 @@ class AttackConfig:
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class EvaluateConfig(RunOptions):
-    """Students trained from scratch on a condensed set and on baselines.
+class JudgingOptions(RunOptions):
+    """What is judged, and on which images.
 
     See also `RunOptions`; its `data` must be the data set that the file was condensed from.
 
     Attributes:
         run: run directory or condensed file.
+        test_split: name of the split of the data to test on; null takes the images that were held
+            out from the condensation, else validation before test.
+    """
+
+    run: PathText
+    test_split: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class EvaluateConfig(JudgingOptions):
+    """Students trained from scratch on a condensed set and on baselines; see `JudgingOptions`.
+
+    Attributes:
         models: architectures of the students: names of
             `gencond_fast.models.registry.MODEL_NAMES`, a ConvNet with its width (`convnet3@64`),
             `all` (a ConvNet for the image size and one network of each other kind), or
@@ -61,7 +77,10 @@ class EvaluateConfig(RunOptions):
         seeds: number of students per architecture and training set.
         parallel_students: students to train at once in one batched network; more than 1 is meant
             for GPUs. See `gencond_fast.training.ensemble`.
-        epochs: training epochs; the literature trains `dc` for 1000.
+        epochs: training epochs on the condensed images; the literature trains `dc` for 1000.
+            Baselines have as many, and more where that would be fewer steps of the optimiser.
+        student_steps: steps of the optimiser on every training set, in whole epochs; null goes by
+            `epochs`.
         baselines: further training sets to compare with: `random` (as many random real images per
             class as the budget is in IPC), `jpeg` (as many as fit into the bytes of the file as
             JPEG), `full` (all real training images).
@@ -72,12 +91,12 @@ class EvaluateConfig(RunOptions):
         attack: adversarial attacks on the trained students.
     """
 
-    run: str
     models: tuple[str, ...] = ("convnet3",)
     protocol: Literal["dc", "modern", "soft"] = "dc"
     seeds: Positive = 3
     parallel_students: Positive = 1
-    epochs: Positive = 1000
+    epochs: Positive = _EPOCHS
+    student_steps: Positive | None = None
     baselines: tuple[Literal["random", "jpeg", "full"], ...] = ()
     classes: tuple[str, ...] | None = None
     without_augmentation: bool = False
@@ -87,6 +106,8 @@ class EvaluateConfig(RunOptions):
     def __post_init__(self) -> None:
         if not self.attack.names and self.attack != AttackConfig():
             raise ValueError("an attack has options but no name: add --attack pgd")
+        if self.student_steps is not None and self.epochs != _EPOCHS:
+            raise ValueError("students train for --epochs or for --student-steps: give one of both")
 
     @property
     def training_sets(self) -> tuple[tuple[str, bool], ...]:
@@ -98,13 +119,12 @@ class EvaluateConfig(RunOptions):
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class ScoreConfig(RunOptions):
+class ScoreConfig(JudgingOptions):
     """Stored images compared with test images in the features of a trained network.
 
-    See also `RunOptions`; its `data` must be the data set that the file was condensed from.
+    See also `JudgingOptions`.
 
     Attributes:
-        run: run directory or condensed file.
         model: architecture of the feature network; null takes a ConvNet of the depth for the image
             size.
         width: channels of a ConvNet.
@@ -113,7 +133,6 @@ class ScoreConfig(RunOptions):
         k: number of the nearest neighbour that sets the radius around each image.
     """
 
-    run: str
     model: str | None = None
     width: Positive = 128
     epochs: Positive = 20
@@ -122,13 +141,12 @@ class ScoreConfig(RunOptions):
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
-class AuditConfig(RunOptions):
+class AuditConfig(JudgingOptions):
     """Membership inference: was an image among those that a file was condensed from?
 
-    See also `RunOptions`; its `data` must be the data set that the file was condensed from.
+    See also `JudgingOptions`; `run` must be a run directory if there are shadows.
 
     Attributes:
-        run: run directory, or condensed file if there are no shadows.
         shadows: number of condensations of random halves of the training images, for the LiRA
             attack: an even number, 6 or more; 0 attacks by loss alone.
         model: architecture of the students, as in `EvaluateConfig.models`.
@@ -138,7 +156,6 @@ class AuditConfig(RunOptions):
         images: most members and most non-members to ask about.
     """
 
-    run: str
     shadows: Count = 0
     model: str = "convnet3"
     protocol: Literal["dc", "modern", "soft"] = "dc"

@@ -138,11 +138,13 @@ class LossConfig:
     Attributes:
         discrepancies: weight of each discrepancy between real and stored images, by name.
         intra: weight of the intra-class loss, which spreads the samples of a class.
-        intra_kind: form of the intra-class loss; see `gencond_fast.intra_class_loss`.
+        intra_kind: form of the intra-class loss; see `gencond_fast.intra_class_loss`. The sigma of
+            `rbf` is 1, in units of the real within-class standard deviation.
         inter: weight of the inter-class loss, which keeps classes apart.
         inter_kind: form of the inter-class loss; see `gencond_fast.inter_class_loss`.
         temperature: temperature of the `infonce` forms.
-        margin: margin of the `hinge` forms, in units of the real within-class variance.
+        margin: margin of the `hinge` forms, in units of the real within-class standard deviation,
+            the root of the variance summed over features.
         cross_entropy: weight of the classification loss of the trained networks.
         adversarial: weight of a discriminator loss; the discriminator learns, alongside, to tell
             real images of a class from stored ones.
@@ -171,9 +173,10 @@ class TrainingConfig:
     """The optimisation of the stored set.
 
     Attributes:
-        steps: optimiser steps, warm start included. Null takes as many as students repay: 100 for
-            images of up to 32 pixels a side and none above, where samples start as real images;
-            4000 where they start as noise.
+        steps: optimiser steps, warm start included. Null takes as many as still improve accuracy:
+            100 for images of up to 32 pixels a side and none above, where samples start as real
+            images; 4000 where they start as noise. A published method sets 4000, whatever its
+            samples start as.
         coding_steps: steps before these in which codes and networks of a generator are fitted to
             the real images that its samples start from; null chooses by the number of samples.
         init: what samples start as: `real` images or `noise`; `auto` is real.

@@ -18,12 +18,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 # what each preset does, in words: for --help and the documentation
 PRESET_TEXTS = {
-    "standard": f"as many matching steps as students repay, {SMALL_STEPS} for images of up to "
-    f"{SMALL_SIDE} pixels a side and {LARGE_STEPS or 'none'} above",
-    "quick": "the same steps, on four feature networks of half the width instead of six",
-    "accurate": f"{PRESETS['accurate']['training']['steps']:,} matching steps, then "
-    f"{PRESETS['accurate']['trajectory']['steps']:,} of trajectory matching, which take "
-    "the longest",
+    "standard": f"as many matching steps as still improve accuracy, {SMALL_STEPS} for images of up "
+    f"to {SMALL_SIDE} pixels a side and {LARGE_STEPS or 'none'} above ({NOISE_STEPS} from noise, "
+    "with a generator, or with another --method), on six feature networks of width 128",
+    "quick": f"as many steps as standard, on four networks of width "
+    f"{PRESETS['quick']['networks']['width']}",
+    "accurate": f"{PRESETS['accurate']['training']['steps']:,} matching steps on six networks of "
+    f"width {PRESETS['accurate']['networks']['width']}, then "
+    f"{PRESETS['accurate']['trajectory']['steps']:,} of trajectory matching, which take the "
+    "longest and which other methods leave out",
 }
 
 _ALONE: dict[str, Any] = {"intra": 0.0, "inter": 0.0, "cross_entropy": 0.0}

@@ -16,7 +16,7 @@ NOISE_STEPS = 4000
 
 
 def matching_steps(options: Config, image_size: int) -> int:
-    """`training.steps` as the options give it, else as many as students repay.
+    """`training.steps` as the options give it, else as many as still improve accuracy.
 
     Args:
         options: of the condensation.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -19,6 +20,11 @@ Weight = Annotated[float, Field(allow_inf_nan=False)]
 StoreFormat = Literal["dct", "generator", "pixels"]
 Device = Literal["auto", "cpu", "cuda"]
 OnBadImage = Literal["error", "skip"]
+PathText = Annotated[
+    str, BeforeValidator(lambda v: os.fspath(v) if isinstance(v, os.PathLike) else v)
+]
+"""A path or a name, which may be given as a `pathlib.Path`."""
+Transparency = Literal["white", "black", "ignore"]
 ReaderName = Literal["auto", "dali", "processes", "threads"]
 Precision = Literal["auto", "float32", "bfloat16"]
 # YAML reads a bare on or off as true or false

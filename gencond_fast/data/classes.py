@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from gencond_fast.data.contract import Split, Subset
+from gencond_fast.data.text import clean_name, decode_text
 from gencond_fast.errors import InputError
+from gencond_fast.system.files import expanded
 
 
 class MissingClass(InputError):
@@ -26,16 +27,31 @@ def parse_classes(text: str) -> tuple[str, ...]:
     Raises:
         InputError: `text` names no class, or the file cannot be read.
     """
-    path = Path(text).expanduser()
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--classes {text} cannot be read as text ({error}).") from None
-    names = (name.strip() for name in (text.split(",") if lines is None else lines))
+    lines = _lines(text)
+    names = (name.strip() for name in (clean_name(text).split(",") if lines is None else lines))
     kept = tuple(dict.fromkeys(name for name in names if name))
     if not kept:
         raise InputError(f"--classes {text!r} names no class; give names between commas or a file.")
     return kept
+
+
+def _lines(text: str) -> list[str] | None:
+    """The lines of a file; None where the text is no path of one."""
+    try:
+        path = expanded(text)
+        if not path.is_file():
+            return None
+    except (OSError, RuntimeError, ValueError):  # names of many classes are too long for a path
+        return None
+    try:
+        found = decode_text(path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"--classes {text} cannot be read ({error.strerror}); repair it."
+        ) from None
+    if "\0" in found:
+        raise InputError(f"--classes {text} is no text; give a file with one name a line.")
+    return found.splitlines()
 
 
 def find_classes(
@@ -53,7 +69,8 @@ def find_classes(
         MissingClass: a class is not in the data set.
         InputError: fewer than two are wanted.
     """
-    number = {name: label for label, name in enumerate(names)}
+    number = {clean_name(name): label for label, name in enumerate(names)}
+    wanted = [clean_name(name) for name in wanted]
     for name in wanted:
         if name not in number:
             hint = _hint(name, names, titles)

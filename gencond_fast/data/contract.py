@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from gencond_fast.data.digest import BY_CONTENTS
 
 Load = Callable[[], bytes]
 """Returns the encoded bytes of one image; any thread may call it until its read ends."""
@@ -124,28 +125,24 @@ class Opened:
     Attributes:
         class_names: the name of label k at place k.
         train: the training split.
-        val: the validation split, or None.
         digest: sha256 hex that changes with the data.
         bytes: the stored size of all images, as files, inside archives or in memory.
+        tests: the labelled splits to test on by name, the preferred one first.
+        unusable: splits that cannot be tested on by name, and why.
         titles: readable names of the classes, where the data set has them.
+        notes: a line each about what is left out or guessed.
+        compared: what the digest is of, in words.
     """
 
     class_names: tuple[str, ...]
     train: Split
-    val: Split | None
     digest: str
     bytes: int
+    tests: Mapping[str, Split] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
     titles: tuple[str, ...] | None = None
-
-
-def files_digest(files: Iterable[Path], root: Path) -> str:
-    """The sha256 hex of names below `root`, sizes and modification times of files."""
-    digest = hashlib.sha256()
-    for file in files:
-        status = file.stat()
-        entry = f"{file.relative_to(root)}\0{status.st_size}\0{status.st_mtime_ns}\n"
-        digest.update(entry.encode(errors="surrogateescape"))
-    return digest.hexdigest()
+    notes: tuple[str, ...] = ()
+    compared: str = BY_CONTENTS
 
 
 def files_bytes(files: Iterable[Path]) -> int:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gencond_fast.data.labels import shuffled_rank
+from gencond_fast.data.labels import refuse_empty_class, shuffled_rank
 from gencond_fast.data.readers.image_reader import ImageReader
-from gencond_fast.data.source import Source, refuse_empty_class
+from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
 from gencond_fast.errors import InputError
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
-from gencond_fast.config import Device, ReaderName
+from gencond_fast.config import Device, ReaderName, Transparency
 from gencond_fast.data.classes import find_classes, select
 from gencond_fast.data.contract import Opened, Split, Subset
+from gencond_fast.data.depth import refuse_unscaled
+from gencond_fast.data.digest import BY_CONTENTS
 from gencond_fast.data.formats.opening import KNOWN_NAMES, open_data
+from gencond_fast.data.formats.splits import choose_test
 from gencond_fast.data.health.badlist import BadList, read_bad_list
 from gencond_fast.data.inspection import inspect
-from gencond_fast.data.labels import stratified_split
+from gencond_fast.data.labels import refuse_empty_class, stratified_split
 from gencond_fast.data.readers.choice import choose_reader
 from gencond_fast.data.readers.image_reader import ImageReader
 from gencond_fast.data.skipping import Skipping
@@ -40,9 +43,14 @@ class Source:
         channels: 1 if every image is gray, else 3.
         train: the training images.
         val: the validation images, or None.
-        fingerprint: 32 hex digits that change with the data (files by name, size and time of
-            modification, arrays by content), with the split and with the choice of classes.
+        fingerprint: 32 hex digits that change with the data (see `digest`), with what is held out
+            and with the choice of classes.
         native_size: shorter side of the first training image in pixels.
+        tested_on: the name of the split that `val` is; None where there is none, or where `val`
+            was set apart from the training images.
+        test_splits: the names of all splits to test on, the preferred one first.
+        unusable: splits that cannot be tested on by name, and why.
+        compared: what the fingerprint is of, in words.
     """
 
     location: str
@@ -53,6 +61,20 @@ class Source:
     val: ImageReader | None
     fingerprint: str
     native_size: int
+    tested_on: str | None = None
+    test_splits: tuple[str, ...] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    compared: str = BY_CONTENTS
+
+    @property
+    def test_identity(self) -> dict[str, str]:
+        """Names the split that is tested on where it is not the default one.
+
+        It is part of the cache key of everything that is computed from test images, as the
+        fingerprint does not change with it.
+        """
+        default = self.test_splits[0] if self.test_splits else None
+        return {} if self.tested_on in (None, default) else {"tested_on": str(self.tested_on)}
 
     @property
     def left_out(self) -> dict[str, object] | None:
@@ -109,6 +131,9 @@ def open_source(
     seed: int = 0,
     classes: Sequence[str] | None = None,
     in_given_order: bool = False,
+    test_split: str | None = None,
+    label_column: str | None = None,
+    transparency: Transparency | None = None,
     on_bad_image: Literal["error", "skip"] = "error",
     reader: ReaderName = "auto",
     device: Device = "auto",
@@ -123,13 +148,14 @@ def open_source(
 
     It opens
 
-    - a folder `train/CLASS/*` with `val`, `validation` or `test` beside `train`, or just `CLASS/*`;
+    - a folder `train/CLASS/*` with `val/CLASS/*` or `test/CLASS/*`, or just `CLASS/*`;
     - an uncompressed `.tar` of such a folder;
-    - a file or a folder of parquet in the layout of the Hugging Face hub;
+    - a file or a folder of parquet in the layouts of the Hugging Face hub;
     - a `.npz` file or a folder with `train.npz`;
     - a known name: `digits` (a folder of that name is `./digits`).
 
-    Of several validation splits, `val` goes before `validation`, and that before `test`.
+    The guide on data has a table of all layouts. Of several splits to test on, validation goes
+    before test.
 
     With `on_bad_image="skip"`, images whose content cannot be decoded take part in nothing. Those
     that `gencond-fast data check` has listed are never read. Others are reported when they are
@@ -147,10 +173,15 @@ def open_source(
         seed: chooses which images are set apart.
         classes: names of the classes to keep, at least two; None keeps all.
         in_given_order: label k is `classes[k]`; else the classes keep the order of the data.
+        test_split: name of the split to test on; None takes the preferred one. With `val_fraction`
+            it takes the place of the images that are set apart.
+        label_column: the column of labels of a table; None looks for one.
+        transparency: ground of transparent images, see `transparency.opaque`; None is white.
         on_bad_image: `error` or `skip`, see above.
         reader: who decodes the images, see `choice.choose_reader`.
         device: where the images are wanted; `reader="auto"` depends on it.
-        tell: called with a line that names the reader, and one for each undecodable image found.
+        tell: called with a line for what is left out or guessed, one that names the reader, and one
+            for each undecodable image found.
 
     Raises:
         InputError: the data cannot be used. Its sentence says what is wrong and what to do.
@@ -159,15 +190,22 @@ def open_source(
         raise InputError(
             f"val_fraction is {val_fraction}; choose a share between 0 and 1, such as 0.1."
         )
-    opened = open_data(data)
+    opened = open_data(data, label_column)
+    for note in opened.notes:
+        tell(note)
     if len(opened.class_names) < 2:
         raise InputError(
             f"{data} has only one class, {opened.class_names[0]!r}; add images of another."
         )
-    train, val, digest = opened.train, opened.val, opened.digest
+    tested_on = _tested_on(opened, data, test_split, val_fraction is not None)
+    train, digest = opened.train, opened.digest
+    val = None if tested_on is None else opened.tests[tested_on]
     if val_fraction is not None:
-        train, val = _set_apart(opened, data, val_fraction, seed)
+        train, apart = _set_apart(opened, data, val_fraction, seed)
+        val = apart if val is None else val
         digest = hashlib.sha256(f"{digest} {val_fraction!r} {seed}".encode()).hexdigest()
+    if transparency not in (None, "white"):
+        digest = hashlib.sha256(f"{digest} {transparency}".encode()).hexdigest()
     names, titles = opened.class_names, opened.titles or opened.class_names
     if classes is not None:
         kept = find_classes(classes, names, opened.titles, data)
@@ -183,14 +221,17 @@ def open_source(
         listed = read_bad_list(opened.digest, names)
         train_skip = _skipped(train, "train", listed, tell)
         if val is not None:
-            val_skip = _skipped(val, "val" if val_fraction is None else "train", listed, tell)
+            val_skip = _skipped(val, tested_on or "train", listed, tell)
         good = np.delete(train.labels, train_skip.known)
         refuse_empty_class(np.bincount(good, minlength=len(names)), names, data)
     # with images that are stored as pixels there is nothing to choose
     name = "threads" if train.shape is not None else choose_reader(reader, device, tell)
-    images = ImageReader(train, name, train_skip)
-    val_images = None if val is None else ImageReader(val, name, val_skip)
-    channels, native_size = inspect((images, val_images), f"{digest} {on_bad_image}")
+    ground = transparency or "white"
+    images = ImageReader(train, name, train_skip, transparency=ground)
+    val_images = None if val is None else ImageReader(val, name, val_skip, transparency=ground)
+    refuse_unscaled(images, data)
+    chosen = "" if test_split is None else f" {tested_on}"
+    channels, native_size = inspect((images, val_images), f"{digest} {on_bad_image}{chosen}")
     if not native_size:
         raise InputError(
             f"{data} holds no image that can be decoded; see `gencond-fast data check`."
@@ -204,7 +245,24 @@ def open_source(
         val=val_images,
         fingerprint=digest[:_FINGERPRINT_DIGITS],
         native_size=native_size,
+        tested_on=tested_on,
+        test_splits=tuple(opened.tests),
+        unusable=opened.unusable,
+        compared=opened.compared,
     )
+
+
+def _tested_on(opened: Opened, data: str, wanted: str | None, held_out: bool) -> str | None:
+    """The name of the split to test on; None where there is none, or a part is held out instead."""
+    if held_out and wanted is None:
+        return None
+    chosen = choose_test(opened.tests, wanted)
+    if wanted is None or chosen is not None:
+        return chosen
+    if wanted in opened.unusable:
+        raise InputError(f"{data} cannot be tested on {wanted!r}: {opened.unusable[wanted]}.")
+    have = f"it has {', '.join(opened.tests)}" if opened.tests else "it has none"
+    raise InputError(f"{data} has no one split {wanted!r} to test on; {have}.")
 
 
 def _set_apart(opened: Opened, data: str, fraction: float, seed: int) -> tuple[Split, Split]:
@@ -224,26 +282,10 @@ def _skipped(
 
     Args:
         split: the split, or a subset of it.
-        part: the name of the split of the container, `train` or `val`.
+        part: the name of the split of the container, as `train` or `val`.
         listed: the undecodable images of the container; None where no check was made.
         tell: called with a line for each image that is found later.
     """
     rows = np.zeros(0, dtype=np.int64) if listed is None else listed.rows(part)
     places = split.origin(np.arange(len(split))) if len(rows) else rows
     return Skipping(np.flatnonzero(np.isin(places, rows)), tell)
-
-
-def refuse_empty_class(counts: np.ndarray, names: Sequence[str], data: str) -> None:
-    """Raises InputError if all images of a class were left out, and names the first such class.
-
-    Args:
-        counts: int64 [C], images of each class that are left.
-        names: of the C classes.
-        location: the data set, for the message.
-    """
-    if not counts.all():
-        raise InputError(
-            f"{data} has no image of the class {names[int(np.argmin(counts))]!r} that can be "
-            "decoded; replace its images (`gencond-fast data check` lists them) or leave the class "
-            "out with --classes."
-        )

@@ -158,7 +158,9 @@ class MembershipQueries:
         artifact = load(run)
         bench = StudentRunner(self._config, artifact, self._source, self._runtime, self._protocol)
         model = self._config.models[0]
-        (student,), _ = bench.students(bench.sets.condensed(), model, [seed], progress)
+        (student,), _ = bench.students(
+            bench.sets.condensed(), model, [seed], self._config.epochs, progress
+        )
         assert self._source.val is not None
         splits = ((self._source.train, self._asked.members), (self._source.val, self._asked.others))
         normalisation = bench.sets.normalisation
@@ -177,6 +179,7 @@ class MembershipQueries:
             file=hashlib.sha256(file.read_bytes()).hexdigest(),
             asked=[hashlib.sha256(each).hexdigest() for each in asked],
             data=self._source.fingerprint,
+            **self._source.test_identity,
             left_out=self._source.left_out,
             decoder=self._source.decoder,
             protocol=self._protocol.cache_parts(),

@@ -39,6 +39,7 @@ class AuditResult:
         held_out: the share of the training split that the test images are, None where they are the
             data's own validation split.
         environment: versions and machine.
+        tested_on: the name of the split that the test images are, None where they are held out.
     """
 
     rows: tuple[AuditRow, ...]
@@ -48,6 +49,7 @@ class AuditResult:
     epochs: int
     held_out: float | None
     environment: dict[str, Any]
+    tested_on: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, means and standard deviations included."""
@@ -85,11 +87,13 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
     known = artifact.metadata.made.get("data")  # private files do not have it
     if known is not None and source.fingerprint != known:
         reporter.message(
-            f"note: {config.data} is not, file for file, the data of the condensation; who was a "
-            "member then may not be taken for one now"
+            f"note: {config.data} is not, file for file (compared: {source.compared}), the data of "
+            "the condensation; who was a member then may not be taken for one now"
         )
     size = artifact.metadata.store.image_size
-    runtime = choose_runtime(config.device, config.precision, config.compile, size)
+    runtime = choose_runtime(
+        config.device, config.precision, config.compile, size, reporter.message
+    )
     asked = asked_images(source, config.images)
     questioning = MembershipQueries(evaluation, source, asked, runtime, protocol, size, reporter)
     inside, shadows = None, []
@@ -107,7 +111,8 @@ def audit(config: AuditConfig, reporter: Reporter | None = None) -> AuditResult:
         model=config.model,
         protocol=asdict(protocol),
         epochs=config.epochs,
-        held_out=split.val_fraction,
+        held_out=split.val_fraction if source.tested_on is None else None,
+        tested_on=source.tested_on,
         environment=describe() | {"runtime": runtime.describe()},
     )
 
@@ -128,6 +133,7 @@ def _evaluation(config: AuditConfig) -> EvaluateConfig:
     return EvaluateConfig(
         **run_options(config),
         run=config.run,
+        test_split=config.test_split,
         models=(config.model,),
         protocol=config.protocol,
         seeds=config.seeds,

@@ -14,6 +14,7 @@ from gencond_fast.evaluation.accuracy_scores import (
     augmentation_robust_score,
     label_robust_score,
 )
+from gencond_fast.system.words import counted
 
 # the training sets that are no baselines; `stream` is what earlier versions called `fresh`
 CONDENSED = ("stored", "fresh", "stream")
@@ -36,6 +37,20 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in row).rstrip() for row in rows)
 
 
+def tested(split: str | None, held_out: float | None, images: int) -> str:
+    """Test images in words.
+
+    Args:
+        split: the name of their split, or None.
+        held_out: the share of the training split that they are, or None.
+        images: how many they are.
+    """
+    if split is not None:
+        return f"{split}, {counted(images, 'image')}"
+    where = "of the test split" if held_out is None else "held out from training"
+    return f"{counted(images, 'image')} {where}"
+
+
 @dataclass(frozen=True)
 class Row:
     """Students of one architecture trained on one kind of training set.
@@ -50,6 +65,10 @@ class Row:
         attacked: accuracies under each attack by its name, and on the same images unchanged
             (`clean`), one a seed, as fractions; empty where there was none.
         augmented: whether the students saw images augmented, as the protocol says.
+        epochs: passes over the training set; None in results of earlier versions, where it is that
+            of the result.
+        fewest_per_class: images of the smallest class; None in results of earlier versions.
+        most_per_class: of the largest one, likewise.
     """
 
     training_set: str
@@ -60,6 +79,16 @@ class Row:
     steps: int
     attacked: dict[str, tuple[float, ...]] = field(default_factory=dict)
     augmented: bool = True
+    epochs: int | None = None
+    fewest_per_class: int | None = None
+    most_per_class: int | None = None
+
+    @property
+    def images(self) -> str:
+        """Images a class: `120`, or `112 to 120` where classes have different numbers."""
+        if self.fewest_per_class == self.most_per_class:
+            return str(self.images_per_class)
+        return f"{self.fewest_per_class} to {self.most_per_class}"
 
     @property
     def mean(self) -> float:
@@ -90,7 +119,7 @@ class EvaluationResult:
         rows: one for each training set and architecture.
         protocol: all its numbers (`gencond_fast.training.protocol`); rows that are not augmented
             have neither its augmentation nor its CutMix.
-        epochs: passes over the training set (the published protocol has 1000).
+        epochs: passes over the condensed images (the published protocol has 1000).
         bytes: of the condensed file.
         ipc: what the bytes are worth in float32 images a class.
         ipc_uint8: the same in uint8 images.
@@ -99,6 +128,8 @@ class EvaluationResult:
         held_out: the share of the training split that they are, None where they are the data's
             own validation split.
         environment: versions and machine.
+        tested_on: the name of the split of the data that was tested on; None where it was held out,
+            and in files of earlier versions.
         attack: how students were attacked, all options of `AttackConfig`, with the number of
             `images` that were; None where they were not.
     """
@@ -114,6 +145,12 @@ class EvaluationResult:
     held_out: float | None
     environment: dict[str, Any]
     attack: dict[str, Any] | None = None
+    tested_on: str | None = None
+
+    @property
+    def tested(self) -> str:
+        """The images that were tested on, in words: `val, 341 images`."""
+        return tested(self.tested_on, self.held_out, self.test_images)
 
     @property
     def label_robust_scores(self) -> dict[str, float]:
@@ -161,17 +198,18 @@ class EvaluationResult:
     def table(self) -> str:
         """Accuracies in %, mean ± standard deviation over the seeds, as a table of text.
 
-        One line for each row; one seed has no deviation. Accuracies under attack stand beside.
+        One line for each row; one seed has no deviation. Accuracies under attack stand beside, and
+        the images that were tested on below.
         """
         attacks = list(self.rows[0].attacked) if self.rows else []
         lines = [["trained on", "images per class", "model", "seeds", "accuracy %"]]
         lines[0] += [f"{name} %" for name in attacks]
         for row in self.rows:
             trained_on = row.training_set if row.augmented else f"{row.training_set}, plain"
-            cells = [trained_on, str(row.images_per_class), row.model, str(len(row.accuracies))]
+            cells = [trained_on, row.images, row.model, str(len(row.accuracies))]
             series = [row.accuracies, *(row.attacked[name] for name in attacks)]
             lines.append(cells + [_percent(accuracies) for accuracies in series])
-        return _aligned(lines)
+        return f"{_aligned(lines)}\ntested on {self.tested}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `evaluate --json` writes them, with means and standard deviations."""

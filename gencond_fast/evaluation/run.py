@@ -8,19 +8,19 @@ from typing import Any
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as validated
 
-from gencond_fast.config import Count, EvaluateConfig, Fraction
+from gencond_fast.config import Count, EvaluateConfig, Fraction, Transparency
 from gencond_fast.config.options import parse
 from gencond_fast.data.classes import MissingClass, find_classes
 from gencond_fast.data.source import Source, open_source
 from gencond_fast.distributed.ranks import Ranks
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.result import EvaluationResult
+from gencond_fast.evaluation.result import EvaluationResult, tested
 from gencond_fast.evaluation.student_runner import StudentRunner, with_image_cache
 from gencond_fast.models.registry import choose_models
 from gencond_fast.store.artifact import Artifact, load
 from gencond_fast.store.budget import bits_per_class, bytes_to_ipc
 from gencond_fast.system.environment import describe
-from gencond_fast.system.progress import Reporter
+from gencond_fast.system.progress import LatePhase, Reporter
 from gencond_fast.system.runtime import choose_runtime
 from gencond_fast.system.words import counted
 from gencond_fast.training.protocol import PROTOCOLS
@@ -56,20 +56,21 @@ def evaluate(
     made = artifact.metadata.made
     told = config.classes is None and "privacy" not in made
     if told and source.fingerprint != made.get("data"):
-        # times of modification count, so a copy of the same files may differ too
         reporter.message(
-            f"note: {config.data} is not, file for file, the data of the condensation; a part that "
-            "was set apart then may not be the part tested on now"
+            f"note: {config.data} is not, file for file (compared: {source.compared}), the data of "
+            "the condensation; a part that was set apart then may not be the part tested on now"
         )
-    runtime = choose_runtime(config.device, config.precision, config.compile, spec.image_size)
+    runtime = choose_runtime(
+        config.device, config.precision, config.compile, spec.image_size, reporter.message
+    )
     ranks.check_same_runtime(runtime.describe())
     ranks.connect(runtime.device)
     source = with_image_cache(config, artifact, source, reporter.message)
     bench = StudentRunner(config, artifact, source, runtime, protocol)
-    students = len(config.training_sets) * len(config.models) * config.seeds
-    own = len(range(ranks.rank, students, ranks.world_size))
-    with reporter.phase("students", own * config.epochs) as progress:
-        rows = bench.rows(bench.sets.wanted(progress), progress, ranks)
+    progress = LatePhase()
+    sets = bench.sets.wanted(progress)
+    with reporter.phase("students", bench.epochs_here(sets, ranks)) as progress.phase:
+        rows = bench.rows(sets, progress, ranks)
     for name, students in bench.remembered.found.items():
         reporter.message(f"{name}: {counted(students, 'student')} of an earlier evaluation reused")
     bench.waiting.tell(reporter.message)
@@ -79,13 +80,14 @@ def evaluate(
     return EvaluationResult(
         rows=rows,
         protocol=asdict(protocol),
-        epochs=config.epochs,
+        epochs=bench.epochs_of(sets[0]),
         bytes=artifact.size,
         ipc=ipc,
         ipc_uint8=4 * ipc,
         bits_per_class=bits_per_class(artifact.size, spec.num_classes),
         test_images=_tested(source),
-        held_out=split.val_fraction,
+        held_out=split.val_fraction if source.tested_on is None else None,
+        tested_on=source.tested_on,
         environment=describe() | {"runtime": runtime.describe()},
         attack=_attack(config, bench),
     )
@@ -93,10 +95,12 @@ def evaluate(
 
 @validated(frozen=True, config=ConfigDict(extra="ignore"))
 class Split:
-    """What the file says about how the data was split, where that was not the default."""
+    """What the file says about how the data was read, where that was not the default."""
 
     val_fraction: Fraction | None = None
     seed: Count = 0
+    label_column: str | None = None
+    transparency: Transparency | None = None
 
 
 def split_of(artifact: Artifact) -> Split:
@@ -139,6 +143,9 @@ def open_test(
             seed=split.seed,
             classes=classes,
             in_given_order=True,
+            test_split=config.test_split,
+            label_column=config.label_column or split.label_column,
+            transparency=config.transparency or split.transparency,
             on_bad_image=config.on_bad_image,
             reader=config.reader,
             device=config.device,
@@ -150,12 +157,14 @@ def open_test(
             "give the data that it was condensed from"
         ) from None
     if source.val is None:
+        why = "".join(f" ({reason})" for reason in source.unusable.values())
         raise InputError(
-            f"{config.data} has no validation split to test on: condense with --val-fraction 0.1, "
-            "which sets a part of the data apart for it"
+            f"{config.data} has no validation split to test on{why}: condense with --val-fraction "
+            "0.1, which sets a part of the data apart for it"
         )
     if not len(source.val):
         raise InputError(f"{config.data} has no test image of any class of {config.run}")
+    reporter.message(f"tested on {_described(source, split)}")
     if config.classes is not None and source.channels == 1:
         # some classes of a colour set may well be gray
         source = replace(source, channels=artifact.metadata.store.channels)
@@ -165,6 +174,13 @@ def open_test(
             f"{artifact.metadata.store.channels}: give the data that it was condensed from"
         )
     return source
+
+
+def _described(source: Source, split: Split) -> str:
+    """The images that are tested on, in words, and what could be chosen instead."""
+    others = [name for name in source.test_splits if name != source.tested_on]
+    hint = f"; there is also {', '.join(others)} (--test-split)" if others else ""
+    return tested(source.tested_on, split.val_fraction, _tested(source)) + hint
 
 
 def _chosen_classes(config: EvaluateConfig, artifact: Artifact) -> list[str]:

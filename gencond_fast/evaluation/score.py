@@ -17,6 +17,7 @@ from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.manifold import manifold_scores
+from gencond_fast.evaluation.nearest import MOST_SAMPLES, NearestImages, nearest_images
 from gencond_fast.evaluation.run import open_test, split_of
 from gencond_fast.functional.covariance import class_covariances, frechet_distance
 from gencond_fast.models.classifier import Classifier
@@ -47,6 +48,7 @@ class Scores:
         k: k of the balls.
         generated: stored images that were compared.
         real: test images that they were compared with.
+        nearest: training images that are nearest to stored ones, and how near.
         environment: versions and machine.
     """
 
@@ -62,7 +64,9 @@ class Scores:
     k: int
     generated: int
     real: int
+    nearest: NearestImages
     environment: dict[str, Any]
+    tested_on: str | None = None
 
 
 def score(config: ScoreConfig, reporter: Reporter | None = None) -> Scores:
@@ -103,6 +107,9 @@ def score(config: ScoreConfig, reporter: Reporter | None = None) -> Scores:
     manifold = manifold_scores(*features, k=config.k)
     distance = frechet_distance(*(class_covariances(each) for each in features))
     right = accuracy(network, source, size, task.normalisation, task.runtime)
+    some = chosen[:: max(1, -(-len(chosen) // MOST_SAMPLES))]
+    with torch.no_grad():
+        samples = torch.cat([store(part).cpu() for part in some.split(_BATCH)])
     source.tell_left_out(reporter.message)
     return Scores(
         **asdict(manifold),
@@ -114,7 +121,9 @@ def score(config: ScoreConfig, reporter: Reporter | None = None) -> Scores:
         k=config.k,
         generated=len(chosen),
         real=len(real),
+        nearest=nearest_images(samples, some, source),
         environment=describe() | {"runtime": task.runtime.describe()},
+        tested_on=source.tested_on,
     )
 
 
@@ -123,13 +132,15 @@ def _open(
 ) -> tuple[Config, Source]:
     """The options of the training of the network, and the data, split as for the condensation."""
     split = split_of(artifact)
-    test = EvaluateConfig(run=config.run, **run_options(config))
+    test = EvaluateConfig(run=config.run, test_split=config.test_split, **run_options(config))
     source = open_test(test, artifact, split, reporter)
     teacher = {"model": model, "width": config.width, "epochs": config.epochs, "count": 1}
     making = {
         **run_options(config),
         **{"out": "", "image_size": artifact.metadata.store.image_size, "teachers": teacher},
         "val_fraction": split.val_fraction,
+        "label_column": config.label_column or split.label_column,
+        "transparency": config.transparency or split.transparency,
         # the seed decides on the network too, which is the same for all files unless it must be
         "seed": 0 if split.val_fraction is None else split.seed,
     }

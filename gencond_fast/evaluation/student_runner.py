@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -18,6 +20,7 @@ from gencond_fast.evaluation.attacks import require_autoattack
 from gencond_fast.evaluation.baseline_cache import BaselineCache, Outcome
 from gencond_fast.evaluation.result import CONDENSED, Row
 from gencond_fast.evaluation.robustness import attacked_rows, robust_accuracies
+from gencond_fast.evaluation.student_epochs import student_epochs
 from gencond_fast.evaluation.training_sets import TrainingSet, TrainingSets, random_rows
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, model_identity
@@ -110,10 +113,7 @@ class StudentRunner:
         pairs = [(each, model) for each in sets for model in self._config.models]
         own: list[Outcome] = []
         for place, pair in enumerate(pairs):
-            seeds = [
-                s for s in range(count) if (place * count + s) % ranks.world_size == ranks.rank
-            ]
-            own += self._outcomes(*pair, seeds, progress)
+            own += self._outcomes(*pair, self._seeds_here(place, ranks), progress)
         dealt = ranks.all_gather_object([asdict(each) for each in own])
         self.remembered.share(ranks)
         places = range(count * len(pairs))
@@ -127,15 +127,33 @@ class StudentRunner:
         """What the students of these seeds score, one after another or so many at once."""
         known = self._known(training_set, model, seeds)
         if known:
-            progress.advance(self._config.epochs * len(known))
+            progress.advance(self.epochs_of(training_set) * len(known))
         missing = [seed for seed in seeds if seed not in known]
         for start in range(0, len(missing), self._config.parallel_students):
             group = missing[start : start + self._config.parallel_students]
             known |= self._train(training_set, model, group, progress)
         return [known[seed] for seed in seeds]
 
-    @staticmethod
-    def _row(training_set: TrainingSet, model: str, outcomes: list[Outcome]) -> Row:
+    def epochs_of(self, training_set: TrainingSet) -> int:
+        """How long students of this training set learn."""
+        batch = self._protocol.batch_size
+        steps = math.ceil(int(training_set.class_sizes.sum()) / batch)
+        return student_epochs(self._config, steps, math.ceil(self.sets.condensed_images / batch))
+
+    def epochs_here(self, sets: Sequence[TrainingSet], ranks: Ranks) -> int:
+        """Epochs of all students that `rows` trains on this rank."""
+        return sum(
+            self.epochs_of(each) * len(self._seeds_here(place, ranks))
+            for place, (each, _) in enumerate(itertools.product(sets, self._config.models))
+        )
+
+    def _seeds_here(self, place: int, ranks: Ranks) -> list[int]:
+        """The seeds of a training set and architecture that fall to this rank."""
+        count = self._config.seeds
+        return [s for s in range(count) if (place * count + s) % ranks.world_size == ranks.rank]
+
+    def _row(self, training_set: TrainingSet, model: str, outcomes: list[Outcome]) -> Row:
+        sizes = training_set.class_sizes
         return Row(
             training_set.name,
             model,
@@ -145,6 +163,9 @@ class StudentRunner:
             outcomes[-1].steps,
             {name: tuple(o.attacked[name] for o in outcomes) for name in outcomes[0].attacked},
             training_set.augmented,
+            self.epochs_of(training_set),
+            int(sizes.min()),
+            int(sizes.max()),
         )
 
     def _known(
@@ -160,7 +181,12 @@ class StudentRunner:
         return {seed: outcome for seed, outcome in found.items() if outcome is not None}
 
     def students(
-        self, training_set: TrainingSet, model: str, seeds: Sequence[int], progress: Phase
+        self,
+        training_set: TrainingSet,
+        model: str,
+        seeds: Sequence[int],
+        epochs: int,
+        progress: Phase,
     ) -> tuple[list[Classifier], int]:
         """Trains students, at once where they can be; and the number of optimiser steps of each."""
         students = [
@@ -171,7 +197,7 @@ class StudentRunner:
             students,
             [training_set.draw(seed) for seed in seeds],
             protocol=self._protocol_of(training_set),
-            epochs=self._config.epochs,
+            epochs=epochs,
             seeds=[derive_seed(seed, "training", model) for seed in seeds],
             runtime=self._runtime,
             advance=progress.advance,
@@ -183,7 +209,8 @@ class StudentRunner:
     ) -> dict[int, Outcome]:
         """Trains some students and tests them."""
         start = time.perf_counter()
-        students, steps = self.students(training_set, model, seeds, progress)
+        epochs = self.epochs_of(training_set)
+        students, steps = self.students(training_set, model, seeds, epochs, progress)
         training = (time.perf_counter() - start) / len(seeds)
         return {
             seed: self._test(student, training_set, model, seed, steps, training, progress)
@@ -241,13 +268,13 @@ class StudentRunner:
         config, source = self._config, self._source
         return {
             "data": source.fingerprint,
+            **source.test_identity,
             "left_out": source.left_out,
             "decoder": source.decoder,
             "classes": source.class_names,
             "image_size": self._spec.image_size,
             "channels": self._spec.channels,
             "normalisation": asdict(self._normalisation),
-            "epochs": config.epochs,
             "attack": asdict(config.attack) if config.attack.names else None,
             "runtime": self._runtime.describe(),
         }
@@ -257,6 +284,7 @@ class StudentRunner:
         protocol = replace(self._protocol_of(training_set), name="", soft=False)
         return {
             "images_per_class": training_set.images_per_class,
+            "epochs": self.epochs_of(training_set),
             "protocol": protocol.cache_parts(),
             "model": model_identity(model),
             "seed": seed,

@@ -42,12 +42,14 @@ class TrainingSet:
     Attributes:
         name: in tables.
         images_per_class: its size.
+        class_sizes: images of each class, int64 [C].
         draw: gives its epochs for a seed.
         augmented: whether students see them augmented, as the protocol says.
     """
 
     name: str
     images_per_class: int
+    class_sizes: np.ndarray
     draw: Callable[[int], Epochs]
     augmented: bool = True
 
@@ -103,9 +105,15 @@ class TrainingSets:
         self._waiting = waiting
         self._index, labels = _chosen_samples(artifact, source.class_names, device)
         self._targets = labels
+        self._class_sizes = np.bincount(labels.cpu().numpy(), minlength=len(source.class_names))
         if protocol.soft:
             self._targets = _soft_targets(artifact, source.class_names, self._index, labels)
         self.normalisation = Normalisation(artifact.metadata.mean, artifact.metadata.std)
+
+    @property
+    def condensed_images(self) -> int:
+        """How many images of the file students learn from."""
+        return len(self._index)
 
     def condensed(self) -> TrainingSet:
         """The file's own images: always the same, or fresh ones every epoch."""
@@ -120,7 +128,7 @@ class TrainingSets:
             return self._held(targets, lambda epoch: stored)
 
         name = self._config.training_sets[0][0]
-        return TrainingSet(name, self._spec.per_class, draw)
+        return TrainingSet(name, self._spec.per_class, self._class_sizes, draw)
 
     def wanted(self, progress: Phase) -> list[TrainingSet]:
         """Those of `EvaluateConfig.training_sets`; `full` shows how far its epochs are."""
@@ -144,7 +152,9 @@ class TrainingSets:
             return self._held(sample.labels, lambda epoch: images)
 
         per_class = _random_options(self._metadata, 0)["per_class"]
-        return TrainingSet("random", per_class, draw)
+        rows = sample_rows(self._source, **_random_options(self._metadata, 0))
+        sizes = self._sizes_of(self._source.train.labels[rows])
+        return TrainingSet("random", per_class, sizes, draw)
 
     def jpeg(self) -> TrainingSet:
         """As many random real images as fit into the bytes of the file as JPEG.
@@ -178,7 +188,8 @@ class TrainingSets:
             images = self.normalisation(kept.images().to(self._device))
             return self._held(kept.labels, lambda epoch: images)
 
-        return TrainingSet("jpeg", per_class, draw)
+        sizes = self._sizes_of(fitting[0].first(per_class).labels.numpy())
+        return TrainingSet("jpeg", per_class, sizes, draw)
 
     def full(self, progress: Phase) -> TrainingSet:
         """All real training images, streamed in another order for every seed."""
@@ -199,7 +210,11 @@ class TrainingSets:
                 waiting=self._waiting,
             )
 
-        return TrainingSet("full", round(len(train) / len(self._source.class_names)), draw)
+        mean = round(len(train) / len(self._source.class_names))
+        return TrainingSet("full", mean, self._sizes_of(train.labels), draw)
+
+    def _sizes_of(self, labels: np.ndarray) -> np.ndarray:
+        return np.bincount(labels, minlength=len(self._source.class_names))
 
     def _held(self, targets: Tensor, images_of: Callable[[int], Images]) -> Epochs:
         return held(images_of, targets.to(self._device), self._protocol)

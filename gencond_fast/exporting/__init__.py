@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gencond_fast.errors import InputError
@@ -26,14 +27,20 @@ __all__ = ["FORMATS", "export"]
 
 
 def export(
-    run: str | Path, out: str | Path, *, format: str = "imagefolder", per_class: int | None = None
+    run: str | Path,
+    out: str | Path,
+    *,
+    format: str = "imagefolder",
+    per_class: int | None = None,
+    tell: Callable[[str], None] = warnings.warn,
 ) -> Path:
     """Decodes stored samples and writes them; returns the file or folder written.
 
     Samples are ordered by class. Where the file has soft labels, all formats but `imagefolder` and
     `grid` have them too, as probabilities float32 [C] of each sample.
 
-    - `imagefolder`: OUT/CLASS/00000.png.
+    - `imagefolder`: OUT/CLASS/00000.png. Readers number classes by their sorted names; where the
+      file has them in another order, `tell` is called with a line that says so.
     - `npz`: OUT/samples.npz with images uint8 [n, S, S, channels], labels int64 [n], classes, and
       soft_labels.
     - `pt`: OUT/images.pt, float32 [n, channels, S, S] normalised by mean and deviation of the
@@ -49,6 +56,7 @@ def export(
         out: folder, made if missing; for `imagefolder` and `pt` it must not exist yet or be empty.
         format: one of `FORMATS`.
         per_class: samples of each class, all that are stored when None.
+        tell: called with a line about what readers will take otherwise than the file has it.
 
     Raises:
         InputError: the file cannot be used, a class holds fewer samples than asked for, the
@@ -64,4 +72,19 @@ def export(
         raise InputError(f"option 'per_class' is {count}: it must be 1 or more")
     if count > stored:
         raise InputError(f"{run} holds {stored} samples of each class: --per-class {count} is more")
-    return _WRITERS[format](Samples(artifact, count), Path(out))
+    written = _WRITERS[format](Samples(artifact, count), Path(out))
+    if format == "imagefolder":
+        _tell_order(artifact.metadata.class_names, tell)
+    return written
+
+
+def _tell_order(names: Sequence[str], tell: Callable[[str], None]) -> None:
+    """A line about classes that readers of image folders number otherwise."""
+    ordered = sorted(names)
+    place = next((i for i, name in enumerate(ordered) if name != names[i]), None)
+    if place is not None:
+        tell(
+            f"note: readers of image folders sort classes by name: their class {place} is "
+            f"{ordered[place]!r}, which is class {names.index(ordered[place])} of the file; go by "
+            "the names of the folders, or export with --format npz, which keeps the order"
+        )

@@ -56,7 +56,10 @@ def _members(samples: Samples) -> Iterator[tuple[str, bytes]]:
         key = f"{place:08d}"
         yield f"{key}.png", png
         yield f"{key}.cls", str(label).encode()
-        yield f"{key}.txt", names[label].encode()
+        yield (
+            f"{key}.txt",
+            names[label].encode(errors="surrogateescape"),
+        )  # bytes of a name that is no UTF-8
         if soft is not None:
             array = io.BytesIO()
             np.save(array, soft[place])

@@ -14,7 +14,7 @@ from gencond_fast.functional.checks import (
     check_channel_table,
     check_channels,
     check_choice,
-    check_fused,
+    takes_reference,
 )
 
 _NAME = "batchnorm_matching_loss"
@@ -65,11 +65,8 @@ def batchnorm_matching_loss(
     scale = [1.0] * len(features) if weights is None else list(weights)
     check_choice(_NAME, "impl", impl, IMPLS)
     _check_layers(features, means, variances, scale)
-    if impl == "reference":
+    if takes_reference(_NAME, impl, *features):
         return reference.batchnorm_matching_loss(features, means, variances, scale)
-    if impl == "fused":
-        for x in features:
-            check_fused(_NAME, x)
     layers = zip(features, means, variances, scale, strict=True)
     distances = [
         ops.batchnorm_distance(x, mean, variance) * weight for x, mean, variance, weight in layers

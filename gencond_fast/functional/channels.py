@@ -14,7 +14,7 @@ from gencond_fast.functional.checks import (
     check_channel_table,
     check_channels,
     check_choice,
-    check_fused,
+    takes_reference,
 )
 
 
@@ -91,8 +91,6 @@ def channel_moments(
     name = "channel_moments"
     check_channels(name, "x", x)
     check_choice(name, "impl", impl, IMPLS)
-    if impl == "fused":
-        check_fused(name, x)
     running = {"running_mean": running_mean, "running_var": running_var}
     count = x.shape[0] * x.shape[2:].numel()
     for option, table in running.items():
@@ -100,7 +98,7 @@ def channel_moments(
             check_channel_table(name, option, table, x)
     if running_mean is not None or running_var is not None:
         _check_update(momentum, count)
-    mean, m2 = (reference if impl == "reference" else ops).channel_moments(x)
+    mean, m2 = (reference if takes_reference(name, impl, x) else ops).channel_moments(x)
     moments = ChannelMoments(count, mean, m2)
     with torch.no_grad():
         if running_mean is not None:

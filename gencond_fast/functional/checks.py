@@ -10,10 +10,12 @@ from torch import Tensor
 
 from gencond_fast import _ext
 from gencond_fast.errors import InputError
+from gencond_fast.functional.transforms import transformed
 
 Impl = Literal["auto", "reference", "fused"]
 
 IMPLS = ("auto", "reference", "fused")
+NO_TRANSFORM = "torch.func and forward mode are served by impl='reference'."
 _LABEL_DTYPES = (
     *(torch.int64, torch.int32, torch.int16, torch.int8),
     *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
@@ -124,8 +126,22 @@ def check_channel_table(name: str, option: str, table: Tensor, x: Tensor) -> Non
         )
 
 
-def check_fused(name: str, x: Tensor) -> None:
+def takes_reference(name: str, impl: Impl, *tensors: Tensor) -> bool:
+    """Whether plain PyTorch computes a statistic, by choice or as it alone has the derivatives.
+
+    Raises:
+        InputError: impl="fused" where the C++ op cannot run.
+    """
+    if impl == "fused":
+        for x in tensors:
+            _check_fused(name, x)
+    return impl == "reference" or (impl == "auto" and transformed(*tensors))
+
+
+def _check_fused(name: str, x: Tensor) -> None:
     """Raise InputError unless the extension has kernels for statistics on x's device."""
+    if transformed(x):
+        raise InputError(f"{name}: impl='fused' cannot run: {NO_TRANSFORM}")
     if not _ext.available():
         raise InputError(f"{name}: impl='fused' cannot run: {_ext.reason}")
     if x.device.type == "cuda" and not _ext.cuda_available():

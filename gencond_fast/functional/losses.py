@@ -13,6 +13,7 @@ from gencond_fast.errors import InputError
 from gencond_fast.functional import ops, reference
 from gencond_fast.functional.checks import (
     IMPLS,
+    NO_TRANSFORM,
     Impl,
     check_choice,
     check_features,
@@ -20,6 +21,7 @@ from gencond_fast.functional.checks import (
     check_samples,
 )
 from gencond_fast.functional.layout import ClassLayout
+from gencond_fast.functional.transforms import transformed
 
 IntraKind = Literal["infonce", "rbf", "hinge", "nearest"]
 InterKind = Literal["hinge", "infonce"]
@@ -63,9 +65,14 @@ def intra_class_loss(
     - hinge: 1/P sum_{i != j} max(0, margin - |f_i - f_j|)^2
     - nearest: mean over i with n_c >= 2 of max_{j != i} u_i . u_j
 
-    where i and j are always of one class. Nothing to compare gives 0 with zero gradient, a NaN
-    anywhere gives NaN, and |0| has gradient 0 (so u of a zero feature is 0). Where several partners
-    are nearest alike, the fused versions follow the first of them, the reference shares.
+    where i and j are always of one class. Nothing to compare gives 0 with zero gradient, and |0|
+    has gradient 0 (so u of a zero feature is 0). A NaN or an infinity anywhere gives NaN, and so
+    does a square that overflows. Where several partners are nearest alike, the fused versions
+    follow the first of them, the reference shares.
+
+    The fused versions have no second derivative, and `create_graph=True` raises RuntimeError.
+    Transforms of torch.func and forward mode take the reference by themselves; `torch.func.vmap`
+    works over features, not over labels.
 
     The fused versions hold no matrix of all pairs: next to the gradient (4 N D bytes, made in the
     forward pass when one is wanted) they take a bounded workspace. The same bits come out at every
@@ -123,8 +130,9 @@ def inter_class_loss(
     - hinge: 1/(C' (C' - 1)) sum_{c != c'} max(0, margin - |m_c - m_c'|)^2
     - infonce: mean over c of log(1/(C' - 1) sum_{c' != c} exp(v_c . v_c' / t)), t the temperature
 
-    Fewer than two classes give 0 with zero gradient, a NaN anywhere gives NaN, and |0| has
-    gradient 0. The fused versions read the features once and hold no C' x C' matrix.
+    Fewer than two classes give 0 with zero gradient, and |0| has gradient 0. A NaN or an infinity
+    anywhere gives NaN, and so does a square that overflows. The fused versions read the features
+    once and hold no C' x C' matrix. Derivatives: see `intra_class_loss`.
 
     Args:
         features: [N, D] float32, float16, bfloat16 or float64; N may be 0. Gradients flow back to
@@ -151,6 +159,7 @@ def inter_class_loss(
     check_choice(name, "kind", kind, reference.INTER_KINDS)
     options = loss_options(name, (kind,), temperature=temperature, margin=margin)
     if not _fused(name, impl, features):
+        _check_not_batched(name, labels)
         return reference.inter_class_loss(features, _labels(labels), kind=kind, **options)
     layout = _layout(labels)
     centres = ops.class_centres(features, layout.order, layout.offsets, layout.tables)
@@ -186,6 +195,7 @@ def class_losses(
     kinds = (intra_kind, inter_kind)
     options = loss_options(name, kinds, temperature=temperature, sigma=sigma, margin=margin)
     if not _fused(name, impl, features):
+        _check_not_batched(name, labels)
         classes, of_inter = _labels(labels), {k: v for k, v in options.items() if k != "sigma"}
         intra = reference.intra_class_loss(features, classes, kind=intra_kind, **options)
         inter = reference.inter_class_loss(features, classes, kind=inter_kind, **of_inter)
@@ -256,7 +266,15 @@ def _fused(name: str, impl: str, features: Tensor) -> bool:
     return not reason
 
 
+def _check_not_batched(name: str, labels: Tensor | ClassLayout) -> None:
+    """Refuse labels of torch.func.vmap, which may have as many classes as they like."""
+    if isinstance(labels, Tensor) and torch._C._functorch.is_batchedtensor(labels):
+        raise ValueError(f"{name}: torch.func.vmap works over features alone, not over labels.")
+
+
 def _obstacle(features: Tensor) -> str:
+    if transformed(features):
+        return NO_TRANSFORM
     if features.dtype == torch.float64:
         return "float64 features are served by impl='reference'."
     if features.device.type == "cpu":

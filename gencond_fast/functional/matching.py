@@ -12,8 +12,9 @@ from gencond_fast.functional.checks import (
     check_count,
     check_finite,
     check_samples,
+    takes_reference,
 )
-from gencond_fast.functional.moments import ClassMoments, check_fused
+from gencond_fast.functional.moments import ClassMoments
 
 
 def moment_matching_loss(
@@ -80,7 +81,7 @@ def moment_matching_loss(
     if stored is not None:
         check_count(name, "stored", stored, 1)
     _check_target(name, features, target)
-    if impl == "reference":
+    if takes_reference(name, impl, features, target.mean, target.m2):
         return reference.moment_matching_loss(
             features,
             labels,
@@ -89,8 +90,6 @@ def moment_matching_loss(
             std_weight=std_weight,
             stored=stored,
         )
-    if impl == "fused":
-        check_fused(name, features)
     return ops.moment_matching(features, labels, target.tables, mean_weight, std_weight, stored)
 
 

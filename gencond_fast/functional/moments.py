@@ -13,8 +13,8 @@ from gencond_fast.functional.checks import (
     Impl,
     check_choice,
     check_count,
-    check_fused,
     check_samples,
+    takes_reference,
 )
 from gencond_fast.functional.moment_formulas import merge_moments
 
@@ -184,8 +184,6 @@ def class_moments(
     labels = check_samples("class_moments", features, labels)
     check_choice("class_moments", "impl", impl, IMPLS)
     check_count("class_moments", "num_classes", num_classes, 1)
-    if impl == "reference":
+    if takes_reference("class_moments", impl, features, labels):
         return ClassMoments(*reference.class_moments(features, labels, num_classes))
-    if impl == "fused":
-        check_fused("class_moments", features)
     return ClassMoments(*ops.class_moments(features, labels, num_classes))

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from gencond_fast.functional.moment_formulas import merge_moments, moment_distance
+from gencond_fast.functional.transforms import transformed
 
 INTRA_KINDS = ("infonce", "rbf", "hinge", "nearest")
 INTER_KINDS = ("hinge", "infonce")
+_MOST_DIFFERENCES = 2**22  # numbers of the differences of all pairs of rows, held at once
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -25,8 +27,9 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def check_label_range(name: str, labels: Tensor, num_classes: int) -> None:
     """Raise IndexError naming the first label outside 0 ... num_classes - 1."""
-    if labels.numel() == 0 or torch.compiler.is_compiling():
-        return
+    batched = torch._C._functorch.is_batchedtensor
+    if labels.numel() == 0 or torch.compiler.is_compiling() or batched(labels):
+        return  # of batched labels, index_add and index_select refuse what is out of range
     outside = (labels < 0) | (labels >= num_classes)
     if bool(outside.any()):
         raise IndexError(
@@ -119,7 +122,8 @@ def intra_class_loss(
 ) -> Tensor:
     """How close samples of one class lie together, on the full N x N matrix of pairs.
 
-    See `gencond_fast.intra_class_loss` for the formulas; differentiable once.
+    See `gencond_fast.intra_class_loss` for the formulas; differentiable again and again, but for
+    rbf and hinge of many samples.
     """
     f = features.to(accumulation_dtype(features.dtype))
     if f.shape[0] == 0:
@@ -135,7 +139,7 @@ def intra_class_loss(
         loss = _mean_row_max(_cosines(f), pair)
     else:
         loss = _mean_row_lse(_cosines(f) / temperature, pair)
-    return _with_nan(loss, f)
+    return _unless_infinite(loss, f)
 
 
 def inter_class_loss(
@@ -148,7 +152,7 @@ def inter_class_loss(
 ) -> Tensor:
     """How close the class means lie together, on the full C x C matrix of present classes.
 
-    See `gencond_fast.inter_class_loss` for the formulas; differentiable once.
+    See `gencond_fast.inter_class_loss` for the formulas; differentiable likewise.
     """
     f = features.to(accumulation_dtype(features.dtype))
     if f.shape[0] == 0:
@@ -161,13 +165,19 @@ def inter_class_loss(
         loss = _mean_where(pair, torch.relu(margin - _distances(mean)).square())
     else:
         loss = _mean_row_lse(_cosines(mean) / temperature, pair)
-    return _with_nan(loss, f)
+    return _unless_infinite(_unless_infinite(loss, f), mean)
 
 
 def _distances(x: Tensor) -> Tensor:
-    # by differences, not through a Gram matrix: exact for duplicates and far from the origin,
-    # and its gradient at distance 0 is 0
-    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    """[N, N], NaN where it overflows; the gradient at distance 0 is 0."""
+    # by differences, not through a Gram matrix: exact for duplicates and far from the origin
+    if len(x) * x.numel() > _MOST_DIFFERENCES and not transformed(x):
+        found = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    else:  # cdist has no second derivative
+        square = (x.unsqueeze(1) - x.unsqueeze(0)).square().sum(2)
+        zero = square == 0
+        found = torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
+    return torch.where(found.isinf(), torch.nan, found)
 
 
 def _cosines(x: Tensor) -> Tensor:
@@ -175,6 +185,7 @@ def _cosines(x: Tensor) -> Tensor:
     zero = square == 0
     # both branches must be finite, or the unused one would send NaN gradients back
     inverse = torch.where(zero, 0.0, torch.where(zero, 1.0, square).rsqrt())
+    inverse = torch.where(square.isinf(), torch.nan, inverse)  # which would be a finite 0
     unit = x * inverse
     with torch.autocast(x.device.type, enabled=False):  # which would multiply in half precision
         return unit @ unit.T
@@ -199,9 +210,9 @@ def _mean_row_max(value: Tensor, pair: Tensor) -> Tensor:
     return _mean_where(rows, value.masked_fill(~pair, -torch.inf).amax(1))
 
 
-def _with_nan(loss: Tensor, x: Tensor) -> Tensor:
-    # a NaN in a sample that is compared with nothing must not go unseen
-    return loss + torch.where(x.isnan().any(), torch.nan, 0.0).to(loss.dtype)
+def _unless_infinite(loss: Tensor, x: Tensor) -> Tensor:
+    # a NaN or an infinity in a sample that is compared with nothing must not go unseen
+    return loss + torch.where(x.isfinite().all(), 0.0, torch.nan).to(loss.dtype)
 
 
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,7 +245,9 @@ def batchnorm_matching_loss(
         batch_mean, m2 = channel_moments(x.double())
         batch_variance = m2 * (x.shape[1] / x.numel())
         # the gradient of vector_norm at 0 is 0
-        to_mean = torch.linalg.vector_norm(batch_mean - mean.detach())
-        to_variance = torch.linalg.vector_norm(batch_variance - variance.detach())
-        loss = loss + weight * (to_mean + to_variance).to(accumulation_dtype(x.dtype))
+        own = batch_mean.dtype
+        to_mean = torch.linalg.vector_norm(batch_mean - mean.detach().to(own))
+        to_variance = torch.linalg.vector_norm(batch_variance - variance.detach().to(own))
+        # of a float32 scalar times a number, the tangent of forward mode would be float64
+        loss = loss + (weight * (to_mean + to_variance)).to(accumulation_dtype(x.dtype))
     return loss

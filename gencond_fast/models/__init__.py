@@ -1,1 +1,1 @@
-"""Networks: the stored sets (generator or pixels) and the classifiers that judge them."""
+"""Classifiers: feature networks, experts, teachers and students, by name or of your own."""

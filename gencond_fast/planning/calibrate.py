@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import statistics
@@ -25,6 +26,7 @@ from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
 from gencond_fast.discrepancy import required
 from gencond_fast.evaluation.student_runner import StudentRunner, with_image_cache
+from gencond_fast.evaluation.training_sets import TrainingSet
 from gencond_fast.models.registry import choose_models
 from gencond_fast.planning.count import count, stage_steps
 from gencond_fast.planning.noise import noise_source
@@ -34,17 +36,19 @@ from gencond_fast.store.budget import ipc_to_bytes
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.system.memory import peak_memory
 from gencond_fast.system.runtime import choose_runtime
+from gencond_fast.training.epochs import Epochs
 from gencond_fast.training.protocol import PROTOCOLS
 from gencond_fast.training.train import TEST_BATCH, accuracy
 
 EPOCHS = 3  # of students
+_BATCHES = 2  # of an epoch: at 64 pixels more would take minutes on a few cores
 _STAGES = {"warm": 13, "match": 21, "trajectory": 5}  # steps; the price is updated every ten
 _TRAIN_STEPS = 32
 _IMAGES = 3 * 256 + 128  # whole batches of the statistics and a part of one
 _SLACK = 4096  # bytes for a longer header
 _READ = 256, 1280  # images
 _STEPS = "matching"  # what a run calls its steps of all stages
-_TESTED = 3  # whole batches of test images
+_TESTED = 1  # whole batches of test images
 _RUN = "run"
 
 
@@ -248,18 +252,18 @@ def calibrate_evaluation(
     part = with_image_cache(small, made, part, lambda line: None)
     runner = StudentRunner(small, made, part, runtime, PROTOCOLS[evaluation.protocol])
     start = time.monotonic() - began
+    batch = PROTOCOLS[evaluation.protocol].batch_size
     found = []
     for each in (runner.sets.condensed(), *([runner.sets.random()] if small.baselines else [])):
         for model in small.models:
             steps = Steps(time.monotonic())
-            (student,), taken = runner.students(each, model, [0], steps)
+            (student,), _ = runner.students(_few_batches(each), model, [0], EPOCHS, steps)
             for _ in range(2):  # the first time decodes the images
                 before = time.perf_counter()
                 accuracy(student, part, size, runner.sets.normalisation, runtime)
                 testing = (time.perf_counter() - before) * images / tested
             first, *later = (seconds for _, seconds in steps.found)
-            epoch = statistics.fmean(later)
-            found.append(Students(each.name, first, epoch, taken // EPOCHS, testing))
+            found.append(_whole_epochs(each, first, statistics.fmean(later), testing, batch))
     encoded, kept = source.val.shape is None, evaluation.in_memory != "off"
     held = images * spec.channels * size**2 if encoded and kept else 0
     return Evaluation(
@@ -270,6 +274,30 @@ def calibrate_evaluation(
         memory=peak_memory() + held,
         device_memory=_device_memory(),
     )
+
+
+def _few_batches(training_set: TrainingSet) -> TrainingSet:
+    """The same, but only the first batches of each epoch are learned."""
+
+    def draw(seed: int) -> Epochs:
+        whole = training_set.draw(seed)
+        return replace(
+            whole,
+            steps=min(whole.steps, _BATCHES),
+            batches=lambda number, rng: itertools.islice(whole.batches(number, rng), _BATCHES),
+        )
+
+    return replace(training_set, draw=draw)
+
+
+def _whole_epochs(
+    training_set: TrainingSet, first: float, later: float, testing: float, batch: int
+) -> Students:
+    """What was measured of the first batches, for epochs of all images of a training set."""
+    images = int(training_set.class_sizes.sum())
+    whole = later * images / min(images, _BATCHES * batch)
+    steps = math.ceil(images / batch)
+    return Students(training_set.name, first + whole - later, whole, steps, testing)
 
 
 def cache_in(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gencond_fast.config import Config, EvaluateConfig
 from gencond_fast.errors import InputError
+from gencond_fast.evaluation.student_epochs import student_epochs
 from gencond_fast.planning.calibrate import (
     Condensation,
     Evaluation,
@@ -95,7 +96,11 @@ def plan(
     with TemporaryDirectory(prefix="gencond-plan-") as name:
         reporter.message(_CALIBRATING)
         made = in_own_process(Path(name), calibrate_condensation, config, absent)
-        reporter.message("calibrating: a few epochs of students")
+        total = sum(condensing_seconds(made).values())
+        reporter.message(
+            f"condensing takes about {total / 60:.1f} min, for a file of {made.size:,} bytes"
+        )
+        reporter.message("calibrating: a few steps of students")
         tested = in_own_process(Path(name), calibrate_evaluation, config, evaluation, absent)
     seconds, runs = condensing_seconds(made), {"condensing": made, "evaluation": tested}
     if tested is not None:
@@ -180,15 +185,18 @@ def evaluation_seconds(tested: Evaluation, config: EvaluateConfig, made: Condens
     seconds, students, decoded = tested.start, 0, 0
     twice = 2 if config.without_augmentation else 1
     batch = PROTOCOLS[config.protocol].batch_size
+    stored = next(each.steps for each in tested.students if each.name != "random")
     for each in tested.students:
         students += twice * config.seeds
         seconds += each.first - each.epoch  # compilation, which later students find done
-        seconds += twice * config.seeds * (config.epochs * each.epoch + each.testing)
+        epochs = student_epochs(config, each.steps, stored)
+        seconds += twice * config.seeds * (epochs * each.epoch + each.testing)
         if "full" in config.baselines and each.name != "random":
-            epoch = math.ceil(made.images / batch) * each.epoch / each.steps
+            steps = math.ceil(made.images / batch)
+            epochs = student_epochs(config, steps, stored)
             students += config.seeds
-            seconds += config.seeds * (config.epochs * epoch + each.testing)
-            decoded += config.seeds * config.epochs * made.images if tested.decoded else 0
+            seconds += config.seeds * (epochs * steps * each.epoch / each.steps + each.testing)
+            decoded += config.seeds * epochs * made.images if tested.decoded else 0
     decoded += tested.decoded * (1 if tested.kept else students)
     return seconds + decoded * made.reading
 

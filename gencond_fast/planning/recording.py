@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -11,16 +12,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
 
 from gencond_fast.distributed.failure import packed_error, unpacked_error
 from gencond_fast.errors import InputError, RunError
+from gencond_fast.system.interrupt import Terminated
 from gencond_fast.system.progress import Phase, Reporter
 
 T = TypeVar("T")
 
+_PATIENCE = 10.0  # seconds that a process has to end what it has started
 _SERVE = "import sys; from gencond_fast.planning.recording import serve; serve(sys.argv[1])"
 
 
@@ -40,7 +44,7 @@ def in_own_process(folder: Path, function: Callable[..., T], *arguments: Any) ->
     exchange.write_bytes(pickle.dumps((function, (folder, *arguments, time.monotonic()))))
     command = [sys.executable, "-c", _SERVE, str(exchange)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    if subprocess.run(command, env=environment, check=False).returncode:
+    if _finish(subprocess.Popen(command, env=environment)):
         raise RunError(
             "the process of the calibration died, as it does when memory runs out: plan with fewer "
             "images in a step (training.batch_per_class, training.class_batch)"
@@ -52,8 +56,36 @@ def in_own_process(folder: Path, function: Callable[..., T], *arguments: Any) ->
     return found
 
 
+def _finish(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code. Where this process is asked to stop, so is that one, which ends its own."""
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+
+
 def serve(exchange: str) -> None:
-    """The other side of `in_own_process`."""
+    """The other side of `in_own_process`; says nothing where it is asked to stop."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    try:
+        _serve(exchange)
+    except (Terminated, KeyboardInterrupt):
+        sys.exit(1)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # it is stopping: once is enough
+    raise Terminated
+
+
+def _serve(exchange: str) -> None:
     function, arguments = pickle.loads(Path(exchange).read_bytes())
     answer: tuple[Any, dict[str, Any] | None]
     try:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from markupsafe import Markup
 
 from gencond_fast.evaluation.result import CONDENSED, Row
+from gencond_fast.reporting.accuracy_rows import draw_rows
 from gencond_fast.reporting.feature_map import short, spread
 from gencond_fast.reporting.published import Method, Published
 from gencond_fast.reporting.record import Record
+from gencond_fast.reporting.score import Score
 from gencond_fast.reporting.svg import Scale, axes, element, markup, path, picture
 from gencond_fast.system.bytes import format_bytes
 
@@ -21,66 +22,12 @@ _LEAST_RANGE = 30  # of bytes, largest over smallest
 _LABEL = 15  # pixels between two names, at least
 TRAINING_SETS = {
     "stored": "the condensed file",
+    "fresh": "the condensed file, fresh samples every epoch",
     "stream": "the condensed file, fresh samples every epoch",
     "random": "random real images, as many as the budget in IPC",
     "jpeg": "random real images as JPEG, in the bytes of the file",
     "full": "all real images",
 }
-
-
-@dataclass(frozen=True)
-class Score:
-    """One row of an evaluation.
-
-    Attributes:
-        run: name of the run.
-        file: the result that it stands in.
-        trained_on: the training set in words.
-        baseline: whether that is no condensed one.
-        full: whether it is all real images.
-        images: a class.
-        model: the student.
-        protocol: how it was trained.
-        epochs: passes over the training set.
-        steps: of the optimiser.
-        seeds: students.
-        mean: accuracy in per cent.
-        std: likewise.
-        tested_on: what the accuracy is measured on, in words.
-        held_out: whether that is a part of the training images.
-        file_bytes: of the condensed file, as it was when it was evaluated.
-        outdated: whether the file has other bytes now.
-        augmented: whether the students saw images augmented, as the protocol says.
-    """
-
-    run: str
-    file: str
-    trained_on: str
-    baseline: bool
-    full: bool
-    images: int
-    model: str
-    protocol: str
-    epochs: int
-    steps: int
-    seeds: int
-    mean: float
-    std: float
-    tested_on: str
-    held_out: bool
-    file_bytes: int
-    outdated: bool
-    augmented: bool
-
-    @property
-    def spread(self) -> str:
-        """The standard deviation as it is told, of one seed nothing."""
-        return f" ± {self.std:.2f}" if self.seeds > 1 else ""
-
-    @property
-    def bytes(self) -> int | None:
-        """That the training set is counted as; None for all real images."""
-        return None if self.full else self.file_bytes
 
 
 def scores_of(record: Record) -> list[Score]:
@@ -89,19 +36,21 @@ def scores_of(record: Record) -> list[Score]:
         Score(
             run=record.name,
             file=file,
+            kind=row.training_set,
             trained_on=trained_on(row),
             baseline=row.training_set not in CONDENSED,
             full=row.training_set == "full",
-            images=row.images_per_class,
+            images=row.images,
             model=row.model,
             protocol=str(result.protocol.get("name", "?")),
-            epochs=result.epochs,
+            epochs=row.epochs or result.epochs,
             steps=row.steps,
             seeds=len(row.accuracies),
             mean=100 * row.mean,
             std=100 * row.std,
             tested_on=f"{result.test_images:,} "
-            + ("test images" if result.held_out is None else "held-out training images"),
+            + ("test images" if result.held_out is None else "held-out training images")
+            + ("" if result.tested_on is None else f" ({result.tested_on})"),
             held_out=result.held_out is not None,
             file_bytes=result.bytes,
             outdated=result.bytes != record.artifact.size,
@@ -127,6 +76,8 @@ def comparable(scores: Sequence[Score]) -> list[Score]:
 def draw_accuracy(scores: Sequence[Score], published: Published | None, key: str) -> Markup | None:
     """Accuracy against bytes on a logarithmic axis; None where there is no score with bytes.
 
+    Where all have the same bytes and nothing is published, one row for each score instead.
+
     Args:
         scores: of one data set.
         published: what papers state for it.
@@ -137,6 +88,9 @@ def draw_accuracy(scores: Sequence[Score], published: Published | None, key: str
     if not own:
         return None
     methods = published.methods if published else ()
+    sizes = {score.bytes for score in own}
+    if len(sizes) == 1 and not methods and len({score.run for score in own}) == 1:
+        return draw_rows([*own, *full], format_bytes(own[0].file_bytes), key)
     x, y = _scales(own, full, methods)
     root = picture(_WIDTH, _HEIGHT, key, "Accuracy against bytes", _describe(own, full, methods))
     axes(
@@ -153,17 +107,19 @@ def draw_accuracy(scores: Sequence[Score], published: Published | None, key: str
     for score in full:
         place = y(score.mean)
         line = element(root, "line", x1=x.start, x2=x.end, y1=place, y2=place, class_="full")
-        element(line, "title", _title(score))
+        element(line, "title", score.title)
     _draw_methods(root, methods, x, y)
     condensed = [score for score in own if not score.baseline]
-    for score in (each for each in own if each.baseline):
-        _draw_score(root, score, x, y)
+    baselines = [score for score in own if score.baseline]
+    levels = spread([y(score.mean) for score in baselines], _LABEL, y.end, y.start)
+    for score, level in zip(baselines, levels, strict=True):
+        _name(_draw_score(root, score, x, y), score.kind, x(score.bytes or 1), level, x)
     several = len({score.run for score in condensed}) > 1
     heights = spread([y(score.mean) for score in condensed], _LABEL, y.end, y.start)
     for score, height in zip(condensed, heights, strict=True):
         group = _draw_score(root, score, x, y)
         if several:
-            _name_run(group, score.run, x(score.bytes or 1), height, x)
+            _name(group, score.run, x(score.bytes or 1), height, x)
     return markup(root)
 
 
@@ -196,7 +152,7 @@ def _draw_methods(root: Element, methods: Sequence[Method], x: Scale, y: Scale) 
         element(group, "text", method.name, x=x.end + 9, y=height + 4)
 
 
-def _name_run(group: Element, name: str, left: float, height: float, x: Scale) -> None:
+def _name(group: Element, name: str, left: float, height: float, x: Scale) -> None:
     """Beside the dot, on the side where there is more room."""
     after = left < (x.start + x.end) / 2
     place = left + 11 if after else left - 11
@@ -209,7 +165,7 @@ def _draw_score(root: Element, score: Score, x: Scale, y: Scale) -> Element:
     assert score.bytes is not None
     left, top = x(score.bytes), y(score.mean)
     group = element(root, "g", class_="baseline" if score.baseline else "own")
-    element(group, "title", _title(score))
+    element(group, "title", score.title)
     low, high = y(score.mean - score.std), y(score.mean + score.std)
     element(group, "line", x1=left, x2=left, y1=low, y2=high)
     if score.baseline:
@@ -219,16 +175,8 @@ def _draw_score(root: Element, score: Score, x: Scale, y: Scale) -> Element:
     return group
 
 
-def _title(score: Score) -> str:
-    size = "" if score.bytes is None else f", {score.bytes:,} bytes"
-    return (
-        f"{score.run}: {score.mean:.2f}{score.spread} %, trained on {score.trained_on}{size} "
-        f"({score.protocol}, {score.model}, {score.epochs} epochs, {score.tested_on})"
-    )
-
-
 def _describe(own: Sequence[Score], full: Sequence[Score], methods: Sequence[Method]) -> str:
-    lines = [_title(score) for score in (*own, *full)]
+    lines = [score.title for score in (*own, *full)]
     for method in methods:
         points = ", ".join(f"{value} % at {size:,} bytes" for size, value in method.points)
         lines.append(f"{method.name} as published: {points}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import open_source
@@ -14,7 +15,11 @@ _MAX_BYTES = 256 * 1024**2
 
 
 def write_grid(
-    data: str, classes: Sequence[str] | None, path: Path, image_size: int | None = None
+    data: str,
+    classes: Sequence[str] | None,
+    path: Path,
+    image_size: int | None = None,
+    label_column: str | None = None,
 ) -> None:
     """Writes a PNG of random training images, one row a class: the first 20 classes.
 
@@ -25,15 +30,17 @@ def write_grid(
         classes: names of the classes to show, None for all.
         path: the file to write.
         image_size: side of one picture in pixels; None keeps the data's own up to 96.
+        label_column: the column of labels of a table; None looks for one.
 
     Raises:
         InputError: the data cannot be used.
         OSError: the file cannot be written.
     """
-    source = open_source(data, classes=classes, on_bad_image="skip")
+    options: dict[str, Any] = {"label_column": label_column, "on_bad_image": "skip"}
+    source = open_source(data, classes=classes, **options)
     if len(source.class_names) > GRID_ROWS:
         names = source.class_names[:GRID_ROWS]
-        source = open_source(data, classes=names, on_bad_image="skip")
+        source = open_source(data, classes=names, **options)
     sample = draw_sample(
         source,
         image_size=image_size or min(source.native_size, _LARGEST_SIDE),

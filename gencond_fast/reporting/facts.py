@@ -41,7 +41,7 @@ def facts(record: Record) -> dict[str, str]:
         "classes": _classes(config, spec),
         "images": f"{spec.image_size} × {spec.image_size}, {_channels(spec)}",
         "format": f"{spec.format}: {_FORMATS[spec.format]}",
-        "samples": f"{spec.samples:,}, {spec.per_class:,} a class",
+        "samples": f"{spec.samples:,}, {spec.per_class:,} per class",
         "labels": f"soft, {spec.soft_labels} probabilities a sample"
         if spec.soft_labels
         else "hard",

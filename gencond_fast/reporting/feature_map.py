@@ -25,14 +25,14 @@ def draw_map(found: FeatureMap, names: Sequence[str], key: str) -> Markup:
     shown = ", ".join(names[: found.classes])
     beside = f" and rings for {len(found.real)} real images" if len(found.real) else ""
     description = (
-        f"Two principal components of features: dots for {len(found.generated)} generated samples"
+        f"Two principal components of features: dots for {len(found.generated)} stored samples"
         f"{beside} of {found.classes} classes ({shown})."
     )
     root = picture(_WIDTH, _HEIGHT, key, "Feature map", description)
     x, y = _scales(np.concatenate([found.generated, found.real]))
     kinds = (
         (found.real, found.real_labels, "ring", "real", 3.2),
-        (found.generated, found.labels, "dot", "generated", 3.0),
+        (found.generated, found.labels, "dot", "stored", 3.0),
     )
     for positions, labels, class_, kind, radius in kinds:
         for label in range(found.classes if len(positions) else 0):

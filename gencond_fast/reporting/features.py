@@ -125,6 +125,8 @@ def _real(record: Record, data: str, classes: int) -> Sample:
             seed=config.seed,
             classes=names,
             in_given_order=True,
+            label_column=config.label_column,
+            transparency=config.transparency,
             on_bad_image="skip",
         )
     except MissingClass as error:

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from gencond_fast.config.options import changed_options
-from gencond_fast.reporting.accuracy import Score, comparable, draw_accuracy, scores_of
+from gencond_fast.reporting.accuracy import comparable, draw_accuracy, scores_of
 from gencond_fast.reporting.command import condense_command, show_command
 from gencond_fast.reporting.curves import Chart, draw_curves
 from gencond_fast.reporting.facts import environment_facts, facts, lead
@@ -23,6 +23,7 @@ from gencond_fast.reporting.robustness import (
     attack_tables,
     robust_scores,
 )
+from gencond_fast.reporting.score import Score
 from gencond_fast.store.budget import bits_per_class, bytes_to_ipc
 
 
@@ -80,8 +81,16 @@ class Section:
 
     @property
     def headline(self) -> Score | None:
-        """The first accuracy of a condensed set."""
-        return next((score for score in self.scores if not score.baseline), None)
+        """The accuracy of the longest-trained students of the file as it is, None without one.
+
+        Of the same file before those of another, augmented before not; of equals, the first.
+        """
+        condensed = [score for score in self.scores if not score.baseline]
+        return max(
+            condensed,
+            key=lambda score: (not score.outdated, score.augmented, score.steps),
+            default=None,
+        )
 
 
 def make_section(record: Record, key: str, picture_bytes: int, data: str | None) -> Section:

@@ -19,9 +19,22 @@ if TYPE_CHECKING:
     from gencond_fast.evaluation import EvaluationResult
     from gencond_fast.evaluation.auditing import AuditResult
     from gencond_fast.evaluation.inference import AuditRow
+    from gencond_fast.evaluation.nearest import NearestImages
     from gencond_fast.evaluation.result import Row
     from gencond_fast.evaluation.score import Scores
     from gencond_fast.store.artifact import Artifact
+
+# names of a protocol's numbers as people say them
+_PROTOCOL_WORDS = {
+    "optimizer": "optimiser",
+    "lr": "learning rate",
+    "warm_up": "warm-up",
+    "cutmix": "CutMix",
+    "ema_decay": "moving average",
+}
+
+
+_NEIGHBOURS = 3  # pairs that are shown
 
 
 def print_artifact(artifact: Artifact, path: Path) -> None:
@@ -57,19 +70,21 @@ def print_plain(values: Mapping[str, Any], indent: str = "") -> None:
 def print_result(result: EvaluationResult) -> None:
     """The table of an evaluation, and what the file costs."""
     table = Table()
-    for name in ("trained on", "images a class", "model", "accuracy %", "seeds", "seconds"):
-        table.add_column(name, justify="left" if name in ("trained on", "model") else "right")
+    words, numbers = ("trained on", "model"), ("accuracy %", "seeds", "seconds")
+    for name in ("trained on", "images per class", "model", *numbers):
+        table.add_column(name, justify="left" if name in words else "right")
     for row in result.rows:
         seeds = str(len(row.accuracies))
         accuracy = _spread(row.mean, row.std, len(row.accuracies), 2)
-        cells = (_trained_on(row), str(row.images_per_class), row.model, accuracy, seeds)
+        cells = (_trained_on(row), row.images, row.model, accuracy, seeds)
         table.add_row(*cells, f"{row.seconds:.0f}")
     Console().print(table)
     if result.attack is not None:
         _print_attacked(result, result.attack)
+    print(printable(f"tested on {result.tested}"))
     tested = "test" if result.held_out is None else "held-out training"
     print(
-        f"{counted(result.epochs, 'epoch')}, last epoch, "
+        f"{_epochs(result)}, last epoch, "
         f"{counted(result.test_images, f'{tested} image')}; file {result.bytes:,} bytes = "
         f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
         f"{result.ipc_uint8:.3g} uint8"
@@ -78,11 +93,20 @@ def print_result(result: EvaluationResult) -> None:
         print(f"label-robust score of {model} (2505.13300, w = 0.5): {score:.4f}")
     for model, score in result.augmentation_robust_scores.items():
         print(f"augmentation-robust score of {model} (2505.13300, gamma = 0.5): {score:.4f}")
-    steps = {row.training_set: f"{row.steps:,} on {row.training_set}" for row in result.rows}
-    print(f"optimiser steps of a student: {', '.join(steps.values())}")
+    steps = {_trained_on(row): row.steps for row in result.rows}
+    told = ", ".join(f"{taken:,} on {name}" for name, taken in steps.items())
+    print(f"optimiser steps of a student: {told}")
     print(f"protocol {_numbers(result.protocol)}")
     if not all(row.augmented for row in result.rows):
         print("plain: the same protocol without its augmentation and CutMix")
+
+
+def _epochs(result: EvaluationResult) -> str:
+    """`300 epochs`, or those of each training set where they differ."""
+    found = {_trained_on(row): row.epochs or result.epochs for row in result.rows}
+    if len(set(found.values())) < 2:
+        return counted(result.epochs, "epoch")
+    return "epochs: " + ", ".join(f"{epochs:,} on {name}" for name, epochs in found.items())
 
 
 def _trained_on(row: Row) -> str:
@@ -124,12 +148,26 @@ def print_scores(scores: Scores) -> None:
         }
     )
     print(
-        f"{counted(scores.generated, 'stored image')} and {counted(scores.real, 'test image')}, "
+        f"{counted(scores.generated, 'stored image')} and {counted(scores.real, 'test image')}"
+        f"{'' if scores.tested_on is None else f' of {scores.tested_on}'}, "
         f"k = {scores.k} nearest neighbours in {counted(scores.features, 'feature')} of "
         f"{scores.model} trained for {counted(scores.epochs, 'epoch')} on all training images "
         f"(test accuracy {100 * scores.accuracy:.2f} %); compare only scores with the same network "
         "and numbers of images"
     )
+    _print_nearest(scores.nearest)
+
+
+def _print_nearest(nearest: NearestImages) -> None:
+    """How close stored samples come to training images, and the closest of them."""
+    print(
+        f"nearest training image, median of {len(nearest.neighbours):,} stored images: "
+        f"{nearest.stored:.4f} (root mean square of pixels from 0 to 1); between training images: "
+        f"{nearest.training:.4f}; {100 * nearest.closer:.0f} % of the stored images are closer to "
+        "one than half of the training images are to another"
+    )
+    for each in nearest.neighbours[:_NEIGHBOURS]:
+        print(printable(f"  {each.distance:.4f}: sample {each.sample} and {each.image}"))
 
 
 def print_audit(result: AuditResult) -> None:
@@ -192,7 +230,14 @@ def _spread(mean: float, std: float, number: int, digits: int) -> str:
 
 
 def _numbers(protocol: Mapping[str, Any]) -> str:
-    """`dc: batch_size 256, optimizer sgd, ...`."""
-    numbers = {name: value for name, value in protocol.items() if name != "name"}
-    shown = (f"{k} {'+'.join(v) if isinstance(v, tuple) else v}" for k, v in numbers.items())
+    """`dc: batch size 256, optimiser sgd, ..., no CutMix, hard labels`."""
+    numbers = {k: v for k, v in protocol.items() if k not in ("name", "soft")}
+    shown = [_number(_PROTOCOL_WORDS.get(k, k.replace("_", " ")), v) for k, v in numbers.items()]
+    shown.append("soft labels" if protocol.get("soft") else "hard labels")
     return f"{protocol['name']}: {', '.join(shown)}"
+
+
+def _number(name: str, value: Any) -> str:
+    if not value:  # 0, None, or no operation
+        return f"no {name}"
+    return f"{name} {'+'.join(value) if isinstance(value, list | tuple) else value}"

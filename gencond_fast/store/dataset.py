@@ -14,6 +14,8 @@ from torch.utils.data import Dataset, default_collate
 
 from gencond_fast.errors import InputError
 from gencond_fast.store.artifact import load
+from gencond_fast.system.default_dtype import float32_default
+from gencond_fast.system.files import expanded
 
 Transform = Callable[[Any], Any]
 Indices = slice | Sequence[int] | Tensor
@@ -62,9 +64,10 @@ class CondensedDataset(Dataset[tuple[Any, Any]]):
     ) -> None:
         if sampling not in ("fixed", "fresh"):
             raise InputError(f"unknown sampling {sampling!r}: choose fixed or fresh")
-        artifact = load(Path(path).expanduser())
-        if sampling == "fresh":  # drawing no sample tells whether the format can
-            artifact.store.sample_around(torch.arange(0), torch.Generator())
+        with float32_default:
+            artifact = load(expanded(path))
+            if sampling == "fresh":  # drawing no sample tells whether the format can
+                artifact.store.sample_around(torch.arange(0), torch.Generator())
         if soft_labels:
             artifact.require_soft_labels(path)
         self._store = artifact.store.to(device)
@@ -93,7 +96,8 @@ class CondensedDataset(Dataset[tuple[Any, Any]]):
 
     def soft_targets(self, indices: Indices) -> Tensor:
         """Class probabilities of many samples: float32 [B, C], one-hot where labels are hard."""
-        return self._store.targets(self._numbers(indices).to(self._device))
+        with float32_default:
+            return self._store.targets(self._numbers(indices).to(self._device))
 
     def __getitem__(self, index: int | Indices) -> tuple[Any, Any]:
         """One sample for an integer, a batch for a slice or for many indices."""
@@ -130,10 +134,11 @@ class CondensedDataset(Dataset[tuple[Any, Any]]):
     @torch.no_grad()
     def _decode(self, numbers: Tensor) -> Tensor:
         numbers = numbers.to(self._device)
-        if self._fixed:
-            return self._store(numbers)
-        rng = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        return self._store.sample_around(numbers, rng)
+        with float32_default:
+            if self._fixed:
+                return self._store(numbers)
+            rng = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+            return self._store.sample_around(numbers, rng)
 
     def _numbers(self, indices: Indices) -> Tensor:
         """Sample numbers int64 [B] in 0 ... len(self) - 1, on the CPU."""

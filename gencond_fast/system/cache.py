@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,22 +20,55 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gencond_fast._version import __version__
+from gencond_fast.errors import InputError
 from gencond_fast.system.files import write_atomic, write_json
 
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _CHECK = "crc32"  # of the content: a flipped bit is damage that neither format notices
+
+
+class UnwritableCache(InputError, OSError):
+    """The cache may not be written; the text names the variable that chooses another place."""
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            raise
+        raise UnwritableCache(
+            f"the cache {path} cannot be written ({error.strerror}): set GENCOND_FAST_CACHE to a "
+            "folder that can"
+        ) from error
 
 
 def cache_directory(kind: str) -> Path:
     """`$GENCOND_FAST_CACHE/kind`, else `$XDG_CACHE_HOME` or `~/.cache`; made if missing.
 
+    A user without a home folder has it among the temporary files.
+
     Raises:
-        OSError: it cannot be made.
+        UnwritableCache: it cannot be made.
     """
     chosen = os.environ.get("GENCOND_FAST_CACHE")
-    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gencond_fast"
-    directory = (Path(chosen) if chosen else fallback) / kind
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = (Path(chosen) if chosen else _usual_place()) / kind
+    with _naming(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     return directory
+
+
+def _usual_place() -> Path:
+    caches = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(caches or Path.home() / ".cache") / "gencond_fast"
+    except RuntimeError:  # neither HOME nor an entry for the user id, as in some containers
+        place = Path(tempfile.gettempdir()) / f"gencond_fast-{os.getuid()}"
+        place.mkdir(mode=0o700, exist_ok=True)
+        if place.stat().st_uid != os.getuid():
+            raise PermissionError(errno.EACCES, "it belongs to another user", str(place)) from None
+        return place
 
 
 def cache_key(**parts: Any) -> str:
@@ -68,7 +103,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # save_file would not raise OSError when the disk is full
     content = save(plain, {_CHECK: _check_of(plain)})
-    write_atomic(path, lambda temporary: temporary.write_bytes(content))
+    with _naming(path):
+        write_atomic(path, lambda temporary: temporary.write_bytes(content))
 
 
 def load_json(path: Path) -> Any:
@@ -89,7 +125,8 @@ def save_json(path: Path, values: Any) -> None:
     Raises:
         OSError: the cache cannot be written or the disk is full.
     """
-    write_json(path, {_CHECK: _check_of_json(values), "values": values})
+    with _naming(path):
+        write_json(path, {_CHECK: _check_of_json(values), "values": values})
 
 
 def _check_of(tensors: dict[str, Tensor]) -> str:

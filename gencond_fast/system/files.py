@@ -11,6 +11,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gencond_fast.errors import InputError
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with the home folder in place of `~`.
+
+    Raises:
+        InputError: there is no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{os.fspath(path)!r} begins with ~, but there is no such home folder (is HOME set?): "
+            "give the path in full"
+        ) from None
+
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, then moves it into place.

@@ -38,6 +38,22 @@ def printable(text: str) -> str:
     )
 
 
+class LatePhase:
+    """Stands for a phase that is opened only once its total is known.
+
+    Attributes:
+        phase: what it passes everything on to; None until there is one.
+    """
+
+    def __init__(self) -> None:
+        self.phase: Phase | None = None
+
+    def advance(self, amount: int = 1, values: Mapping[str, float] | None = None) -> None:
+        """See `Phase.advance`."""
+        if self.phase is not None:
+            self.phase.advance(amount, values)
+
+
 class Reporter:
     """Tells nothing; the library's default."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from gencond_fast.config import Device, Precision, Switch
 from gencond_fast.errors import InputError
+from gencond_fast.system.compiler import compiler_obstacle
 from gencond_fast.system.memory import keep_freed_memory
 
 M = TypeVar("M", bound=torch.nn.Module)
@@ -68,9 +67,20 @@ class Runtime:
 
 
 def choose_runtime(
-    device: Device, precision: Precision, compile_switch: Switch, image_size: int
+    device: Device,
+    precision: Precision,
+    compile_switch: Switch,
+    image_size: int,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Runtime:
     """Resolves the `auto` options for this machine and image size.
+
+    Args:
+        device: option `device`.
+        precision: option `precision`.
+        compile_switch: option `compile`.
+        image_size: side of the images in pixels.
+        tell: called with a line where something is slower than it could be.
 
     Raises:
         InputError: a GPU or a compiler is asked for and there is none.
@@ -78,14 +88,15 @@ def choose_runtime(
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("option 'device' is cuda, but PyTorch sees no GPU here: use --device cpu")
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    heavy = on_gpu or image_size >= _LIGHT_SIDE
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compile_switch == "on" and compiler is None:
-        raise InputError("option 'compile' is on, but there is no C++ compiler: set compile=off")
     low = precision == "bfloat16" or (precision == "auto" and _native_bfloat16(on_gpu))
-    compiled = compile_switch == "on" or (
-        compile_switch == "auto" and heavy and compiler is not None
-    )
+    heavy = on_gpu or image_size >= _LIGHT_SIDE
+    compiled = compile_switch == "on" or (compile_switch == "auto" and heavy)
+    obstacle = compiler_obstacle() if compiled else None
+    if obstacle is not None:
+        if compile_switch == "on":
+            raise InputError(f"option 'compile' is on, but {obstacle}: set compile=off")
+        tell(f"note: networks are not compiled, which is slower: {obstacle}")
+        compiled = False
     if not on_gpu:
         keep_freed_memory()
     return Runtime(torch.device("cuda" if on_gpu else "cpu"), low, compiled)

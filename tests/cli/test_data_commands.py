@@ -127,7 +127,9 @@ def condense(out, data, *more):
     return call("condense", "--data", data, "--out", out, *SHORT, *more)
 
 
-def test_a_bad_image_stops_a_run_or_is_left_out(spoilt, tmp_path):
+def test_a_bad_image_stops_a_run_or_is_left_out(spoilt, tmp_path, monkeypatch):
+    # in which no check of the same contents has left a list
+    monkeypatch.setenv("GENCOND_FAST_CACHE", str(tmp_path / "cache"))
     stopped = condense(tmp_path / "run", spoilt)
     refused(stopped, "--on-bad-image skip")
     done = condense(tmp_path / "run", spoilt, "--on-bad-image", "skip")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pathlib
 import resource
+import shlex
 import subprocess
 from contextlib import contextmanager
 
@@ -114,6 +116,29 @@ def test_a_full_disk_costs_an_evaluation_its_file_alone(whole, tmp_path):
     refused(failed, f"{file} (No space left on device)")
     assert "stored" in failed.out
     assert tree(tmp_path) == {"result.json": b"the result before"}
+
+
+@pytest.mark.parametrize("stdout", ["/dev/full", "ascii", "closed", "pipe"])
+def test_output_that_fails_costs_an_evaluation_no_file(whole, tmp_path, stdout):
+    file = tmp_path / "result.json"
+    options = ("--data", "digits", "--seeds", 2, "--epochs", 1, "--model", "convnet3@4")
+    arguments = command("evaluate", whole, *options, "--quiet", "--json", file)
+    environment = os.environ | ({"PYTHONIOENCODING": "ascii"} if stdout == "ascii" else {})
+    line = (
+        f"{shlex.join(arguments)} "
+        + {
+            "/dev/full": "> /dev/full",
+            "ascii": "",
+            "closed": ">&-",
+            "pipe": "| true",
+        }[stdout]
+    )
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env=environment, check=False
+    )
+    assert json.loads(file.read_text())["rows"][0]["accuracies"]
+    assert "Traceback" not in done.stderr
+    assert ("+-" in done.stdout) == (stdout == "ascii")
 
 
 @pytest.mark.parametrize("kind", ["imagefolder", "npz", "pt", "webdataset", "parquet", "grid"])

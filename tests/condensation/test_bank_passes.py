@@ -278,7 +278,7 @@ def test_data_that_has_changed_is_measured_again(tmp_path):
     assert (measured(), measured()) == ("1", "0")
     status = one.stat()
     os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000))
-    assert (measured(), measured()) == ("1", "0")  # touched
+    assert measured() == "0"  # touched: its contents are the same
     one.write_bytes(pictures(1, ("bee",), seed=9)[0].png)
     assert (measured(), measured()) == ("1", "0")  # replaced
     (root / "ant" / "more.png").write_bytes(one.read_bytes())

@@ -101,6 +101,15 @@ def test_an_ordinary_file_claims_no_guarantee(tiny_run):
     assert "privacy" not in load(tiny_run).metadata.made
 
 
+def test_info_tells_private_files_from_others(finished, tiny_run):
+    run, _ = finished
+    private, ordinary = call("info", run), call("info", tiny_run)
+    assert (private.code, ordinary.code) == (0, 0)
+    assert "privacy: none" in ordinary.out
+    assert "privacy: none" not in private.out
+    assert "privacy:\n" in private.out
+
+
 def test_evaluation_does_not_miss_the_fingerprint(finished):
     run, _ = finished
     options = ("--epochs", 1, "--seeds", 1, "--model", "convnet3")

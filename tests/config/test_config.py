@@ -335,3 +335,9 @@ def test_no_file(tmp_path):
         read_yaml(tmp_path / "none.yaml")
     with pytest.raises(InputError, match="cannot be read"):
         read_yaml(tmp_path)
+
+
+def test_paths_may_be_paths(tmp_path):
+    config = Config(data=tmp_path / "set", out=tmp_path / "run")
+    assert (config.data, config.out) == (str(tmp_path / "set"), str(tmp_path / "run"))
+    assert EvaluateConfig(run=tmp_path, data=tmp_path).run == str(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -89,8 +91,12 @@ def test_names_between_commas_or_in_a_file(tmp_path):
     for empty in (str(file), " , "):
         with pytest.raises(InputError, match="names no class; give names between commas or a file"):
             parse_classes(empty)
-    file.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"names.txt cannot be read as text"):
+    for content in (b"", b"\xff\xfe"):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r"names.txt' names no class"):
+            parse_classes(str(file))
+    file.write_bytes(pictures(1)[0].png)
+    with pytest.raises(InputError, match=r"names.txt is no text; give a file with one name a line"):
         parse_classes(str(file))
 
 
@@ -108,3 +114,42 @@ def test_a_class_that_is_not_there(tmp_path, wanted, message):
     (root / "classes.txt").write_text("red ant\nwild bee\ncow\n")
     with pytest.raises(InputError, match=message):
         open_source(str(root), classes=wanted)
+
+
+def test_dozens_of_names_are_no_path(tmp_path):
+    names = [f"n{k:08d}" for k in range(60)]
+    assert parse_classes(",".join(names)) == tuple(names)
+    assert parse_classes("~nobody/x,b") == ("~nobody/x", "b")
+
+
+FORMS = {
+    "a mark of UTF-8": "ant\r\nthé\r\n".encode("utf-8-sig"),
+    "UTF-16": "ant\nthé\n".encode("utf-16"),
+    "Latin-1": "ant\nthé".encode("latin-1"),
+    "é of two characters": "ant\nthe\u0301\n".encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_files_of_names_that_other_systems_wrote_are_read(tmp_path, form):
+    (tmp_path / "classes.txt").write_bytes(FORMS[form])
+    assert parse_classes(str(tmp_path / "classes.txt")) == ("ant", "thé")
+
+
+@pytest.mark.parametrize("folder", [b"the\xcc\x81", b"th\xc3\xa9", b"th\xe9"])
+@pytest.mark.parametrize("wanted", ["thé", "the\u0301"])
+def test_a_class_is_found_however_its_name_is_encoded(tmp_path, folder, wanted):
+    for name in (b"ant", b"bee", folder):
+        path = os.path.join(os.fsencode(tmp_path), b"d", name)
+        os.makedirs(path)
+        with open(os.path.join(path, b"0.png"), "wb") as file:
+            file.write(pictures(1)[0].png)
+    source = open_source(str(tmp_path / "d"), classes=parse_classes(f"{wanted},ant"))
+    assert source.class_names == ("ant", "thé")
+
+
+def test_two_folders_of_one_name_in_two_encodings_are_refused(tmp_path):
+    for name in ("the\u0301", "th\u00e9", "ant"):
+        write_tree(tmp_path / "d" / name, pictures(1, (".",)))
+    with pytest.raises(InputError, match="are two folders of one class; put their images into one"):
+        open_source(str(tmp_path / "d"))

@@ -72,24 +72,13 @@ def test_thirty_two_bit_and_float_are_refused():
             gray(encode(Image.fromarray(pixels), "TIFF"))
 
 
-def test_palette_with_transparency():
+def test_palette_is_colour():
     colours = np.array([[250, 0, 10], [0, 240, 20], [5, 6, 230]], np.uint8)
     places = noise(4, 4) % 3
     image = Image.frombytes("P", (4, 4), places.tobytes())
     image.putpalette(colours.tobytes())
-    expected = colours[places]
-    np.testing.assert_array_equal(rgb(encode(image)), expected)
-    np.testing.assert_array_equal(rgb(encode(image, transparency=1)), expected)
+    np.testing.assert_array_equal(rgb(encode(image)), colours[places])
     assert header(encode(image), "x")[0] is False
-
-
-@pytest.mark.parametrize(("mode", "bands"), [("LA", 2), ("RGBA", 4)])
-def test_transparency_is_dropped(mode, bands):
-    pixels = noise(5, 5, bands)
-    data = encode(Image.frombytes(mode, (5, 5), pixels.tobytes()))
-    expected = pixels[..., :1] if mode == "LA" else pixels[..., :3]
-    np.testing.assert_array_equal(rgb(data), np.broadcast_to(expected, (5, 5, 3)))
-    assert header(data, "x")[0] is (mode == "LA")
 
 
 def test_one_bit():

@@ -47,14 +47,33 @@ def test_rank_counts_up_within_each_class(labels):
 
 
 def test_gaps_are_closed_without_names_and_kept_with_them():
-    names, train, val = number_classes(np.array([7, 2, 7]), np.array([2]), None, "d")
-    assert names == ("2", "7")
-    np.testing.assert_array_equal(train, [1, 0, 1])
-    np.testing.assert_array_equal(val, [0])
+    found = number_classes(np.array([7, 2, 7]), {"val": np.array([2])}, None, "d")
+    assert found.names == ("2", "7")
+    np.testing.assert_array_equal(found.train, [1, 0, 1])
+    np.testing.assert_array_equal(found.tests["val"], [0])
     with pytest.raises(InputError, match="names the class 'b' but has no training image"):
-        number_classes(np.array([0, 2]), None, ["a", "b", "c"], "d")
+        number_classes(np.array([0, 2]), {}, ["a", "b", "c"], "d")
 
 
 def test_unsigned_labels_become_int64():
-    _, train, _ = number_classes(np.array([0, 1], np.uint8), None, ["a", "b"], "d")
-    assert train.dtype == np.int64
+    assert number_classes(np.array([0, 1], np.uint8), {}, ["a", "b"], "d").train.dtype == np.int64
+
+
+@pytest.mark.parametrize("names", [None, ["a", "b"]])
+def test_negative_labels_of_tests_are_none_and_those_of_training_images_are_refused(names):
+    train = np.array([0, 1, 1])
+    found = number_classes(train, {"test": np.array([-1, 1, -100])}, names, "d")
+    np.testing.assert_array_equal(found.tests["test"], [-1, 1, -1])
+    with pytest.raises(InputError, match="negative label -1 in its train split"):
+        number_classes(np.array([0, -1, 1]), {}, names, "d")
+
+
+def test_classes_of_one_name_are_told_apart():
+    names = ["crane", "hen", "crane", "maillot", "maillot", "crane"]
+    found = number_classes(np.arange(6), {}, names, "d")
+    assert found.names == (
+        "crane (0)", "hen", "crane (2)", "maillot (3)", "maillot (4)", "crane (5)",
+    )  # fmt: skip
+    (note,) = found.notes
+    assert "3 classes are called 'crane'" in note
+    assert "1 more names" in note

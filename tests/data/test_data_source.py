@@ -272,7 +272,9 @@ def test_fingerprint_follows_the_files(tmp_path, container):
     some_file = data if data.is_file() else next(f for f in data.rglob("*") if f.is_file())
     status = some_file.stat()
     os.utime(some_file, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
-    assert open_source(str(data)).fingerprint != first
+    assert open_source(str(data)).fingerprint == first
+    renamed = data.rename(data.with_name(f"renamed{data.suffix}"))
+    assert open_source(str(renamed)).fingerprint == first
 
 
 def test_that_a_set_is_gray_is_found_once(tmp_path, monkeypatch):

@@ -28,6 +28,12 @@ CLASSES = ("ant", "bee", "cow")
 BAD = list(BROKEN.values())
 
 
+@pytest.fixture(autouse=True)
+def _no_lists(tmp_path, monkeypatch):
+    """Lists are kept by the contents of the data, which tests share."""
+    monkeypatch.setenv("GENCOND_FAST_CACHE", str(tmp_path / "cache"))
+
+
 def spoilt(root, bad, per_class=8, container="folder"):
     """A set of three classes; the images at `bad` places of reading order are broken."""
     made = {}

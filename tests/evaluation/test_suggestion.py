@@ -28,15 +28,19 @@ def test_the_suggestion_is_a_command_with_a_time(tiny_run):
     options = command_line.parsed(cli, name, arguments).params
     assert options["run"] == str(tiny_run)
     assert options["baselines"] == ("random", "jpeg")
-    assert options["epochs"] in (None, 300, 100)
+    assert options["epochs"] is None
+    assert options["student_steps"] >= 300
 
 
-def test_epochs_fit_the_time_and_the_smallest_training_set():
-    epochs = suggestion._epochs
-    assert epochs(0.1, 100, DC) == 1000
-    assert epochs(2.0, 100, DC) == 300
-    assert epochs(60.0, 100, DC) == 300  # 100 epochs would be 100 steps
-    assert epochs(60.0, 1000, DC) == 100
+def test_steps_fit_the_time_and_are_enough():
+    steps = suggestion._steps
+    assert steps(0.0, 100, DC) == 1000
+    assert steps(0.1, 100, DC) == 1000
+    assert steps(0.1, 2100, DC) == 9000  # of an epoch nine
+    assert steps(0.2, 2100, DC) == 2700
+    assert steps(0.4, 2100, DC) == 900
+    assert steps(2.0, 2100, DC) == 300
+    assert steps(60.0, 100, DC) == 300  # fewer would say nothing
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(5, "less than a minute"), (700, "about 12 min")])

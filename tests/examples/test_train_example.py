@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "train.py"
@@ -40,3 +41,13 @@ def test_it_says_what_it_cannot_use(tmp_path):
     done = run(tmp_path / "nothing", "--out", tmp_path / "run")
     assert done.returncode == 1
     assert re.search(r"InputError: \S*nothing ", done.stderr.splitlines()[-1]), done.stderr
+
+
+def test_data_without_a_test_split_are_told_before_any_work(tmp_path):
+    images, labels = np.zeros((6, 8, 8), np.uint8), np.arange(6) % 2
+    np.savez(tmp_path / "set.npz", images=images, labels=labels)
+    done = run(tmp_path / "set.npz", "--out", tmp_path / "run")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "has no test split" in line
+    assert not (tmp_path / "run").exists()

@@ -22,7 +22,7 @@ from gencond_fast.errors import InputError
 from gencond_fast.exporting import FORMATS, export
 from gencond_fast.store import artifact
 
-NAMES = ("ant", "日本", "a cow")
+NAMES = ("a cow", "ant", "日本")
 
 
 @pytest.fixture(scope="module", params=[1, 3])
@@ -311,3 +311,47 @@ def test_more_than_one_batch_of_other_formats(tmp_path, format):
             members = [m for m in archive if m.name.endswith(".png")]
             got = np.stack([np.asarray(Image.open(archive.extractfile(m))) for m in members])
     assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("1", "2", "10"),
+        ("zebra", "ant", "bee"),
+        ("a", "B", "c"),  # capitals come first
+        ("nïne", "nine", "eight"),
+    ],
+)
+def test_folders_that_sort_otherwise_than_the_classes_are_told(tmp_path, names):
+    write_set(tmp_path / "made", names=names)
+    told: list[str] = []
+    out = export(tmp_path / "made", tmp_path / "out", tell=told.append)
+    ordered = sorted(path.name for path in out.iterdir())  # as torchvision numbers them
+    (line,) = told
+    wrong = next(place for place, name in enumerate(ordered) if name != names[place])
+    assert f"class {wrong} is {ordered[wrong]!r}" in line
+    assert f"class {names.index(ordered[wrong])} of the file" in line
+    with pytest.warns(UserWarning, match="sort classes by name"):
+        export(tmp_path / "made", tmp_path / "again")
+
+
+@pytest.mark.parametrize("names", [("0", "1", "2"), ("B", "a", "c"), ("00", "01", "10")])
+def test_folders_that_sort_as_the_classes_need_no_word(tmp_path, names):
+    write_set(tmp_path / "made", names=names)
+    told: list[str] = []
+    export(tmp_path / "made", tmp_path / "out", tell=told.append)
+    export(tmp_path / "made", tmp_path / "npz", format="npz", tell=told.append)
+    assert told == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_class_names_that_are_no_utf_8(tmp_path, format):
+    names = tuple(os.fsdecode(name) for name in (b"caf\xe9", b"th\xe9", "日本".encode("euc-jp")))
+    write_set(tmp_path / "made", names=names)
+    out = export(tmp_path / "made", tmp_path / "out", format=format, tell=lambda line: None)
+    if format == "imagefolder":
+        assert {os.fsencode(name) for name in os.listdir(out)} == set(map(os.fsencode, names))
+    if format == "webdataset":
+        with tarfile.open(out) as archive:
+            texts = [archive.extractfile(m).read() for m in archive if m.name.endswith(".txt")]
+        assert set(texts) == set(map(os.fsencode, names))

@@ -236,14 +236,6 @@ def test_memory_does_not_grow_with_pairs_of_samples_and_columns() -> None:
     assert sum(size >= x.numel() for size in saved) == 1  # the features themselves
 
 
-def test_no_second_derivative() -> None:
-    x = torch.randn(6, 3, requires_grad=True)
-    loss = gf.moment_matching_loss(x, torch.zeros(6).long(), targets(1, 3))
-    (grad,) = torch.autograd.grad(loss, x, create_graph=True)
-    with pytest.raises(RuntimeError):
-        grad.sum().backward()
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("stored", [None, 40])
 def test_opcheck(dtype: torch.dtype, stored: int | None) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from gencond_fast.data.classes import MissingClass
+from gencond_fast.data.readers.forked import forked
 from gencond_fast.errors import InputError, RunError
 from gencond_fast.planning.recording import RecordingReporter, in_own_process
 
@@ -56,3 +60,50 @@ def test_a_reporter_notes_times_and_units(monkeypatch):
     (span,) = reporter.spans
     assert (span.name, span.start, span.end, span.seconds) == ("work", 10.0, 16.0, 6.0)
     assert span.steps == [(4, 2.0), (3, 3.0)]
+
+
+def _working(folder: Path, place: str, began: float) -> None:
+    with forked(1, None) as pool:
+        pool.submit(os.getpid).result()
+        Path(place).write_text(str(os.getpid()))
+        while True:
+            pool.submit(bytes, 2**22).result()
+
+
+_PLANNING = """
+import signal, sys
+from pathlib import Path
+from test_recording import _working
+from gencond_fast.cli.main import _terminate
+from gencond_fast.planning.recording import in_own_process
+from gencond_fast.system.interrupt import Terminated
+
+signal.signal(signal.SIGTERM, _terminate)
+try:
+    in_own_process(Path(sys.argv[1]), _working, sys.argv[2])
+except (Terminated, KeyboardInterrupt):
+    sys.exit(143)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_asked_to_stop_it_ends_everything_without_a_word(tmp_path, number, whole_group):
+    place = tmp_path / "pid"
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PLANNING, str(tmp_path), str(place)],
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": path},
+        start_new_session=True,
+        text=True,
+    )
+    limit = time.monotonic() + 60
+    while not place.exists() or not place.read_text():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (143, "")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(place.read_text()), 0)

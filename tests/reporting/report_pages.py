@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from gencond_fast.reporting.accuracy import Score
+from gencond_fast.reporting.score import Score
 from gencond_fast.store.artifact import FILE_NAME, load, save
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -66,10 +66,11 @@ def score(**changes: Any) -> Score:
     plain = {
         "run": "r",
         "file": "f.json",
+        "kind": "random" if changes.get("baseline") else "stored",
         "trained_on": "the condensed file",
         "baseline": False,
         "full": False,
-        "images": 12,
+        "images": "12",
         "model": "convnet3",
         "protocol": "dc",
         "epochs": 1,

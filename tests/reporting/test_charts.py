@@ -187,3 +187,35 @@ def test_no_chart_without_a_point():
     assert draw_accuracy([], None, "k") is None
     assert draw_accuracy([score(full=True, baseline=True)], None, "k") is None
     assert "r: 50.00" in str(draw_accuracy([score()], None, "k"))
+
+
+def texts(svg) -> list[str]:
+    return [e.text for e in ElementTree.fromstring(str(svg)).iter() if e.tag == "text" and e.text]
+
+
+def test_every_baseline_has_its_name():
+    baselines = [score(baseline=True, kind=kind, mean=40.0) for kind in ("random", "jpeg")]
+    other = score(run="other", file_bytes=9999)
+    found = texts(draw_accuracy([score(), other, *baselines], None, "k"))
+    assert {"random", "jpeg"} <= set(found)
+
+
+def test_one_number_of_bytes_gives_a_row_for_each_score():
+    baselines = [score(baseline=True, kind=kind) for kind in ("random", "jpeg")]
+    full = score(baseline=True, full=True, kind="full", mean=90.0)
+    svg = draw_accuracy([score(mean=60.0), *baselines, full], None, "k")
+    named = [text for text in texts(svg) if "convnet3" in text]
+    kinds = ["condensed", "random", "jpeg", "all real"]
+    assert named == [f"{kind}, convnet3" for kind in kinds]
+    root = ElementTree.fromstring(str(svg))
+    places = {e.get("cx") for e in root.iter("circle")} | {e.get("x") for e in root.iter("rect")}
+    assert len(places) == 3  # the accuracies 60, 50 twice, 90
+    assert any("123 kB" in text for text in texts(svg))
+
+
+@pytest.mark.parametrize("std", [0.0, 3.0])
+def test_a_single_score_of_nothing_or_all_stays_inside(std):
+    for mean in (0.0, 100.0):
+        root = ElementTree.fromstring(str(draw_accuracy([score(mean=mean, std=std)], None, "k")))
+        (dot,) = root.iter("circle")
+        assert 196 <= float(dot.get("cx")) <= 520

@@ -74,4 +74,4 @@ def test_every_sample_is_a_dot_and_every_image_a_ring(record):
     names = record.artifact.metadata.class_names
     svg = str(draw_map(found, names, "k"))
     assert svg.count("<circle") == len(found.labels) + len(found.real)
-    assert svg.count(", generated</title>") == svg.count(", real</title>") == 10
+    assert svg.count(", stored</title>") == svg.count(", real</title>") == 10

@@ -129,7 +129,7 @@ def test_it_says_what_the_file_is(pages, tiny_run):
     assert f"{size:,} bytes" in text
     assert f"{8 * size / 10:,.0f} bits" in text
     assert f"IPC {size / (10 * 64 * 4):.3g}" in text
-    assert f"{spec.samples:,}, {spec.per_class:,} a class" in text
+    assert f"{spec.samples:,}, {spec.per_class:,} per class" in text
     assert "gencond-fast condense" in text
     assert "networks.train_steps" in text
     assert torch.__version__ in text
@@ -160,7 +160,7 @@ def test_pictures_are_the_stored_samples_and_the_real_ones(pages, tiny_run):
         with torch.no_grad():
             pixels = to_uint8(artifact.store(label * per_class + torch.arange(count)))[..., 0]
         assert np.array_equal(opened(images[2 * label]), np.concatenate(list(pixels), 1))
-        assert images[2 * label]["alt"] == f"{count} generated samples of class {label}"
+        assert images[2 * label]["alt"] == f"{count} stored samples of class {label}"
         assert np.array_equal(opened(images[2 * label + 1]), np.concatenate(real[label], 1)[..., 0])
 
 
@@ -394,3 +394,14 @@ def test_the_page_lies_in_the_run_unless_told_otherwise_and_is_the_same_again(ti
     first = (run / "report.html").read_bytes()
     assert call("report", run).code == 0
     assert (run / "report.html").read_bytes() == first
+
+
+def test_the_headline_is_of_the_longest_trained_students(tiny_run, tmp_path):
+    run = copy_of(tiny_run, tmp_path / "run")
+    write_result(run, "a.json", {"accuracies": [0.5044], "steps": 8})
+    write_result(run, "b.json", {"accuracies": [0.6129], "steps": 488, "model": "convnet4"})
+    write_result(run, "c.json", {"accuracies": [0.7], "steps": 900, "augmented": False})
+    write_result(run, "d.json", {"training_set": "random", "accuracies": [0.8], "steps": 990})
+    write_result(run, "e.json", {"accuracies": [0.9], "steps": 999}, bytes=17)  # of another file
+    found = report(run, out=tmp_path / "page.html")
+    assert "accuracy of convnet4 (dc, 488 steps) 61.29 %" in found.text

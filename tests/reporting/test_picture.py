@@ -20,6 +20,13 @@ from gencond_fast.store.spec import StoreSpec
 
 LEFT, HEAD, FOOT = 24, 52, 44  # around a chart of 540 x 350
 WIDTH, HEIGHT = 540 + 2 * LEFT, HEAD + 350 + FOOT
+
+
+def height_of(rows: int) -> int:
+    """Of a chart of one number of bytes, with its name and key."""
+    return HEAD + 14 + 26 * rows + 42 + FOOT
+
+
 PAPER, ACCENT, WARN = (0xFB, 0xFA, 0xF8), (0x2B, 0x5C, 0x9E), (0x9A, 0x4A, 0x12)
 
 
@@ -122,7 +129,7 @@ def test_it_lies_beside_the_page_and_is_the_same_again(tiny_run, tmp_path):
     first = file.read_bytes()
     assert f"{file}: {len(first):,} bytes" in out
     assert {path.name for path in run.iterdir()} == before | {"report.html", "accuracy.png"}
-    assert pixels(first).shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    assert pixels(first).shape == (2 * height_of(2), 2 * WIDTH, 3)
     report(run)
     assert file.read_bytes() == first
     (tmp_path / "pages").mkdir()
@@ -155,7 +162,7 @@ def test_several_data_sets_have_a_chart_each(tiny_run, tmp_path):
     assert together.shape == (2 * HEIGHT, 2 * WIDTH, 3)
     report(one, two, other, "--out", page)
     three = pixels((tmp_path / "accuracy.png").read_bytes())
-    assert three.shape == (4 * HEIGHT, 2 * WIDTH, 3)
+    assert three.shape == (2 * HEIGHT + 2 * height_of(1), 2 * WIDTH, 3)
     assert np.array_equal(three[: 2 * HEIGHT], together)
     report(other, "--out", page)
     alone = pixels((tmp_path / "accuracy.png").read_bytes())

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import TINY, call
 from hypothesis import given
 from hypothesis import strategies as st
 from store_builders import full_disk
 
+from gencond_fast.errors import InputError
 from gencond_fast.system.cache import (
     cache_directory,
     cache_key,
     exclusive,
     is_whole,
     load_tensors,
+    save_json,
     save_tensors,
 )
 
@@ -36,6 +42,24 @@ def test_where_it_is(tmp_path, monkeypatch):
     assert found == tmp_path / "home" / ".cache" / "gencond_fast" / "bank"
     assert found.is_dir()
     assert cache_directory("bank") == found
+
+
+def test_a_user_without_a_home_has_it_among_the_temporary_files(tmp_path, monkeypatch):
+    for name in ("GENCOND_FAST_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    found = cache_directory("bank")
+    assert found == tmp_path / f"gencond_fast-{os.getuid()}" / "bank"
+    assert found.parent.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    (tmp_path / "gencond_fast-4711").mkdir()
+    with pytest.raises(PermissionError, match="another user"):
+        cache_directory("bank")
 
 
 parts = st.dictionaries(st.text("abc", min_size=1), st.integers() | st.text() | st.none())
@@ -115,3 +139,37 @@ def test_a_full_disk_leaves_nothing(tmp_path):
     with full_disk(20), pytest.raises(OSError, match="too large"):
         save_tensors(tmp_path / "made", TENSORS)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS, errno.EPERM])
+def test_a_cache_that_may_not_be_written_names_the_variable(tmp_path, monkeypatch, error):
+    def refuse(*arguments, **options):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr("gencond_fast.system.cache.write_json", refuse)
+    for save in (save_json, save_tensors):
+        with pytest.raises(InputError, match=r"the cache .* set GENCOND_FAST_CACHE to a folder"):
+            save(tmp_path / "file", {})
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OSError, match=r"the cache .* cannot be written .*set GENCOND_FAST_CACHE"):
+        cache_directory("networks")
+
+
+def test_a_full_disk_is_no_matter_of_the_variable(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gencond_fast.system.cache.write_json", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_json(tmp_path / "file", {})
+    assert not isinstance(caught.value, InputError)
+
+
+def test_a_file_in_place_of_the_cache_stops_a_run_with_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GENCOND_FAST_CACHE", str(tmp_path / "file"))
+    done = call("condense", "--data", "digits", "--out", tmp_path / "run", *TINY, "--quiet")
+    assert done.code == 2
+    assert "set GENCOND_FAST_CACHE to a folder that can" in done.err
+    assert "Traceback" not in done.err

@@ -7,11 +7,13 @@ import json
 import os
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 from store_builders import full_disk
 
-from gencond_fast.system.files import write_atomic, write_json, write_text
+from gencond_fast.errors import InputError
+from gencond_fast.system.files import expanded, write_atomic, write_json, write_text
 
 
 def test_content(tmp_path):
@@ -116,3 +118,10 @@ def test_permissions_follow_the_umask(tmp_path, mask):
 def test_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_text(tmp_path / "none" / "a", "text")
+
+
+def test_a_home_that_is_not_there(monkeypatch):
+    assert expanded("~/x") == Path.home() / "x"
+    assert expanded("x~") == Path("x~")
+    with pytest.raises(InputError, match="no such home folder .*in full"):
+        expanded("~nobody-of-this-name/x")

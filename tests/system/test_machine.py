@@ -71,3 +71,50 @@ def test_ranks_of_a_machine_share_it(host, monkeypatch):
 
 def test_this_machine_has_some():
     assert machine.own_memory() > 0
+
+
+CORES = len(os.sched_getaffinity(0))
+
+
+def quota(host, place, cores, version=2):
+    folder = host / "groups" / place
+    folder.mkdir(parents=True, exist_ok=True)
+    share = None if cores is None else int(50_000 * cores)
+    if version == 2:
+        (folder / "cpu.max").write_text(f"{'max' if share is None else share} 50000\n")
+    else:
+        (folder / "cpu.cfs_quota_us").write_text(f"{-1 if share is None else share}\n")
+        (folder / "cpu.cfs_period_us").write_text("50000\n")
+
+
+MEMBERSHIPS = {
+    "0::/a/b\n": ("", 2),
+    "3:cpu,cpuacct:/a/b\n0::/\n": ("cpu,cpuacct/", 1),
+    "3:cpuacct,cpu:/a/b\n": ("cpu/", 1),
+    "3:cpu:/outside/a\n": ("cpu/", 1),
+}
+
+
+@pytest.mark.parametrize("membership", MEMBERSHIPS)
+def test_a_quota_is_so_many_cores(host, membership, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    root, version = MEMBERSHIPS[membership]
+    inner = root if "outside" in membership else f"{root}a/b"
+    (host / "membership").write_text(membership)
+    assert machine.own_cores() == 16
+    for cores, expected in ((None, 16), (1, 1), (0.25, 1), (2.5, 3), (64, 16)):
+        quota(host, inner, cores, version)
+        assert machine.own_cores() == expected
+    quota(host, root, 4, version)
+    assert machine.own_cores() == 4
+    quota(host, inner, 3, version)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert machine.own_cores() == 1 if "outside" in membership else 1
+
+
+@pytest.mark.parametrize("text", ["", "max", "100000", "a b", "1 0", "-1 100000"])
+def test_a_quota_that_says_nothing_is_none(host, text):
+    (host / "membership").write_text("0::/\n")
+    (host / "groups").mkdir()
+    (host / "groups" / "cpu.max").write_text(text)
+    assert machine.own_cores() == CORES

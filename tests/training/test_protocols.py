@@ -264,8 +264,8 @@ def test_the_command_prints_every_number_and_the_steps(tiny_run):
     assert done.code == 0, done.err
     steps = 7 * math.ceil(len(gf.CondensedDataset(tiny_run)) / 256)
     assert f"optimiser steps of a student: {steps} on stored\n" in done.out
-    assert "protocol modern: batch_size 256, optimizer adamw, lr 0.001" in done.out
-    assert "flip+scale+rotate, cutmix 0.5, ema_decay 0.99, soft False" in done.out
+    assert "protocol modern: batch size 256, optimiser adamw, learning rate 0.001" in done.out
+    assert "flip+scale+rotate, CutMix 0.5, moving average 0.99, hard labels" in done.out
 
 
 def test_an_unknown_protocol_is_refused(tiny_run):

@@ -104,7 +104,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> batchnorm_distance(
     from_variance[c] = sums[c].m2 / sums[c].count - from_variance[c];
   }
   const Norm means(from_mean), variances(from_variance);
-  return {at::full({}, means.value + variances.value, options), means_of(sums, options),
+  // in float64 first: a distance that float32 cannot hold is infinite, not an error
+  const auto distance = at::full({}, means.value + variances.value, options.dtype(at::kDouble));
+  return {distance.to(options), means_of(sums, options),
           table_of(sums, options,
                    [&](const ChannelSum&, size_t c) { return from_mean[c] * means.slope; }),
           table_of(sums, options, [&](const ChannelSum& sum, size_t c) {

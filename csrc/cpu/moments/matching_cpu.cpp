@@ -78,7 +78,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> moment_ma
     });
   });
   const double total = std::accumulate(losses.begin(), losses.end(), 0.0);
-  return {at::full({}, total, mean.options()), count, mean, grad_mean, grad_m2};
+  // in float64 first: a loss that float32 cannot hold is infinite, not an error
+  const auto loss = at::full({}, total, mean.options().dtype(at::kDouble)).to(mean.options());
+  return {loss, count, mean, grad_mean, grad_m2};
 }
 
 }  // namespace

@@ -10,6 +10,9 @@ namespace gencond {
 namespace {
 
 constexpr int64_t ROWS = 48, COLUMNS = 128;  // that a task takes
+constexpr float INFINITE = std::numeric_limits<float>::infinity();
+constexpr float NOT_A_NUMBER = std::numeric_limits<float>::quiet_NaN();
+constexpr float MAX_NORM = std::numeric_limits<float>::max() / 4;  // squared, of an operand
 
 // The distance between rows, in floats. Caches map addresses to sets by their low bits, so elements
 // of one column must not lie a power of two apart. The distance is an odd number of cache lines,
@@ -79,9 +82,9 @@ void PairClass::start_class(int64_t begin, int64_t rows) {
 
   // rows of padding are infinitely far from every row, so that their weights are 0
   const int64_t size = padded(rows);
-  norm_.assign(size, std::numeric_limits<float>::infinity());
+  norm_.assign(size, INFINITE);
   for (auto* values : {&scale_, &deficit_, &log_exp_sum_}) values->assign(size, 0);
-  top_.assign(size, -std::numeric_limits<float>::infinity());
+  top_.assign(size, -INFINITE);
   std::fill(top_.begin() + rows, top_.end(), 0.0f);
   exp_sum_.assign(size, 0);
   weight_sum_.assign(size, 0);
@@ -122,7 +125,9 @@ PairClass::Block PairClass::load_block(int slot, int64_t block) {
                          p_.grad == nullptr ? a : grad_[first + i]);
       const bool zero = square == 0;
       deficit_[first + i] = zero ? -1.0f : 0.0f;
-      scale_[first + i] = !p_.cosine() ? 1.0f : zero ? 0.0f : 1.0f / std::sqrt(square);
+      // a square that overflows would leave a finite zero
+      const float inverse = square < INFINITE ? 1.0f / std::sqrt(square) : NOT_A_NUMBER;
+      scale_[first + i] = !p_.cosine() ? 1.0f : zero ? 0.0f : inverse;
     }
   });
   if (!has_shift) {
@@ -137,7 +142,8 @@ PairClass::Block PairClass::load_block(int slot, int64_t block) {
       norm_[first + i] = p_.row.centre(a + i * ld, scale_[first + i], shift_, columns);
     }
   });
-  for (int64_t i = first; i < first + rows; ++i) finite_ = finite_ && std::isfinite(norm_[i]);
+  // |a - b|^2 is at most 2 |a|^2 + 2 |b|^2, which must not overflow either
+  for (int64_t i = first; i < first + rows; ++i) finite_ = finite_ && norm_[i] < MAX_NORM;
   return loaded;
 }
 
@@ -165,7 +171,6 @@ void PairClass::fill_grad(float value) {
 }
 
 double PairClass::nan_result() {
-  constexpr float NOT_A_NUMBER = std::numeric_limits<float>::quiet_NaN();
   if (p_.grad != nullptr) fill_grad(NOT_A_NUMBER);
   return NOT_A_NUMBER;
 }

@@ -28,7 +28,8 @@ struct RowReader {
   // `target`.
   float (*copy)(const void* x, int64_t row, int64_t ahead, int64_t columns, float* a,
                 const float* target);
-  bool (*has_nan)(const void* x, int64_t row, int64_t columns);
+  // Whether the row has a NaN or an infinity.
+  bool (*not_finite)(const void* x, int64_t row, int64_t columns);
 };
 
 struct RowKernels {

@@ -115,7 +115,7 @@ double run_classes(const PairProblem& problem, const Schedule& schedule, int64_t
 }
 
 // Sets the gradient of rows without a partner to zero. Returns whether the row of a class of one
-// row has a NaN; rows of no class may have any.
+// row has a value that is not finite; rows of no class may have any.
 bool check_lonely_rows(const PairProblem& problem, const int64_t* start, int64_t num_classes,
                        int64_t rows) {
   std::vector<int64_t> lonely;
@@ -131,7 +131,7 @@ bool check_lonely_rows(const PairProblem& problem, const int64_t* start, int64_t
     for (int64_t k = begin; k < end; ++k) {
       const int64_t row = problem.order[lonely[k]];
       if (problem.grad != nullptr) std::fill_n(problem.grad + row * columns, columns, 0.0f);
-      if (k < of_classes && problem.reader.has_nan(problem.x, row * problem.stride, columns)) {
+      if (k < of_classes && problem.reader.not_finite(problem.x, row * problem.stride, columns)) {
         found = true;
       }
     }
@@ -183,7 +183,8 @@ std::tuple<at::Tensor, at::Tensor> pair_loss(const at::Tensor& features, const a
     const Schedule schedule(start, num_classes, problem.columns);
     loss += run_classes(problem, schedule, num_classes) / problem.count;
   }
-  return {at::full({}, loss, options), grad};
+  // in float64 first: a loss that float32 cannot hold is infinite, not an error
+  return {at::full({}, loss, options.dtype(at::kDouble)).to(at::kFloat), grad};
 }
 
 }  // namespace

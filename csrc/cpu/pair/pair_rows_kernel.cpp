@@ -43,12 +43,13 @@ float copy(const void* x, int64_t row, int64_t ahead, int64_t columns, float* a,
 }
 
 template <typename T>
-bool has_nan(const void* x, int64_t row, int64_t columns) {
+bool not_finite(const void* x, int64_t row, int64_t columns) {
   const T* from = static_cast<const T*>(x) + row;
   V found(0);
   for_vectors(columns, [&](int64_t j, auto count) {
     const V value = load(from + j, count);
-    found = found | (value != value);
+    const V nothing = value - value;  // NaN unless the value is finite
+    found = found | (nothing != nothing);
   });
   return any(found);
 }
@@ -112,7 +113,7 @@ void project(float* g, const float* a, const float* shift, float scale, int64_t 
 
 template <typename T>
 constexpr RowReader reader() {
-  return {&copy<T>, &has_nan<T>};
+  return {&copy<T>, &not_finite<T>};
 }
 
 const RowKernels table{reader<float>(), reader<c10::Half>(), reader<c10::BFloat16>(),

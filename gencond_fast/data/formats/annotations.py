@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -55,16 +58,16 @@ def read_labels(note: Note, split: str, shown: str) -> Labels | None:
 
 
 def label_files(
-    files: Iterable[str], labels: Labels, class_names: tuple[str, ...], shown: str
+    files: Sequence[str], labels: Labels, class_names: tuple[str, ...], shown: str
 ) -> np.ndarray:
     """Finds the label of each file in the lines of a label file.
 
-    A line holds the name of a file, with or without its extension, and the class of the image: its
-    name, or its place among the sorted names, from 0. For example `n01443537_0.JPEG n01443537`.
+    A line holds a file, with or without its folders and its extension, and the class of the image:
+    its name, or its place among the sorted names, from 0. For example `n01443537_0.JPEG n01443537`.
     The rest of a line is ignored, and so are lines of files that do not exist.
 
     Args:
-        files: names of the images, without folders.
+        files: paths of the images below the root, with `/`.
         labels: the label file.
         class_names: sorted.
         shown: where the images are, for messages.
@@ -73,23 +76,50 @@ def label_files(
         int64 [number of files].
 
     Raises:
-        InputError: an image has no line, or a class is neither a name nor a place.
+        InputError: an image has no line, or several that contradict each other, a line could mean
+            several images, or a class is neither a name nor a place.
     """
-    stated = dict(_pairs(labels.text))
-    number = _numbering(set(stated.values()), class_names, labels.name, shown)
-    found = []
-    for file in files:
-        name = stated.get(PurePosixPath(file).stem)
-        if name is None:
+    stated: dict[str, set[str]] = {}
+    for file, kind in _pairs(labels.text):
+        for form in {file, PurePosixPath(file).name, PurePosixPath(file).stem}:
+            stated.setdefault(form, set()).add(kind)
+    kinds = [_kind_of(file, stated, labels.name, shown) for file in _forms(files)]
+    every = {kind for found in stated.values() for kind in found}
+    number = _numbering(set(kinds), every, class_names, labels.name, shown)
+    return np.array([number[kind] for kind in kinds], dtype=np.int64)
+
+
+def _forms(files: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """How a line may call each file: by ever shorter paths, then by a stem that nobody shares."""
+    paths = [PurePosixPath(unicodedata.normalize("NFC", file)) for file in files]
+    shared = Counter(name for path in paths for name in {path.name, path.stem})
+    for path in paths:
+        parts = path.parts
+        longer = tuple("/".join(parts[start:]) for start in range(len(parts) - 1))
+        yield (*longer, *(form for form in (path.name, path.stem) if shared[form] == 1), str(path))
+
+
+def _kind_of(forms: tuple[str, ...], stated: Mapping[str, set[str]], name: str, shown: str) -> str:
+    *usable, file = forms
+    kinds = next((stated[form] for form in usable if form in stated), None)
+    last = PurePosixPath(file).name
+    if kinds is None:
+        stem = PurePosixPath(file).stem
+        if last in stated or stem in stated:
             raise InputError(
-                f"{shown}: {labels.name} has no line for {file}; add it, or remove the image."
+                f"{shown}: a line of {name} for {last} could mean several images; give their paths "
+                "or extensions in it."
             )
-        found.append(number[name])
-    return np.array(found, dtype=np.int64)
+        raise InputError(f"{shown}: {name} has no line for {last}; add it, or remove the image.")
+    if len(kinds) > 1:
+        raise InputError(
+            f"{shown}: {name} says {' and '.join(sorted(kinds)[:2])} of {last}; keep one line."
+        )
+    return next(iter(kinds))
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    """(file name without extension, class) of every line but the header of Kaggle's file."""
+    """(file, class) of every line but the header of Kaggle's file."""
     for line in text.splitlines():
         if "\t" in line:
             file, kind = line.split("\t")[:2]
@@ -98,29 +128,62 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
         else:
             file, _, kind = line.rpartition(" ")
         if file.strip() and kind.strip() and file != "ImageId":
-            yield PurePosixPath(file.strip()).stem, kind.strip()
+            yield file.strip().removeprefix("./"), kind.strip()
 
 
 def _numbering(
-    kinds: set[str], class_names: tuple[str, ...], name: str, shown: str
+    kinds: set[str], every: set[str], class_names: tuple[str, ...], name: str, shown: str
 ) -> dict[str, int]:
+    """The label of each class, by its name or by its place.
+
+    Args:
+        kinds: the classes of the images that are there.
+        every: the classes of all lines.
+        class_names: sorted.
+        name: of the label file.
+        shown: where the images are, for messages.
+    """
     by_name = {class_name: label for label, class_name in enumerate(class_names)}
     if kinds <= by_name.keys():
         return by_name
     strange = sorted(kinds - by_name.keys())
-    if not all(re.fullmatch(r"\d{1,18}", kind) for kind in kinds):
+    if not all(_is_number(kind) for kind in kinds) or any(map(_is_number, class_names)):
         raise InputError(
             f"{shown}: {name} names the class {strange[0]!r}, of which there are no training "
             "images; add some, or remove its lines and its images."
         )
-    highest = max(map(int, kinds))
-    if highest >= len(class_names):
+    numbers = {int(kind) for kind in every if _is_number(kind)}
+    advice = "so which is which is not known; sort the images into class folders."
+    if max(numbers) >= len(class_names):
         raise InputError(
-            f"{shown}: {name} numbers classes up to {highest}, but there are {len(class_names)} "
-            "folders of training images, so which is which is not known; sort the images into "
-            "class folders."
+            f"{shown}: {name} numbers classes up to {max(numbers)}, but there are "
+            f"{len(class_names)} folders of training images, {advice}"
         )
+    if 0 not in numbers:
+        raise InputError(
+            f"{shown}: {name} numbers classes from {min(numbers)}, perhaps up from 1, {advice}"
+        )
+    for order in (_natural, str.lower):
+        if sorted(class_names, key=order) != list(class_names):
+            raise InputError(
+                f"{shown}: {name} numbers the classes, and the folders of training images, such as "
+                f"{_first_moved(class_names, order)}, have several orders, {advice}"
+            )
     return {kind: int(kind) for kind in kinds}
+
+
+def _is_number(kind: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,18}", kind) is not None
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """A key that sorts `class10` behind `class9`."""
+    return [(text, int(digits or -1)) for text, digits in re.findall(r"([^0-9]*)([0-9]*)", name)]
+
+
+def _first_moved(names: Sequence[str], order: Callable[[str], Any]) -> str:
+    pairs = zip(names, sorted(names, key=order), strict=True)
+    return " and ".join(next(pair for pair in pairs if pair[0] != pair[1]))
 
 
 def read_titles(note: Note, class_names: tuple[str, ...]) -> tuple[str, ...] | None:

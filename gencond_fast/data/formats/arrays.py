@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from gencond_fast.data.contract import Block, Opened, Split, Subset, files_bytes, files_digest
+from gencond_fast.data.contract import Block, Opened, Split, Subset
+from gencond_fast.data.formats.assembling import assemble
+from gencond_fast.data.formats.columns import Coded, merge_codes
+from gencond_fast.data.formats.finding import Found
 from gencond_fast.data.formats.npz import NpzSplit, read_npz
-from gencond_fast.data.labels import number_classes, stratified_split
+from gencond_fast.data.labels import stratified_split
+from gencond_fast.data.text import clean_name
 from gencond_fast.errors import InputError
 
 DIGITS_VAL_FRACTION = 0.2
@@ -52,37 +57,67 @@ def open_digits() -> Opened:
     kept, apart = stratified_split(labels, DIGITS_VAL_FRACTION, seed=0)
     digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     names = tuple(str(name) for name in digits.target_names)
-    return Opened(names, Subset(both, kept), Subset(both, apart), digest, images.nbytes)
+    tests = {"val": Subset(both, apart)}
+    return Opened(names, Subset(both, kept), digest, images.nbytes, tests=tests)
 
 
-def open_npz(train: Path, val: Path | None, root: Path) -> Opened:
-    """Opens one .npz file, or a pair of them for training and validation.
+def open_npz(found: Found, root: Path) -> Opened:
+    """Opens one .npz file for each split, or one for all of them.
+
+    A file has `images` uint8 in a form of `array_names.form_of`, `labels` [N] or [N, 1] of numbers
+    or texts and, optionally, `classes` [C], the class names. One file for several splits names
+    them in its arrays, as `x_train` or `train_images`.
 
     Args:
-        train: file with `images` uint8 [N, H, W] or [N, H, W, 1 or 3], `labels` integer [N] and,
-            optionally, `classes` [C], the class names.
-        val: file of the same form, or None.
+        found: the file of each split.
         root: the folder that file names in the fingerprint are relative to.
 
     Raises:
-        InputError: a key is missing, or its type, shape or values cannot be used.
+        InputError: an array is missing, or its type, shape or values cannot be used.
     """
-    table = read_npz(train)
-    other = None if val is None else read_npz(val)
-    if other is not None and other.classes is not None and other.classes != table.classes:
+    if any(len(files) > 1 for files in (found.train, *found.tests.values())):
         raise InputError(
-            f"{val} and {train} have different `classes`; give both files the same names in "
-            "the same order."
+            f"{root} holds several .npz files for one split; keep one train.npz and one val.npz or "
+            "test.npz."
         )
-    names, labels, val_labels = number_classes(
-        table.labels,
-        None if other is None else other.labels,
+    table = read_npz(found.train[0])
+    others = {name: read_npz(files[0]) for name, files in found.tests.items()}
+    tables = [table, *others.values()]
+    splits = {name: other.train for name, other in others.items()} or table.tests
+    parts = [table.train, *splits.values()]
+    listed = [
         table.classes,
-        str(train if val is None else root),
+        *(others[name].classes if others else table.classes for name in splits),
+    ]
+    coded = [
+        (part.path, _coded(part.labels, classes))
+        for part, classes in zip(parts, listed, strict=True)
+    ]
+    codes, names = merge_codes(coded)
+    train, *tests = (
+        (labels, partial(NpzSplit, part)) for labels, part in zip(codes, parts, strict=True)
     )
-    val_split = None
-    if other is not None and val_labels is not None:
-        val_split = NpzSplit(other, val_labels)
-    files = [train] if val is None else [train, val]
-    digest = files_digest(files, root)
-    return Opened(names, NpzSplit(table, labels), val_split, digest, files_bytes(files))
+    unread = [name for each in tables for name in each.unread]
+    notes = [f"left out: the arrays {', '.join(dict.fromkeys(unread))} of {root}"] if unread else []
+    files = [each.train.path for each in tables]
+    return assemble(
+        train,
+        dict(zip(splits, tests, strict=True)),
+        names,
+        location=str(files[0] if len(files) == 1 else root),
+        files=files,
+        root=root,
+        notes=(*found.notes, *notes),
+    )
+
+
+def _coded(labels: np.ndarray, classes: tuple[str, ...] | None) -> Coded:
+    """The labels of an array; texts and truth values are names."""
+    if labels.dtype.kind in "iu":
+        return Coded(labels.astype(np.int64), classes, classes is not None)
+    values, codes = np.unique(labels, return_inverse=True)
+    names = tuple(
+        clean_name(value) if isinstance(value, str | bytes) else str(value)
+        for value in values.tolist()
+    )
+    return Coded(codes.reshape(-1).astype(np.int64), names, False)

@@ -12,7 +12,10 @@ import numpy as np
 
 from gencond_fast.data.contract import MAX_BYTES, Block, Opened, Split
 from gencond_fast.data.formats.index import read_index
-from gencond_fast.data.formats.tree import Listing, arrange, digest_of
+from gencond_fast.data.formats.layout import arrange, digest_of
+from gencond_fast.data.formats.names import LeftOut
+from gencond_fast.data.formats.tree import Listing
+from gencond_fast.data.text import decode_text
 from gencond_fast.errors import InputError
 
 
@@ -41,7 +44,7 @@ class FolderSplit(Split):
 
 
 def open_folder(root: Path) -> Opened:
-    """Opens a tree of class folders, see `tree.arrange`; follows links to folders.
+    """Opens a tree of class folders, see `layout.arrange`; follows links to folders.
 
     Raises:
         InputError: a folder cannot be read, a folder links to one around it, or `arrange` refuses
@@ -49,21 +52,25 @@ def open_folder(root: Path) -> Opened:
     """
     index = read_index(root)
     layout = arrange(index.listing, str(root), partial(_note, root))
-    train = FolderSplit(root, index.listing, *layout.train)
-    val = None if layout.val is None else FolderSplit(root, index.listing, *layout.val)
-    size = sum(int(index.sizes[rows].sum()) for rows, _ in (layout.train, layout.val or _NONE))
+    splits = [layout.train, *layout.tests.values()]
+    train, *tests = (FolderSplit(root, index.listing, *split) for split in splits)
     return Opened(
-        layout.class_names, train, val, digest_of(index.digest, layout), size, layout.titles
+        layout.class_names,
+        train,
+        digest_of(index.digest, layout),
+        sum(int(index.sizes[rows].sum()) for rows, _ in splits),
+        tests=dict(zip(layout.tests, tests, strict=True)),
+        unusable=layout.unusable,
+        titles=layout.titles,
+        notes=(*layout.notes, *LeftOut(index.left_out).lines(str(root))),
+        compared=index.compared,
     )
-
-
-_NONE = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 def _note(root: Path, path: str) -> str | None:
     file = root / path
     try:
-        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
+        return decode_text(file.read_bytes()) if file.is_file() else None
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}); repair it.") from error
 

@@ -97,7 +97,9 @@ def _path(root: Path) -> Path | None:
 
 
 def _keep(index: Index, path: Path) -> None:
-    about = bytearray(json.dumps([index.listing.folders, index.digest]), "ascii")
+    about = bytearray(
+        json.dumps([index.listing.folders, index.digest, index.compared, index.left_out]), "ascii"
+    )
     arrays = {
         "about": np.frombuffer(about, dtype=np.uint8),
         "text": index.listing.text,
@@ -117,11 +119,13 @@ def _load(path: Path) -> Index | None:
         return None
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     try:
-        folders, digest = json.loads(arrays["about"].tobytes())
+        folders, *about = json.loads(arrays["about"].tobytes())
+        digest, compared, left_out = about
         listing = Listing(
             [tuple(parts) for parts in folders], arrays["folder_of"], arrays["text"], arrays["ends"]
         )
-        index = Index(listing, arrays["sizes"], arrays["times"], arrays["stamps"], digest)
+        times, stamps = arrays["times"], arrays["stamps"]
+        index = Index(listing, arrays["sizes"], times, stamps, digest, compared, left_out)
         return index if _goes_together(index) else None
     except (KeyError, ValueError, TypeError, RecursionError):
         return None
@@ -140,4 +144,7 @@ def _goes_together(index: Index) -> bool:
         and listing.folder_of[-1] < len(listing.folders)
         and all(isinstance(part, str) for parts in listing.folders for part in parts)
         and isinstance(index.digest, str)
+        and isinstance(index.compared, str)
+        and isinstance(index.left_out, dict)
+        and all(isinstance(count, int) for count in index.left_out.values())
     )

@@ -14,6 +14,9 @@ import numpy as np
 
 from gencond_fast.data.contract import MAX_IMAGES, Block, Split, runs
 from gencond_fast.data.decode import MAX_PIXELS
+from gencond_fast.data.formats.array_names import Form, Pair, form_of, sort_arrays
+from gencond_fast.data.formats.splits import words_of
+from gencond_fast.data.text import clean_name
 from gencond_fast.errors import InputError
 
 _SCAN_BYTES = 1 << 20
@@ -23,13 +26,37 @@ _NAME_BYTES = 4096  # of a class
 
 
 @dataclass(frozen=True, eq=False)
-class NpzTable:
-    """What is known of a file before its pixels are read; `shape` is that of `images`."""
+class NpzImages:
+    """The images and labels of one split, of which no pixels have been read.
+
+    Attributes:
+        path: of the file.
+        key: the name of the array of images.
+        form: how an image lies in it.
+        labels: integer [N], or texts.
+    """
 
     path: Path
-    shape: tuple[int, ...]
+    key: str
+    form: Form
     labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class NpzTable:
+    """What is known of a file before its pixels are read.
+
+    Attributes:
+        train: the training split, or all there is.
+        tests: the splits to test on by name.
+        classes: the class names, or None.
+        unread: names of the arrays that are not read.
+    """
+
+    train: NpzImages
+    tests: dict[str, NpzImages]
     classes: tuple[str, ...] | None
+    unread: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -46,25 +73,27 @@ class _Member:
 class NpzSplit(Split):
     """The images of one .npz file, streamed from the archive in ascending order."""
 
-    def __init__(self, table: NpzTable, labels: np.ndarray) -> None:
-        self._path = table.path
+    def __init__(self, table: NpzImages, labels: np.ndarray) -> None:
+        self._path, self._key = table.path, table.key
         self.labels = labels
-        height, width, *channels = table.shape[1:]
-        self.shape = (height, width, channels[0] if channels else 1)
+        self.shape = table.form.shape
+        self._planar = table.form.planar
         self.serial_bytes = math.prod(self.shape)
 
     def read(self, indices: np.ndarray, block: int) -> Generator[Block, None, None]:
         """See `Split.read`."""
         assert self.shape is not None
         row = math.prod(self.shape)
-        with _open_zip(self._path) as archive, _open_member(archive, "images", self._path) as held:
+        height, width, channels = self.shape
+        stored = (channels, height, width) if self._planar else self.shape
+        with _open_zip(self._path) as archive, _open_member(archive, self._key, self._path) as held:
             for first in range(0, len(indices), block):
                 part = indices[first : first + block]
-                pixels = np.empty((len(part), *self.shape), dtype=np.uint8)
+                pixels = np.empty((len(part), *stored), dtype=np.uint8)
                 for start, stop in runs(part):
                     target = held.start + int(part[start]) * row
                     self._fill(held.stream, target, pixels[start:stop])
-                yield pixels
+                yield np.moveaxis(pixels, 1, 3) if self._planar else pixels
 
     def pieces(self) -> np.ndarray:
         """See `Split.pieces`: what is compressed can only be read from its start."""
@@ -91,76 +120,81 @@ class NpzSplit(Split):
 
 
 def read_npz(path: Path) -> NpzTable:
-    """Reads the labels, the class names and the shape of the images of one .npz file.
+    """Reads the labels, the class names and the shapes of the images of one .npz file.
 
     Raises:
-        InputError: the file is no .npz archive, a key is missing, or a type, shape or length is
+        InputError: the file is no .npz archive, arrays are missing, or a type, shape or length is
             not what `open_npz` asks for.
     """
     with _open_zip(path) as archive:
         names = archive.namelist()
-        keys = {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
-        for key in ("images", "labels"):
-            if key not in keys:
-                found = ", ".join(sorted(keys)) or "none"
-                raise InputError(
-                    f"{path} has no array `{key}` (found: {found}); store `images` and `labels`."
-                )
-        shape = _check_images(archive, path)
-        labels = _read_labels(archive, path, shape[0])
-        classes = _read_classes(archive, path) if "classes" in keys else None
-    return NpzTable(path, shape, labels, classes)
+        found = sort_arrays(name.removesuffix(".npy") for name in names if name.endswith(".npy"))
+        if found.train is None:
+            plain = [name for name in found.unread if "/" not in name]
+            have = {words[-1] for name in plain if (words := words_of(name))}
+            missing = "labels" if have & {"images", "x"} else "images"
+            raise InputError(
+                f"{path} has no array `{missing}` (found: {', '.join(found.unread) or 'none'}); "
+                "store `images` and `labels`."
+            )
+        classes = None if found.classes is None else _read_classes(archive, path, found.classes)
+        train = _read_split(archive, path, found.train)
+        tests = {name: _read_split(archive, path, pair) for name, pair in found.tests.items()}
+    return NpzTable(train, tests, classes, found.unread)
 
 
-def _check_images(archive: zipfile.ZipFile, path: Path) -> tuple[int, ...]:
-    with _open_member(archive, "images", path) as held:
+def _read_split(archive: zipfile.ZipFile, path: Path, pair: Pair) -> NpzImages:
+    shape, form = _check_images(archive, path, pair.images)
+    return NpzImages(path, pair.images, form, _read_labels(archive, path, pair.labels, shape[0]))
+
+
+def _check_images(archive: zipfile.ZipFile, path: Path, key: str) -> tuple[tuple[int, ...], Form]:
+    with _open_member(archive, key, path) as held:
         if held.dtype != np.uint8:
             note = " (and holds NaN)" if _has_nan(held) else ""
             raise InputError(
-                f"{path}: `images` is {held.dtype}{note}; store pixels as uint8 from 0 to 255."
+                f"{path}: `{key}` is {held.dtype}{note}; store pixels as uint8 from 0 to 255."
             )
-        shape = held.shape
-        fits = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
-        if not fits or min(shape[1:]) < 1:
+        shape, form = held.shape, form_of(held.shape)
+        if form is None:
             raise InputError(
-                f"{path}: `images` has the shape {shape}; store [N, H, W] or [N, H, W, 1 or 3], "
+                f"{path}: `{key}` has the shape {shape}; store [N, H, W] or [N, H, W, 1 or 3], "
                 "channels last."
             )
-        if shape[0] > MAX_IMAGES or math.prod(shape[1:3]) > MAX_PIXELS:
+        if shape[0] > MAX_IMAGES or math.prod(form.shape[:2]) > MAX_PIXELS:
             raise InputError(
-                f"{path}: `images` has the shape {shape}; store at most {MAX_IMAGES:,} images of "
+                f"{path}: `{key}` has the shape {shape}; store at most {MAX_IMAGES:,} images of "
                 f"{MAX_PIXELS:,} pixels."
             )
         if held.fortran:
             raise InputError(
-                f"{path}: `images` is in Fortran order and cannot be streamed; "
-                "store np.ascontiguousarray(images)."
+                f"{path}: `{key}` is in Fortran order and cannot be streamed; "
+                f"store np.ascontiguousarray({key})."
             )
-        return shape
+        return shape, form
 
 
-def _read_labels(archive: zipfile.ZipFile, path: Path, count: int) -> np.ndarray:
-    with _open_member(archive, "labels", path) as held:
-        if held.dtype.kind not in "iu":
+def _read_labels(archive: zipfile.ZipFile, path: Path, key: str, count: int) -> np.ndarray:
+    with _open_member(archive, key, path) as held:
+        if held.dtype.kind not in "iubUS" or held.dtype.itemsize > _NAME_BYTES:
             note = " (and holds NaN)" if _has_nan(held) else ""
-            raise InputError(f"{path}: `labels` is {held.dtype}{note}; store integer labels.")
-        if held.shape != (count,):
+            raise InputError(f"{path}: `{key}` is {held.dtype}{note}; store integer labels.")
+        if held.shape not in ((count,), (count, 1)):
             raise InputError(
-                f"{path}: `labels` has the shape {held.shape} for {count} images; "
+                f"{path}: `{key}` has the shape {held.shape} for {count} images; "
                 "store one label per image."
             )
-        return _read_all(held, path)
+        return _read_all(held, path).reshape(count)
 
 
-def _read_classes(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:
-    with _open_member(archive, "classes", path) as held:
+def _read_classes(archive: zipfile.ZipFile, path: Path, key: str) -> tuple[str, ...]:
+    with _open_member(archive, key, path) as held:
         if held.dtype.kind not in "US" or len(held.shape) != 1 or held.dtype.itemsize > _NAME_BYTES:
             raise InputError(
-                f"{path}: `classes` is {held.dtype} of shape {held.shape}; "
+                f"{path}: `{key}` is {held.dtype} of shape {held.shape}; "
                 "store a list of names, or leave it out."
             )
-        names = _read_all(held, path)
-        return tuple(np.char.decode(names) if held.dtype.kind == "S" else names.tolist())
+        return tuple(clean_name(name) for name in _read_all(held, path).tolist())
 
 
 def _read_all(held: _Member, path: Path) -> np.ndarray:

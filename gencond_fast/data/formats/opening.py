@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from gencond_fast.data.contract import Opened
 from gencond_fast.data.formats.arrays import open_digits, open_npz
+from gencond_fast.data.formats.arrow import open_arrow
+from gencond_fast.data.formats.finding import Found, find_files, holds_images
 from gencond_fast.data.formats.folder import open_folder
 from gencond_fast.data.formats.parquet import open_parquet
-from gencond_fast.data.formats.tar import open_tar
-from gencond_fast.data.formats.tree import VAL_NAMES
+from gencond_fast.data.formats.tar import open_tar, read_archives
+from gencond_fast.data.formats.webdataset import is_webdataset, not_shards, open_webdataset
 from gencond_fast.errors import InputError
+from gencond_fast.system.files import expanded
 
 KNOWN_NAMES: dict[str, Callable[[], Opened]] = {"digits": open_digits}
 
 _KINDS = (
-    "give a folder of class folders, a .tar of one, .parquet files, a .npz file, or a known "
+    "give a folder of class folders, a .tar of one, shards of a WebDataset, .parquet files, a "
+    "folder of save_to_disk, a .npz file, or a known "
     f"name ({', '.join(KNOWN_NAMES)})"
 )
 _COMPRESSED = (".tgz", ".gz", ".bz2", ".xz", ".zst", ".zip", ".7z")
 
 
-def open_data(data: str) -> Opened:
+def open_data(data: str, label_column: str | None = None) -> Opened:
     """Opens a data set by path or known name, as its container stores it; see `open_source`.
+
+    Args:
+        data: path or known name.
+        label_column: the column of labels of a table; None looks for one.
 
     Raises:
         InputError: the data cannot be used. Its sentence says what is wrong and what to do.
     """
-    return KNOWN_NAMES[data]() if data in KNOWN_NAMES else _open_path(data)
+    if not data.strip():
+        raise InputError(f"the data is {data!r}, which is no path; {_KINDS}.")
+    return KNOWN_NAMES[data]() if data in KNOWN_NAMES else _open_path(data, label_column)
 
 
-def _open_path(data: str) -> Opened:
-    path = Path(data).expanduser()
+def _open_path(data: str, label_column: str | None) -> Opened:
+    path = expanded(data)
     try:
         if path.is_dir():
-            return _open_directory(path)
+            return _open_directory(path, label_column)
         if not path.exists():
             raise InputError(f"{data} does not exist; {_KINDS}.")
     except OSError as error:
@@ -45,9 +55,11 @@ def _open_path(data: str) -> Opened:
     if suffix == ".tar":
         return open_tar(path)
     if suffix == ".parquet":
-        return open_parquet([path], [], path.parent)
+        return open_parquet(Found([path], {}), path.parent, label_column)
+    if suffix == ".arrow":
+        return open_arrow(Found([path], {}), path.parent, label_column)
     if suffix == ".npz":
-        return open_npz(path, None, path.parent)
+        return open_npz(Found([path], {}), path.parent)
     if suffix in _COMPRESSED:
         raise InputError(
             f"{data} is compressed and cannot be read image by image; extract it, or make it an "
@@ -56,45 +68,30 @@ def _open_path(data: str) -> Opened:
     raise InputError(f"{data} is no known kind of data; {_KINDS}.")
 
 
-def _open_directory(path: Path) -> Opened:
-    for folder in (path, path / "data"):  # the hub keeps its parquet files in data/
-        files = _visible(folder, ".parquet")
-        if files:
-            train, val = _by_split(files, folder)
-            return open_parquet(train, val, folder)
-    arrays = _visible(path, ".npz")
-    if arrays:
-        train, val = _by_split(arrays, path)
-        if len(train) > 1 or len(val) > 1:
-            raise InputError(
-                f"{path} holds several .npz files for one split; keep one train.npz and one "
-                "val.npz or test.npz."
-            )
-        return open_npz(train[0], val[0] if val else None, path)
+def _open_directory(path: Path, label_column: str | None) -> Opened:
+    found = find_files(path, ".parquet")
+    if found is not None:
+        return open_parquet(found, path, label_column)
+    found = find_files(path, ".arrow")
+    if found is not None:
+        return open_arrow(found, path, label_column)
+    found = find_files(path, ".npz")
+    if found is not None:
+        return open_npz(found, path)
+    found = find_files(path, ".tar")
+    if found is not None and not holds_images(path):  # an archive may lie beside what was in it
+        return _open_shards(found, path)
     return open_folder(path)
 
 
-def _visible(folder: Path, suffix: str) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() == suffix and not file.name.startswith(".")
-    )
-
-
-def _by_split(files: list[Path], folder: Path) -> tuple[list[Path], list[Path]]:
-    """Sorts files into train and validation by the first word of their names."""
-    named: dict[str, list[Path]] = {}
-    for file in files:
-        named.setdefault(re.split(r"[-_.]", file.name)[0], []).append(file)
-    val = next((named[name] for name in VAL_NAMES if name in named), [])
-    if "train" in named:
-        return named["train"], val
-    if val:
-        raise InputError(
-            f"{folder} holds {val[0].name} but no training file; add train{val[0].suffix} or "
-            "give that file itself as the data."
-        )
-    return files, []
+def _open_shards(found: Found, root: Path) -> Opened:
+    """Opens archives that are shards of a WebDataset; a single other one is opened by itself."""
+    if not found.tests and len(found.train) == 1:
+        opened = open_tar(found.train[0])
+        return replace(opened, notes=(*found.notes, *opened.notes))
+    train = read_archives(found.train)
+    tests = {name: read_archives(files) for name, files in found.tests.items()}
+    every = [*train, *(shard for shards in tests.values() for shard in shards)]
+    if not all(is_webdataset(shard) for shard in train):
+        raise not_shards(root, every)
+    return open_webdataset(train, tests, root, found.notes)

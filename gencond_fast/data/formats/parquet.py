@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -13,21 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gencond_fast.data.contract import (
-    MAX_IMAGES,
-    Block,
-    Load,
-    Opened,
-    Split,
-    files_bytes,
-    files_digest,
+from gencond_fast.data.contract import MAX_IMAGES, Block, Load, Opened, Split
+from gencond_fast.data.formats.assembling import assemble
+from gencond_fast.data.formats.columns import (
+    Coded,
+    coded_labels,
+    image_column,
+    label_column,
+    merge_codes,
 )
-from gencond_fast.data.labels import number_classes
+from gencond_fast.data.formats.finding import Found
 from gencond_fast.data.skipping import BadImage
 from gencond_fast.errors import InputError
 
-IMAGE_COLUMNS = ("img", "image")
-LABEL_COLUMN = "label"
 _ROWS_AT_ONCE = 64
 _READ_BUFFER = 1 << 18
 
@@ -114,54 +111,80 @@ class ParquetSplit(Split):
         return data
 
 
-def open_parquet(train: list[Path], val: list[Path], root: Path) -> Opened:
-    """Opens the files of a training split and, where there are any, of a validation split.
-
-    Each file has a column `img` or `image`, binary or struct(bytes, path), and an integer column
-    `label`. Class names come from the metadata of the schema; without them they are the labels.
+def open_parquet(found: Found, root: Path, label: str | None) -> Opened:
+    """Opens the files of a training split and of splits to test on.
 
     Args:
-        train: files in order, at least one.
-        val: files in order, may be empty.
+        found: the files of each split.
         root: the folder that file names in the fingerprint are relative to.
+        label: the column of labels; None looks for one, see `columns.label_column`.
 
     Raises:
         InputError: a file is damaged, or a column is missing or has another type.
     """
-    shards, labels, names = _scan(train)
-    val_shards, val_labels, val_names = _scan(val) if val else ([], None, None)
-    if val_names is not None and val_names != names:
-        raise InputError(
-            f"{val[0]} and {train[0]} name their classes differently; write both with the same "
-            "class names in the same order."
-        )
-    location = str(train[0] if len(train) == 1 and not val else root)
-    names, labels, val_labels = number_classes(labels, val_labels, names, location)
-    val_split = None if val_labels is None else ParquetSplit(val_shards, val_labels)
-    files = [*train, *val]
-    digest = files_digest(files, root)
-    return Opened(names, ParquetSplit(shards, labels), val_split, digest, files_bytes(files))
+    notes = list(found.notes)
+    train = [_scan(path, label, notes, needed=True) for path in found.train]
+    tests = {
+        name: [_scan(path, label, notes, needed=False) for path in files]
+        for name, files in found.tests.items()
+    }
+    scanned = [*train, *(part for parts in tests.values() for part in parts)]
+    codes, names = merge_codes([(part.shard.path, part.labels) for part in scanned])
+    coded = iter(codes)
+    # the numbering of all files is one, so they are merged together and taken apart again
+    pairs = [(parts, [next(coded) for _ in parts]) for parts in (train, *tests.values())]
+    splits = [
+        (np.concatenate(labels), partial(ParquetSplit, _lined_up(parts))) for parts, labels in pairs
+    ]
+    files = [part.shard.path for part in scanned]
+    return assemble(
+        splits[0],
+        dict(zip(tests, splits[1:], strict=True)),
+        names,
+        location=str(files[0] if len(files) == 1 else root),
+        files=files,
+        root=root,
+        notes=tuple(dict.fromkeys(notes)),
+    )
 
 
-def _scan(files: list[Path]) -> tuple[list[_Shard], np.ndarray, tuple[str, ...] | None]:
-    shards: list[_Shard] = []
-    labels: list[np.ndarray] = []
-    names: tuple[str, ...] | None = None
-    first = 0
-    for path in files:
-        with _open_file(path) as file:
-            column, sizes, size = _described(file, path)
-            shards.append(_Shard(path, column, first, np.cumsum([0, *sizes]), size))
-            labels.append(_labels(file, path, sum(sizes)))
-            first += sum(sizes)
-            names = names or _class_names(file.schema_arrow)
-    return shards, np.concatenate(labels), names
+@dataclass(frozen=True, eq=False)
+class _Scanned:
+    """A file by itself, as the first one of a split, and its labels."""
+
+    shard: _Shard
+    labels: Coded
+
+
+def _lined_up(parts: list[_Scanned]) -> list[_Shard]:
+    """The files of a split, each with the row of its first image."""
+    firsts = np.cumsum([0, *(len(part.labels.codes) for part in parts)]).tolist()
+    return [replace(part.shard, first=first) for part, first in zip(parts, firsts, strict=False)]
+
+
+def _scan(path: Path, label: str | None, notes: list[str], *, needed: bool) -> _Scanned:
+    with _open_file(path) as file:
+        column, sizes, size = _described(file, path)
+        name, note = label_column(file.schema_arrow, label, path)
+        notes += [] if note is None else [note]
+        shard = _Shard(path, column, 0, np.cumsum([0, *sizes]), size)
+        try:
+            labels = file.read(columns=[name]).column(0)
+        except Exception as error:  # pages raise what they like
+            raise _damaged(path, error) from error
+        if len(labels) != sum(sizes):
+            raise _damaged(path, ValueError(f"{len(labels)} labels for {sum(sizes)} rows"))
+        try:
+            coded = coded_labels(labels, file.schema_arrow, name, path, needed=needed)
+        except (pa.ArrowException, UnicodeDecodeError) as error:  # texts that are none
+            raise _damaged(path, error) from error
+        return _Scanned(shard, coded)
 
 
 def _described(file: pq.ParquetFile, path: Path) -> tuple[str, list[int], int]:
     """The column of images, the rows of each group, and the bytes of all groups."""
     try:
-        column = _image_column(file.schema_arrow, path)
+        column = image_column(file.schema_arrow, path)
         sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
         size = _group_bytes(file.metadata)
     except InputError:
@@ -173,27 +196,6 @@ def _described(file: pq.ParquetFile, path: Path) -> tuple[str, list[int], int]:
     return column, sizes, size
 
 
-def _image_column(schema: pa.Schema, path: Path) -> str:
-    found = ", ".join(schema.names) or "none"
-    for name in IMAGE_COLUMNS:
-        if name not in schema.names:
-            continue
-        kind = schema.field(name).type
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            return name
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            inner = kind.field("bytes").type
-            if pa.types.is_binary(inner) or pa.types.is_large_binary(inner):
-                return f"{name}.bytes"
-        raise InputError(
-            f"{path}: the column `{name}` is {kind}; store encoded images as binary or as "
-            "struct(bytes, path)."
-        )
-    raise InputError(
-        f"{path} has no column `img` or `image` (found: {found}); rename the column of images."
-    )
-
-
 def _group_bytes(metadata: pq.FileMetaData) -> int:
     """The decompressed size of all columns, nearly all of which is images.
 
@@ -201,41 +203,6 @@ def _group_bytes(metadata: pq.FileMetaData) -> int:
     """
     groups = range(metadata.num_row_groups)
     return max(sum(metadata.row_group(group).total_byte_size for group in groups), 0)
-
-
-def _labels(file: pq.ParquetFile, path: Path, count: int) -> np.ndarray:
-    schema = file.schema_arrow
-    if LABEL_COLUMN not in schema.names:
-        found = ", ".join(schema.names)
-        raise InputError(
-            f"{path} has no column `{LABEL_COLUMN}` (found: {found}); rename the column of labels."
-        )
-    kind = schema.field(LABEL_COLUMN).type
-    if not pa.types.is_integer(kind):
-        raise InputError(f"{path}: the column `{LABEL_COLUMN}` is {kind}; store integer labels.")
-    try:
-        column = file.read(columns=[LABEL_COLUMN]).column(0)
-    except Exception as error:  # pages raise what they like
-        raise _damaged(path, error) from error
-    if len(column) != count:
-        raise _damaged(path, ValueError(f"{len(column)} labels for {count} rows"))
-    if column.null_count:
-        raise InputError(
-            f"{path}: {column.null_count} rows have no label; fill them in or drop the rows."
-        )
-    return column.to_numpy().astype(np.int64)
-
-
-def _class_names(schema: pa.Schema) -> tuple[str, ...] | None:
-    """Class names from the hub's `huggingface` metadata, or from a comma-separated `classes`."""
-    metadata = schema.metadata or {}
-    try:
-        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        names = features[LABEL_COLUMN]["names"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        listed = metadata.get(b"classes", b"").decode(errors="replace")
-        names = listed.split(",") if listed else None
-    return tuple(str(name) for name in names) if names and isinstance(names, list) else None
 
 
 def _open_file(path: Path) -> pq.ParquetFile:

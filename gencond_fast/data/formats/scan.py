@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from array import array
@@ -15,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gencond_fast.data.formats.tree import Lister, Listing, is_hidden, is_image
+from gencond_fast.data.digest import tree_digest
+from gencond_fast.data.formats.names import LeftOut, is_hidden, is_image
+from gencond_fast.data.formats.tree import Lister, Listing
 from gencond_fast.errors import InputError
 
 THREADS = 8  # hide the latency of a network; on a local disk one is as fast
@@ -30,7 +31,9 @@ class Index:
         sizes: int64 [N], in bytes.
         times: int64 [N], times of modification in nanoseconds.
         stamps: int64 [folders + 1], times of modification of the folders; the last is the root's.
-        digest: sha256 hex of the paths below the root, the sizes and the times of all images.
+        digest: sha256 hex of the images, see `digest.tree_digest`.
+        compared: what the digest is of.
+        left_out: what is left out for its name, as `LeftOut.counts`.
     """
 
     listing: Listing
@@ -38,6 +41,8 @@ class Index:
     times: np.ndarray
     stamps: np.ndarray
     digest: str
+    compared: str
+    left_out: dict[str, int]
 
 
 def scan(root: Path) -> Index:
@@ -52,12 +57,12 @@ def scan(root: Path) -> Index:
             made.walk(pool, pool.submit(_look, os.fspath(root), ()), frozenset())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    return made.index()
+    return made.index(root)
 
 
 @dataclass(frozen=True, eq=False)
 class _Folder:
-    """The content of one folder, names sorted; `lines` is its contribution to the digest."""
+    """The content of one folder, names sorted."""
 
     path: str
     parts: tuple[str, ...]
@@ -65,17 +70,17 @@ class _Folder:
     files: list[str]
     sizes: array[int]
     times: array[int]
-    lines: bytes
     folders: list[str]
+    left_out: LeftOut
 
 
 def _look(path: str, parts: tuple[str, ...]) -> _Folder:
-    handle = None
+    handle, left_out = None, LeftOut()
     try:
         status = os.stat(path)
         with os.scandir(path) as found:
-            shown = [(entry.name, entry.is_dir()) for entry in found if not is_hidden(entry.name)]
-        files = sorted(name for name, is_folder in shown if not is_folder and is_image(name))
+            entries = [(entry.name, entry.is_dir()) for entry in found]
+        files = sorted(name for name, is_folder in entries if not is_folder and is_image(name))
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         sizes, times = stat_files(files, handle)
     except OSError as error:
@@ -87,13 +92,13 @@ def _look(path: str, parts: tuple[str, ...]) -> _Folder:
     finally:
         if handle is not None:
             os.close(handle)
-    above = "/".join(parts)
-    lines = "".join(
-        f"{above}/{name}\0{size}\0{changed}\n"
-        for name, size, changed in zip(files, sizes, times, strict=True)
-    )
-    folders = sorted(name for name, is_folder in shown if is_folder)
-    return _Folder(path, parts, status, files, sizes, times, os.fsencode(lines), folders)
+    for name, is_folder in entries:
+        if is_folder and is_hidden(name):
+            left_out.add_folder(name)
+        elif not is_folder and not is_image(name):
+            left_out.add_file(name)
+    folders = sorted(name for name, is_folder in entries if is_folder and not is_hidden(name))
+    return _Folder(path, parts, status, files, sizes, times, folders, left_out)
 
 
 def stat_files(files: Iterable[str | bytes], folder: int) -> tuple[array[int], array[int]]:
@@ -124,7 +129,7 @@ class _Making:
         self._sizes, self._times = array("q"), array("q")
         self._stamps: dict[int, int] = {}
         self._root = 0
-        self._digest = hashlib.sha256()
+        self._left_out = LeftOut()
 
     def walk(
         self, pool: ThreadPoolExecutor, looked: Future[_Folder], around: frozenset[tuple[int, int]]
@@ -149,16 +154,20 @@ class _Making:
                 self._lister.add_image(place, name)
         self._sizes += folder.sizes
         self._times += folder.times
-        self._digest.update(folder.lines)
+        self._left_out.add(folder.left_out)
 
-    def index(self) -> Index:
+    def index(self, root: Path) -> Index:
+        listing, sizes = self._lister.listing(), np.frombuffer(self._sizes, dtype=np.int64)
+        digest, compared = tree_digest(os.fspath(root), listing.path, sizes)
         stamps = [self._stamps[place] for place in range(len(self._stamps))]
         return Index(
-            self._lister.listing(),
-            np.frombuffer(self._sizes, dtype=np.int64),
+            listing,
+            sizes,
             np.frombuffer(self._times, dtype=np.int64),
             np.array([*stamps, self._root], dtype=np.int64),
-            self._digest.hexdigest(),
+            digest,
+            compared,
+            dict(self._left_out.counts),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -24,34 +25,37 @@ _A_PIECE = 4  # images at each of them
 _NAMED = 5
 
 
-def open_parts(data: str, classes: Sequence[str] | None) -> tuple[Opened, dict[str, Split]]:
+def open_parts(
+    data: str, classes: Sequence[str] | None, label_column: str | None = None
+) -> tuple[Opened, dict[str, Split]]:
     """Opens a data set as its container stores it, restricted to some classes.
 
     Returns:
-        The data set, and its splits by the names `train` and `val`.
+        The data set, and its splits by their names, `train` first.
 
     Raises:
         InputError: the data cannot be used, or a class is not in it.
     """
-    opened = open_data(data)
-    splits = {"train": opened.train} | ({} if opened.val is None else {"val": opened.val})
+    opened = open_data(data, label_column)
+    splits = {"train": opened.train, **opened.tests}
     if classes is None:
         return opened, splits
     names, titles = opened.class_names, opened.titles
     kept = sorted(find_classes(classes, names, titles, data))
     chosen = {name: select(split, kept, len(names)) for name, split in splits.items()}
-    part = Opened(
+    part = replace(
+        opened,
         class_names=tuple(names[label] for label in kept),
         train=chosen["train"],
-        val=chosen.get("val"),
-        digest=opened.digest,
-        bytes=opened.bytes,
+        tests={name: chosen[name] for name in opened.tests},
         titles=None if titles is None else tuple(titles[label] for label in kept),
     )
     return part, chosen
 
 
-def describe(data: str, classes: Sequence[str] | None = None) -> dict[str, Any]:
+def describe(
+    data: str, classes: Sequence[str] | None = None, label_column: str | None = None
+) -> dict[str, Any]:
     """Counts, classes and sizes of a data set, as nested dictionaries of plain values.
 
     Sizes, formats and colours come from the headers of a sample of the images.
@@ -59,7 +63,7 @@ def describe(data: str, classes: Sequence[str] | None = None) -> dict[str, Any]:
     Raises:
         InputError: as `open_parts`.
     """
-    opened, splits = open_parts(data, classes)
+    opened, splits = open_parts(data, classes, label_column)
     shown = [_shown(opened, label) for label in range(min(_NAMED, len(opened.class_names)))]
     more = ", …" if len(opened.class_names) > _NAMED else ""
     about: dict[str, Any] = {
@@ -70,8 +74,11 @@ def describe(data: str, classes: Sequence[str] | None = None) -> dict[str, Any]:
         + ("" if classes is None else ", all classes"),
     }
     about |= {name: _counts(opened, split.labels) for name, split in splits.items()}
-    if "val" not in splits:
+    if len(splits) == 1:
         about["val"] = "none; --val-fraction sets a part of train aside"
+    if len(opened.tests) > 1:
+        about["tested on"] = f"{next(iter(opened.tests))}; --test-split chooses another"
+    about |= {"note": "; ".join(opened.notes)} if opened.notes else {}
     about["images"] = _images(opened.train)
     return about | {"check": _checked(opened, classes)}
 
@@ -87,7 +94,7 @@ def _counts(opened: Opened, labels: np.ndarray) -> dict[str, Any]:
     ratio = f"{counts[most] / counts[least]:.3g}" if counts[least] else "-, a class is empty"
     return {
         "images": f"{len(labels):,}",
-        "images a class": f"{np.median(counts):,g} (median)",
+        "images per class": f"{np.median(counts):,g} (median)",
         "smallest class": f"{_shown(opened, least)}: {counts[least]:,}",
         "largest class": f"{_shown(opened, most)}: {counts[most]:,}",
         "imbalance, largest over smallest": ratio,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
 
 import torch
@@ -53,7 +54,9 @@ def reader_of(images: ImageReader) -> Reader:
         from gencond_fast.data.readers.dali import read_with_dali  # takes seconds to import
 
         return read_with_dali
-    return read_in_processes if images.reader == "processes" else read_in_threads
+    # a worker of a DataLoader or of a multiprocessing.Pool is daemonic: it may start no process
+    may_start = not multiprocessing.current_process().daemon
+    return read_in_processes if images.reader == "processes" and may_start else read_in_threads
 
 
 def _chosen(wanted: ReaderName, device: Device) -> tuple[str, str]:

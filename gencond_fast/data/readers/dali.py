@@ -253,7 +253,7 @@ class _Reading:
     def _by_pillow(self, data: bytes, row: int) -> np.ndarray | BadImage:
         try:
             (shape,) = shapes(self._form, np.array([row]))
-            return pixels(lambda: data, self._images.split, row, self._form, shape)
+            return pixels(lambda: data, self._images, row, self._form, shape)
         except BadImage as error:
             return error
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from gencond_fast.data.contract import Block, Load, Split
+from gencond_fast.data.contract import Block, Load
 from gencond_fast.data.crop import window
 from gencond_fast.data.decode import decode, fetch
 from gencond_fast.data.readers.batch import Form
@@ -20,14 +20,14 @@ Shape = Sequence[float]
 
 
 def pixels(
-    item: Load | np.ndarray, split: Split, row: int, form: Form, shape: Shape | None
+    item: Load | np.ndarray, images: ImageReader, row: int, form: Form, shape: Shape | None
 ) -> np.ndarray:
     """Decodes one image into its form: uint8 [S, S, channels].
 
     Args:
         item: the image, encoded or as pixels uint8 [H, W, 1 or 3].
-        split: names it in messages.
-        row: of the image in `split`.
+        images: names it in messages, and says what shows through it.
+        row: of the image in `images`.
         form: what it is brought into.
         shape: its random window; None takes the largest centred square.
 
@@ -38,9 +38,16 @@ def pixels(
     if isinstance(item, np.ndarray):
         box = None if found is None else found(item.shape[1], item.shape[0])
         return fit(with_channels(item, form.channels), form.size, box)
-    where = split.where(row)
+    where = images.where(row)
     data = fetch(item, where)
-    return decode(data, channels=form.channels, where=where, image_size=form.size, window=found)
+    return decode(
+        data,
+        channels=form.channels,
+        where=where,
+        image_size=form.size,
+        transparency=images.transparency,
+        window=found,
+    )
 
 
 def shapes(form: Form, rows: np.ndarray) -> Sequence[Shape | None]:
@@ -84,7 +91,7 @@ def decode_block(
         if bad[place]:
             continue
         try:
-            decoded = pixels(item, images.split, int(rows[place]), form, drawn[place])
+            decoded = pixels(item, images, int(rows[place]), form, drawn[place])
         except BadImage as error:
             if images.skip is None:
                 raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gencond_fast.config import Transparency
 from gencond_fast.data.contract import Split, Subset
 from gencond_fast.data.readers.batch import Form
 from gencond_fast.data.readers.image_cache import ImageCache
@@ -26,6 +27,7 @@ class ImageReader:
         skip: the images that are left out because they cannot be decoded. With None an image that
             cannot be decoded is an error. Readers of the same split share one `skip`, so an image
             that one of them finds undecodable is left out by all.
+        transparency: what shows through transparent images, see `transparency.opaque`.
         cache: images that are decoded once and held in memory from then on, or None.
     """
 
@@ -33,6 +35,7 @@ class ImageReader:
     reader: str = "threads"
     skip: Skipping | None = None
     cache: ImageCache | None = None
+    transparency: Transparency = "white"
 
     def __len__(self) -> int:
         """N, the number of images, including those that are left out."""
@@ -78,7 +81,9 @@ class ImageReader:
             tell: called with a line for each undecodable image that the subset finds.
         """
         skip = None if self.skip is None else Skipping(np.flatnonzero(self.skip(rows)), tell)
-        return ImageReader(Subset(self.split, rows), self.reader, skip)
+        return ImageReader(
+            Subset(self.split, rows), self.reader, skip, transparency=self.transparency
+        )
 
     def with_cache(self, cache: ImageCache | None) -> ImageReader:
         """The same images, read through another cache."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gencond_fast.functional import reference
+from gencond_fast.functional.ops.derivatives import differentiable_once
 from gencond_fast.functional.ops.library import define, implement
 
 
@@ -97,7 +97,7 @@ class ChannelMomentsFunction(torch.autograd.Function):
         return mean, m2
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once("channel_moments")
     def backward(ctx: Any, grad_mean: Tensor, grad_m2: Tensor) -> Tensor:
         """dL/dx = dL/dmean / n + 2 dL/dm2 (x - mean), each of x's channel."""
         x, mean = ctx.saved_tensors
@@ -123,7 +123,7 @@ class BatchnormDistanceFunction(torch.autograd.Function):
         return distance
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once("batchnorm_matching_loss")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """The gradient of the moments, scaled by the upstream one."""
         x, batch_mean, grad_mean, grad_m2 = ctx.saved_tensors

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gencond_fast.functional import reference
+from gencond_fast.functional.ops.derivatives import differentiable_once
 from gencond_fast.functional.ops.library import define, implement
 
 
@@ -150,7 +150,7 @@ class ClassCentresFunction(torch.autograd.Function):
         return _centres(features, order, offsets, list(tables))
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once("inter_class_loss")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         """Every row gets the gradient of its centre over the size of its class."""
         order, offsets = ctx.saved_tensors
@@ -190,7 +190,7 @@ class PairLossFunction(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once("intra_class_loss, inter_class_loss")
     def backward(ctx: Any, upstream: Tensor) -> tuple[Any, ...]:
         """The gradient, scaled in place unless a later backward will want it again."""
         (grad,) = ctx.saved_tensors

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gencond_fast.functional import reference
 from gencond_fast.functional.moment_formulas import check_stored, deviation, draw_share
+from gencond_fast.functional.ops.derivatives import differentiable_once
 from gencond_fast.functional.ops.library import define, implement
 from gencond_fast.functional.ops.moments import class_moments_backward_op, class_moments_op
 
@@ -97,7 +97,7 @@ class MomentMatchingFunction(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once("moment_matching_loss")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of the moments' tables, scaled and carried back to the samples."""
         features, labels, count, mean, grad_mean, grad_m2 = ctx.saved_tensors

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gencond_fast.functional import reference
+from gencond_fast.functional.ops.derivatives import differentiable_once
 from gencond_fast.functional.ops.library import define, implement
 
 
@@ -99,7 +99,7 @@ class ClassMomentsFunction(torch.autograd.Function):
         return count, mean, m2
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once("class_moments")
     def backward(
         ctx: Any, _grad_count: Tensor, grad_mean: Tensor, grad_m2: Tensor
     ) -> tuple[Tensor, None, None]:

@@ -99,7 +99,6 @@ def test_class_folders_need_no_file_and_ignore_one(tmp_path):
 
 
 REFUSED = {
-    "no file": ({}, r"d/val has no class folders and no file that labels .*ILSVRC2012_val.txt"),
     "the development kit's order": (
         {"val/ILSVRC2012_validation_ground_truth.txt": "490\n361\n"},
         r"ILSVRC2012_validation_ground_truth.txt, whose numbers follow .*give ILSVRC2012_val.txt",
@@ -151,3 +150,97 @@ def test_readable_names_are_for_display_alone(tmp_path, name):
     assert source.class_names == CLASSES
     assert source.titles == (("tench, Tinca tinca", "goldfish", "a shark") if fits else CLASSES)
     assert source.fingerprint == plain.fingerprint
+
+
+def labelled(root, classes, files, text):
+    """Labels by name of the images `files` in val/, each of which is that of its place."""
+    write_tree(root / "train", pictures(1, classes))
+    for place, file in enumerate(files):
+        path = root / "val" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pictures(1, ("x",), seed=place)[0].png)
+    (root / "val_annotations.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+    source = open_source(str(root))
+    names = {source.val.split.file_name(row): int(k) for row, k in enumerate(source.val.labels)}
+    return {file: source.class_names[label] for file, label in names.items()}
+
+
+NUMBERED = [str(k) for k in range(1, 13)]
+UNCLEAR_NUMBERS = {
+    "class0 to class11": [f"class{k}" for k in range(12)],
+    "two places of digits": [f"a{k}b{j}" for k in (1, 2) for j in (1, 2, 10)],
+    "upper and lower case": ["Ant", "bee", "Cow"],
+}
+
+
+@pytest.mark.parametrize("case", UNCLEAR_NUMBERS)
+def test_places_among_names_of_several_orders_are_refused(tmp_path, case):
+    names = UNCLEAR_NUMBERS[case]
+    files = [f"of_{k}.png" for k in range(len(names))]
+    text = "\n".join(f"of_{k}.png\t{k}" for k in range(len(names)))
+    with pytest.raises(InputError, match=r"numbers the classes, .*have several orders, so which"):
+        labelled(tmp_path / "d", names, files, text)
+
+
+def test_folders_that_are_numbers_are_meant_by_name(tmp_path):
+    files = [f"{name}.png" for name in NUMBERED]
+    text = "\n".join([*(f"{name}.png\t{name}" for name in NUMBERED), "gone.png\t0"])
+    assert labelled(tmp_path / "a", NUMBERED, files, text) == dict(
+        zip(files, NUMBERED, strict=True)
+    )
+    with pytest.raises(InputError, match="names the class '0', of which there are no training"):
+        labelled(tmp_path / "b", NUMBERED, [*files, "gone.png"], text)
+
+
+def test_numbers_that_may_start_from_one_are_refused(tmp_path):
+    with pytest.raises(InputError, match="numbers classes from 1, perhaps up from 1, so which"):
+        labelled(tmp_path / "d", CLASSES, ["a.png", "b.png"], "a.png 1\nb.png 2")
+
+
+def test_padded_numbers_have_one_order(tmp_path):
+    names = [f"class{k:02d}" for k in range(12)]
+    files = [f"of_{k}.png" for k in range(12)]
+    text = "\n".join(f"of_{k}.png {k}" for k in range(12))
+    assert labelled(tmp_path / "d", names, files, text) == dict(zip(files, names, strict=True))
+
+
+FILES = {
+    "extensions tell": (["a.png", "a.jpg"], "a.png n01\na.jpg n02", ["n01", "n02"]),
+    "stems are enough": (["a.png", "b.jpg"], "a n01\nb.jpeg n02", ["n01", "n02"]),
+    "folders tell": (["x/a.png", "y/a.png"], "x/a.png n01\ny/a.png n02", ["n01", "n02"]),
+    "folders from the root": (["a.png"], "val/a.png n10", ["n10"]),
+    "folders of elsewhere": (["a.png", "a.jpg"], "/me/a.png n10\n/me/a.jpg n01", ["n10", "n01"]),
+    "a mark and CRLF": (
+        ["a.png", "b.png"], b"\xef\xbb\xbfa.png\tn01\r\nb.png\tn02\r\n", ["n01", "n02"],
+    ),
+    "UTF-16": (["a.png"], "a.png\tn02\n".encode("utf-16"), ["n02"]),
+    "é of two characters": (["e\u0301.png"], "\u00e9.png n01", ["n01"]),
+    "é of one character": (["\u00e9.png"], "e\u0301.png n01", ["n01"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_lines_find_their_file(tmp_path, case):
+    files, text, kinds = FILES[case]
+    found = labelled(tmp_path / "d", CLASSES, files, text)
+    if len(found) == len(files):
+        expected = dict(zip((file.split("/")[-1] for file in files), kinds, strict=True))
+        assert found == expected
+    else:  # of one name
+        source = open_source(str(tmp_path / "d"))
+        assert [source.class_names[k] for k in source.val.labels] == kinds
+
+
+UNCLEAR = {
+    "a shared stem": (["a.png", "a.jpg"], "a n01", "a line of .* could mean several images"),
+    "a shared name": (["x/a.png", "y/a.png"], "a.png n01", "could mean several images"),
+    "two lines": (["a.png"], "a.png n01\na.png n02", "says n01 and n02 of a.png; keep one line"),
+    "two lines of a stem": (["a.png"], "a.jpg n01\na.bmp n02", "says n01 and n02 of a.png"),
+}
+
+
+@pytest.mark.parametrize("case", UNCLEAR)
+def test_lines_that_are_not_clear_are_refused(tmp_path, case):
+    files, text, message = UNCLEAR[case]
+    with pytest.raises(InputError, match=message):
+        labelled(tmp_path / "d", CLASSES, files, text)

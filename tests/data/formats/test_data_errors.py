@@ -188,8 +188,8 @@ BAD = {
     "npz cut": (lambda t: cut(arrays(t), -200), r"d.npz is damaged .*write it again"),
     "npz bits flipped": (lambda t: spoil(arrays(t), 400), r"d.npz is damaged .*write it again"),
     "npz without images": (
-        lambda t: arrays(t, images=None, x=np.zeros(3)),
-        r"no array `images` \(found: labels, x\); store `images` and `labels`",
+        lambda t: arrays(t, images=None, z=np.zeros(3)),
+        r"no array `images` \(found: labels, z\); store `images` and `labels`",
     ),
     "npz without labels": (lambda t: arrays(t, labels=None), r"no array `labels` \(found: images"),
     "npz labels too few": (
@@ -197,8 +197,8 @@ BAD = {
         r"`labels` has the shape \(5,\) for 6 images; store one label per image",
     ),
     "npz labels two-dimensional": (
-        lambda t: arrays(t, labels=np.array(LABELS)[:, None]),
-        r"`labels` has the shape \(6, 1\) for 6 images",
+        lambda t: arrays(t, labels=np.array(LABELS)[:, None] * [1, 1]),
+        r"`labels` has the shape \(6, 2\) for 6 images",
     ),
     "npz float images": (
         lambda t: arrays(t, images=np.zeros((6, 8, 8), np.float32)),
@@ -244,11 +244,14 @@ BAD = {
         lambda t: arrays(t, classes=np.arange(3)),
         r"`classes` is int64 of shape \(3,\); store a list of names",
     ),
-    "npz channels first": (
-        lambda t: arrays(t, images=noise(6, 3, 8, 8)),
-        r"`images` has the shape \(6, 3, 8, 8\); store .* channels last",
+    "npz of either order": (
+        lambda t: arrays(t, images=noise(6, 3, 8, 3)),
+        r"`images` has the shape \(6, 3, 8, 3\); store .* channels last",
     ),
-    "npz flat images": (lambda t: arrays(t, images=noise(6, 64)), r"has the shape \(6, 64\)"),
+    "npz flat colour images": (
+        lambda t: arrays(t, images=noise(6, 192)),
+        r"has the shape \(6, 192\)",
+    ),
     "npz Fortran order": (
         lambda t: arrays(t, images=np.asfortranarray(noise(6, 8, 8))),
         r"Fortran order .*ascontiguousarray",
@@ -268,20 +271,20 @@ BAD = {
         r"d.parquet is damaged .*fetch it again",
     ),
     "parquet without images": (
-        lambda t: table(t, picture=PNGS, label=LABELS),
-        r"no column `img` or `image` \(found: picture, label\); rename",
+        lambda t: table(t, picture=["a"] * 6, label=LABELS),
+        r"no column of images such as `image` or `img` \(found: picture, label\); rename",
     ),
     "parquet without labels": (
         lambda t: table(t, image=PNGS, y=LABELS),
-        r"no column `label` \(found: image, y\); rename",
+        r"no column of labels such as `label` \(found: image, y\); name it with --label-column",
     ),
     "parquet of paths": (
         lambda t: table(t, image=["a"] * 6, label=LABELS),
         r"column `image` is string; store encoded images as binary",
     ),
-    "parquet text labels": (
-        lambda t: table(t, image=PNGS, label=["a"] * 6),
-        r"column `label` is string; store integer labels",
+    "parquet labels of fractions": (
+        lambda t: table(t, image=PNGS, label=[0.5] * 6),
+        r"column `label` is double; store integer labels or names of classes",
     ),
     "parquet null label": (
         lambda t: write_parquet(t / "d.parquet", PNGS, [0, 0, 1, 1, 2, None]),
@@ -295,17 +298,13 @@ BAD = {
         lambda t: write_parquet(t / "d.parquet", [*PNGS[:5], b"hello"], LABELS),
         r"row 5 of .*d.parquet is no image in a known format",
     ),
-    "parquet unlabelled test": (
-        lambda t: two_parquets(t, [0, 1, 1], [-1, -1]),
-        r"negative label -1 in its validation split",
-    ),
     "parquet class only in test": (
         lambda t: two_parquets(t, [0, 1, 1], [0, 5]),
-        r"label 5 in its validation split but not in its training split",
+        r"label 5 in its test split but not in its training split",
     ),
     "parquet names differ": (
-        lambda t: two_parquets(t, [0, 1], [0, 1], val_names="b,a"),
-        r"test.parquet and .*train.parquet name their classes differently",
+        lambda t: two_parquets(t, [0, 1], [0, 1], val_names="b,c"),
+        r"test.parquet and .*train.parquet name different classes; write both",
     ),
     "parquet without train": (
         lambda t: write_parquet(t / "d" / "test-0.parquet", PNGS, LABELS).parent,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from gencond_fast.condensation.task import open_config, set_up
 from gencond_fast.config.options import resolve
 from gencond_fast.data import open_source, stream
 from gencond_fast.data.readers import choice
+from gencond_fast.data.readers.choice import reader_of
+from gencond_fast.data.readers.processes import read_in_processes
 from gencond_fast.data.readers.threads import read_in_threads
 from gencond_fast.errors import InputError
 from gencond_fast.system.progress import Reporter
@@ -133,3 +136,15 @@ def test_what_is_kept_of_other_pixels_has_another_name(data, monkeypatch):
         keys[name, gpu] = network_key(setting, plan_networks(setting.config.networks)[-1])
     assert keys["threads", False] == keys["processes", False]
     assert len(set(keys.values())) == 3
+
+
+class _Daemonic:
+    daemon = True
+
+
+def test_what_may_start_no_process_reads_in_threads(monkeypatch):
+    images = SimpleNamespace(reader="processes")
+    assert reader_of(images) is read_in_processes
+    monkeypatch.setattr(multiprocessing, "current_process", _Daemonic)
+    assert reader_of(images) is read_in_threads
+    assert reader_of(SimpleNamespace(reader="threads")) is read_in_threads

@@ -180,7 +180,7 @@ def test_what_is_not_for_dali_is_what_pillow_decodes(channels, size, crop):
         for row, got in zip(rows, batch.images, strict=True):
             (shape,) = shapes(form, rows[row : row + 1])
             load = partial(split.split.files.__getitem__, row)
-            expected = pixels(load, split.split, int(row), form, shape)
+            expected = pixels(load, split, int(row), form, shape)
             np.testing.assert_array_equal(got.permute(1, 2, 0), expected, split.split.names[row])
 
 
