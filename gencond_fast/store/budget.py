@@ -215,14 +215,13 @@ def _size_generator(
         stream_bytes=2**40,
         soft_labels=min(options.soft_labels, num_classes),
     )
+    # of a sample a class
+    labels = (file_size(replace(empty, per_class=201)) - file_size(empty)) / 200
     empty = _with_least_levels(empty, 1, 1)
-    labels = (
-        file_size(replace(empty, per_class=201)) - file_size(empty)
-    ) / 200  # of a sample a class
     shared = file_size(empty) - empty.stream_bytes + 4 * num_classes * grid**2
     room = max(budget - shared - _LONGER_NUMBERS, 0)
     usual = options.sample_bytes or _usual_sample_bytes(room, empty)
-    fitting = int(room / (num_classes * usual + labels))
+    fitting = int(room / max(num_classes * usual + labels, 1.0))
     per_class = options.per_class or max(1, min(fitting, real, _MOST_SAMPLES))
     left = max(room - labels * per_class, 0.0) / (num_classes * per_class)
     most = channels * block**2

@@ -51,7 +51,7 @@ def with_fields(content: bytes, change, *, sign: bool = True) -> bytes:
     fields = change(fields) or fields
     if sign:
         text = json.dumps(fields, separators=(",", ":"), sort_keys=True).encode()
-        spans = [header[name]["data_offsets"] for name in ("codes", "decoder")]
+        spans = [header[name]["data_offsets"] for name in sorted({*header} - {"__metadata__"})]
         digest = hashlib.sha256(text + b"".join(data[a:b] for a, b in spans))
         fields["checksum"] = digest.hexdigest()[:16]
     header["__metadata__"]["gencond_fast"] = json.dumps(fields)
@@ -109,10 +109,13 @@ CHANGES = {
     "no classes": lambda f: f["store"].update(num_classes=0),
     "huge counts": lambda f: f["store"].update(per_class=10**18),
     "most samples": lambda f: f["store"].update(per_class=10**6),
+    "huge stream": lambda f: f["store"].update(stream_bytes=2**40),
+    "hundred samples": lambda f: f["store"].update(per_class=100),
+    "one block": lambda f: f["store"].update(code_size=1),
     "huge code": lambda f: f["store"].update(code_size=4096),
     "huge width": lambda f: f["store"].update(width=4096),
     "wide everything": lambda f: f["store"].update(
-        width=4096, code_channels=4096, code_size=1024, image_size=1024, per_class=10**6
+        width=4096, coefficients=192, code_size=128, image_size=1024, stream_bytes=2**40
     ),
     "huge image": lambda f: f["store"].update(image_size=10**9),
     "code over the image": lambda f: f["store"].update(image_size=4, code_size=5),
@@ -164,8 +167,8 @@ def test_changed_metadata_without_the_checksum(whole, place):
 
 
 def test_later_version_says_upgrade(whole, place):
-    content = with_fields(whole, lambda f: {"version": 4, "everything": "else"}, sign=False)
-    assert "format version 4" in (message := refusal(place, content))
+    content = with_fields(whole, lambda f: {"version": 5, "everything": "else"}, sign=False)
+    assert "format version 5" in (message := refusal(place, content))
     assert "upgrade gencond-fast" in message
 
 
@@ -177,6 +180,27 @@ def test_unknown_entries_of_a_later_minor_writer_are_ignored(whole, place):
     assert artifact.load(place).metadata.class_names == ("café", "b", "c")
 
 
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_decoder_of_an_earlier_version_is_refused_by_name(place, version):
+    sizes = {"num_classes": 1, "per_class": 1, "channels": 3, "image_size": 12, "width": 8}
+    store = sizes | {"format": "generator", "code_channels": 2, "code_size": 3}
+    if version > 1:
+        store |= {"soft_labels": 1, "coefficients": 0, "stream_bytes": 0}
+    if version > 2:
+        store |= {"label_bytes": 4}
+    fields = {"version": version, "store": store, "class_names": ["a"], "budget": 9, "made": {}}
+    header = {
+        "__metadata__": {"gencond_fast": json.dumps(fields | {"mean": [0.5] * 3, "std": [1] * 3})},
+        "codes": {"dtype": "I8", "shape": [1, 2, 3, 3], "data_offsets": [0, 18]},
+        "decoder": {"dtype": "F16", "shape": [5], "data_offsets": [18, 28]},
+    }
+    message = refusal(place, join_file(header, bytes(28)))
+    assert message == (
+        f"{place} holds a decoder of an earlier gencond-fast, which this version does not read any "
+        "more: condense again"
+    )
+
+
 HEADERS = {
     "other program": lambda h: h.update(__metadata__={"format": "pt"}),
     "no metadata": lambda h: h.pop("__metadata__"),
@@ -186,20 +210,20 @@ HEADERS = {
     "metadata cut": lambda h: h["__metadata__"].update(gencond_fast='{"version": 1'),
     "metadata deep": lambda h: h["__metadata__"].update(gencond_fast="[" * 200_000),
     "metadata long number": lambda h: h["__metadata__"].update(gencond_fast="9" * 10_000),
-    "huge shape": lambda h: h["codes"].update(shape=[2**62, 2**62]),
-    "negative shape": lambda h: h["codes"].update(shape=[-15, 2, 3, 3]),
-    "flat shape": lambda h: h["codes"].update(shape=[270]),
-    "other type": lambda h: h["codes"].update(dtype="U8"),
-    "unknown type": lambda h: h["codes"].update(dtype="PICKLE\n\x1b[2J"),
-    "half type": lambda h: h["decoder"].update(dtype="BF16"),
-    "offsets overlap": lambda h: h["codes"].update(data_offsets=[0, 270]),
-    "offsets outside": lambda h: h["codes"].update(data_offsets=[2**40, 2**40 + 270]),
-    "offsets turned round": lambda h: h["codes"].update(
-        data_offsets=h["codes"]["data_offsets"][::-1]
+    "huge shape": lambda h: h["stream"].update(shape=[2**62, 2**62]),
+    "negative shape": lambda h: h["stream"].update(shape=[-6000]),
+    "flat shape": lambda h: h["stream"].update(shape=[2, 10]),
+    "other type": lambda h: h["stream"].update(dtype="I8"),
+    "unknown type": lambda h: h["stream"].update(dtype="PICKLE\n\x1b[2J"),
+    "half type": lambda h: h["colours"].update(dtype="BF16"),
+    "offsets overlap": lambda h: h["stream"].update(data_offsets=[0, 270]),
+    "offsets outside": lambda h: h["stream"].update(data_offsets=[2**40, 2**40 + 270]),
+    "offsets turned round": lambda h: h["stream"].update(
+        data_offsets=h["stream"]["data_offsets"][::-1]
     ),
-    "missing tensor": lambda h: h.pop("codes"),
+    "missing tensor": lambda h: h.pop("stream"),
     "extra tensor": lambda h: h.update(
-        extra={"dtype": "U8", "shape": [0], "data_offsets": h["codes"]["data_offsets"][1:] * 2}
+        extra={"dtype": "U8", "shape": [0], "data_offsets": h["stream"]["data_offsets"][1:] * 2}
     ),
 }
 
@@ -217,10 +241,10 @@ def test_stated_header_length(whole, place, length):
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(whole, place, number):
+def test_colours_that_are_no_numbers(whole, place, number):
     header, data = split_file(whole)
-    start, _ = header["decoder"]["data_offsets"]
-    data = data[:start] + struct.pack("<e", number) + data[start + 2 :]
+    start, _ = header["colours"]["data_offsets"]
+    data = data[:start] + struct.pack("<f", number) + data[start + 4 :]
     content = with_fields(join_file(header, data), lambda f: None)
     assert "not finite" in refusal(place, content)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given, settings
@@ -13,6 +12,7 @@ from store_builders import metadata_of
 from gencond_fast.config import StoreConfig
 from gencond_fast.errors import InputError
 from gencond_fast.store import artifact, budget
+from gencond_fast.store.blocks import block_side
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.stores import build_store
 from gencond_fast.system.bytes import format_bytes, parse_bytes
@@ -21,9 +21,10 @@ HEADER = 700  # bytes of a header, of about the usual size
 
 
 def file_bytes(spec: StoreSpec) -> int:
-    """What a file weighs: one byte a code or pixel, two a weight of the decoder.
+    """What a file weighs: one byte a pixel.
 
-    Of frequencies: the stream, two bytes a column, and of each channel count, offset and axis.
+    Of what is coded: the stream, and of each channel count, offset and axis. Of frequencies two
+    bytes a column; of a generator one a band, and two a tensor of weights.
     """
     samples = spec.num_classes * spec.per_class
     header = HEADER + 15 * spec.num_classes
@@ -32,15 +33,8 @@ def file_bytes(spec: StoreSpec) -> int:
     if spec.format == "dct":
         numbers = 1 + 2 * spec.channels + spec.channels**2
         return header + spec.stream_bytes + 2 * spec.coefficients + 4 + 4 * numbers
-    doublings, side = 0, spec.image_size
-    while side > spec.code_size:
-        doublings, side = doublings + 1, max(spec.code_size, (side + 1) // 2)
-    # the channels of the maps fall evenly to 0.4 of the width, in fours
-    shares = [1 - 0.6 * i / max(doublings, 1) for i in range(doublings + 1)]
-    maps = [max(4, 4 * round(spec.width * share / 4)) for share in shares]
-    channels = [spec.code_channels, *maps, spec.channels]
-    weights = sum((9 * a + 1) * b for a, b in pairwise(channels)) + spec.num_classes * maps[0]
-    return header + samples * spec.code_channels * spec.code_size**2 + 2 * weights
+    numbers = 3 + 2 * spec.channels + spec.channels**2
+    return header + spec.stream_bytes + spec.coefficients + 2 * 24 + 4 + 4 * numbers
 
 
 def sized(size: int, options: StoreConfig, classes: int, channels: int, side: int) -> StoreSpec:
@@ -91,30 +85,42 @@ def test_the_least_budget_is_enough(format, shape, ratio):
 @given(
     per_class=st.none() | st.integers(1, 30),
     width=st.none() | st.sampled_from([5, 16, 33]),
-    code_channels=st.none() | st.integers(1, 9),
-    code_size=st.none() | st.integers(1, 8),
+    coefficients=st.none() | st.integers(1, 192),
     size=st.integers(3000, 400_000),
 )
 @settings(max_examples=3 * settings.default.max_examples)
-def test_fixed_sizes_are_kept(per_class, width, code_channels, code_size, size):
-    fixed = {
-        "per_class": per_class,
-        "width": width,
-        "code_channels": code_channels,
-        "code_size": code_size,
-    }
+def test_fixed_sizes_are_kept(per_class, width, coefficients, size):
+    fixed = {"per_class": per_class, "width": width, "coefficients": coefficients}
     options = StoreConfig(format="generator", **fixed)
     assume(size >= least(options, 10, 3, 32))
     spec = sized(size, options, 10, 3, 32)
-    assert file_bytes(spec) <= size
+    assert size - 8 < file_bytes(spec) <= size
     assert all(getattr(spec, name) == value for name, value in fixed.items() if value is not None)
 
 
-def test_only_the_number_of_samples_is_left_open():
-    options = StoreConfig(format="generator", width=16, code_channels=4, code_size=4)
-    spec = sized(50_000, options, 10, 3, 32)
-    more = StoreSpec(**(vars(spec) | {"per_class": spec.per_class + 1}))
-    assert file_bytes(spec) <= 50_000 < file_bytes(more)
+def test_bytes_of_a_sample_set_how_many_there_are():
+    options = StoreConfig(format="generator", sample_bytes=100, width=8)
+    spec = sized(200_000, options, 10, 3, 32)
+    assert spec.stream_bytes / spec.samples == pytest.approx(100, rel=0.01)
+    assert spec.per_class == pytest.approx(200, rel=0.01)
+    few = budget.size_store(
+        200_000,
+        options,
+        num_classes=10,
+        channels=3,
+        image_size=32,
+        file_size=file_bytes,
+        real=30,
+    )
+    assert few.per_class == 30
+
+
+@given(shape=st.tuples(st.sampled_from([1, 10]), st.sampled_from([1, 3]), st.integers(4, 70)))
+def test_any_side_has_its_blocks_and_bands(shape):
+    spec = sized(100_000, StoreConfig(format="generator"), *shape)
+    side = block_side(shape[2])
+    assert spec.code_size == -(-shape[2] // side)
+    assert spec.coefficients <= shape[1] * side**2
 
 
 def test_pixels_keep_at_least_half_of_the_side():
@@ -125,14 +131,14 @@ def test_pixels_keep_at_least_half_of_the_side():
 
 
 def test_a_budget_beyond_the_most_samples_is_no_crash():
-    options = StoreConfig(format="generator", width=8, code_channels=1, code_size=1)
+    options = StoreConfig(format="generator", width=8, sample_bytes=8.0)
     spec = sized(10**9, options, 1, 1, 8)
     assert spec.per_class == 1_000_000
 
 
 def test_code_larger_than_the_image_is_refused():
     with pytest.raises(InputError, match=r"store.code_size' is 33, larger than the image side 32"):
-        sized(10**6, StoreConfig(format="generator", code_size=33), 10, 3, 32)
+        sized(10**6, StoreConfig(format="pixels", code_size=33), 10, 3, 32)
 
 
 @pytest.mark.parametrize("format", ["dct", "generator", "pixels"])
@@ -148,6 +154,7 @@ def test_the_written_file_obeys_the_budget(tmp_path, format, size):
     )
     path = tmp_path / "made"
     artifact.save(path, build_store(spec), metadata_of(spec))
+    assert artifact.load(path).metadata.store == spec
     assert 0.8 * size <= path.stat().st_size <= size
 
 
