@@ -12,6 +12,7 @@ from typing import Any
 
 from gencond_fast.store import artifact
 from gencond_fast.store.artifact import Metadata
+from gencond_fast.store.blocks import block_side
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.store import StoredSet
 from gencond_fast.store.stores import build_store
@@ -19,14 +20,24 @@ from gencond_fast.store.stores import build_store
 
 def spec_of(format: str = "generator", **changes: Any) -> StoreSpec:
     """Three classes of five 12-pixel colour images."""
-    code = {"code_channels": 2, "code_size": 3}
-    if format != "generator":
-        side = changes.get("image_size", 12)
-        code = {"code_channels": changes.get("channels", 3), "code_size": side}
-    if format == "dct":
-        code |= {"coefficients": 16, "stream_bytes": 400}
     sizes = {"num_classes": 3, "per_class": 5, "channels": 3, "image_size": 12, "width": 8}
-    return StoreSpec(format=format, **(sizes | code | changes))
+    sizes |= {"code_channels": changes.get("channels", 3), "code_size": 12} | changes
+    if format == "dct":
+        sizes = {"coefficients": 16, "stream_bytes": 400} | sizes
+    if "code_size" not in changes:
+        sizes["code_size"] = sizes["image_size"]
+    if format == "generator":
+        sizes = _with_blocks(sizes) | changes
+    return StoreSpec(format=format, **sizes)
+
+
+def _with_blocks(sizes: dict[str, Any]) -> dict[str, Any]:
+    """With as many blocks as there are, and room for the weights and levels of a fresh set."""
+    grid = -(-sizes["image_size"] // block_side(sizes["image_size"]))
+    sizes = {"coefficients": 16} | sizes | {"code_size": grid}
+    levels = sizes["num_classes"] * sizes["per_class"] * sizes["coefficients"] * grid**2
+    words = 1500 + 115 * sizes["width"] + 3 * sizes["num_classes"] + levels // 8
+    return {"stream_bytes": 4 * words} | sizes
 
 
 def metadata_of(spec: StoreSpec, names: tuple[str, ...] | None = None, **made: Any) -> Metadata:

@@ -144,6 +144,11 @@ def load(path: str | Path) -> Artifact:
                 f"{target} is of format version {version}, this program reads up to "
                 f"{FORMAT_VERSION}: upgrade gencond-fast"
             )
+        if type(version) is int and 1 <= version < 4 and fields["store"]["format"] == "generator":
+            raise InputError(
+                f"{target} holds a decoder of an earlier gencond-fast, which this version does not "
+                "read any more: condense again"
+            )
         metadata: Metadata = TypeAdapter(Metadata).validate_python(fields)
         if version != metadata.version:
             raise ValueError("its version does not fit its content")

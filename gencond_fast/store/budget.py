@@ -17,6 +17,7 @@ from gencond_fast.system.words import counted
 _USED_SHARE = 0.8  # of the budget, the least that a chosen size uses
 _WIDTHS = (4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)
 _NETWORK_SHARE = 0.1  # weights of the synthesis network a byte of the budget
+_WEIGHT_BYTES = 0.66  # that a weight takes before anything is learned
 _BANDS = 14  # bands kept for each byte of a block
 # bytes of a coded sample at IPC 1, over its side to a power, and how they grow with the budget;
 # found by measurement, docs/develop/experiments.md
@@ -53,11 +54,8 @@ def size_store(
 ) -> StoreSpec:
     """Chooses the sizes that the options leave open so that the file fills the budget.
 
-    A decoder takes up to half of the budget and as many codes as fit take the rest; pixels keep
-    the full side. Where whole samples would leave more than a fifth unused, the nearest decoder
-    width, then number of code channels, or image side that does not is taken. From twice the
-    least possible budget on, sizes left open use four fifths of it (up to 256 pixels and 1000
-    classes; beyond, codes are coarser steps than any decoder fills).
+    What is coded fills it to the last word. Pixels keep the full side; where whole samples would
+    leave more than a fifth unused, the nearest image side that does not is taken.
 
     Args:
         budget: bytes of the whole file.
@@ -214,25 +212,40 @@ def _size_generator(
         code_channels=channels,
         code_size=grid,
         coefficients=1,
-        stream_bytes=4 * num_classes * grid**2,
+        stream_bytes=2**40,
         soft_labels=min(options.soft_labels, num_classes),
     )
-    labels = (file_size(replace(empty, per_class=201)) - file_size(empty)) / 200
-    room = max(budget - file_size(empty) - _LONGER_NUMBERS, 0)
+    empty = _with_least_levels(empty, 1, 1)
+    labels = (
+        file_size(replace(empty, per_class=201)) - file_size(empty)
+    ) / 200  # of a sample a class
+    shared = file_size(empty) - empty.stream_bytes + 4 * num_classes * grid**2
+    room = max(budget - shared - _LONGER_NUMBERS, 0)
     usual = options.sample_bytes or _usual_sample_bytes(room, empty)
     fitting = int(room / (num_classes * usual + labels))
     per_class = options.per_class or max(1, min(fitting, real, _MOST_SAMPLES))
     left = max(room - labels * per_class, 0.0) / (num_classes * per_class)
     most = channels * block**2
-    bands = options.coefficients or min(max(round(_BANDS * left / grid**2), 6 * channels), most)
-    least = 4 * math.ceil(num_classes * per_class * bands * grid**2 / (4 * MOST_LEVELS))
-    sized = replace(empty, per_class=per_class, coefficients=bands, stream_bytes=max(least, 4))
-    if file_size(sized) > budget:
-        raise _too_small(budget, per_class, num_classes, file_size(sized))
+    fewest = options.coefficients or min(6 * channels, most)
+    bands = options.coefficients or min(max(round(_BANDS * left / grid**2), fewest), most)
+    choices = [(per_class, bands), (per_class, fewest), (options.per_class or 1, fewest)]
+    for choice in choices:
+        sized = _with_least_levels(empty, *choice)
+        if file_size(sized) <= budget:
+            break
+    else:
+        raise _too_small(budget, sized.per_class, num_classes, file_size(sized))
     stream = sized.stream_bytes + (budget - file_size(sized)) // 4 * 4
     while file_size(filled := replace(sized, stream_bytes=stream)) > budget:
         stream -= 4  # a longer number takes room itself
     return filled
+
+
+def _with_least_levels(empty: StoreSpec, per_class: int, bands: int) -> StoreSpec:
+    """With room for the networks before they learn, and the least for levels."""
+    sized = replace(empty, per_class=per_class, coefficients=bands, stream_bytes=2**40)
+    levels = sized.samples * bands * sized.blocks / MOST_LEVELS
+    return replace(sized, stream_bytes=4 * math.ceil((levels + _WEIGHT_BYTES * sized.weights) / 4))
 
 
 def _network_width(budget: int, coefficients: int, num_classes: int) -> int:

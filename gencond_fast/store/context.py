@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gencond_fast.store import law
 from gencond_fast.store.blocks import Band
 from gencond_fast.store.store import straight_through
-from gencond_fast.store.weights import CodedWeight
+from gencond_fast.store.weights import CodedWeight, coded_weights
 
 OWN, EARLIER = 7, 14  # features of the own band, and of lower ones
 MOST_SEEN = 16.0  # of the size of a level; larger ones look like this one
@@ -41,6 +41,8 @@ class ContextModel(nn.Module):
         bands: K, in the order of coding.
         num_classes: C.
     """
+
+    rates: Tensor
 
     def __init__(self, bands: list[Band], num_classes: int) -> None:
         super().__init__()
@@ -68,6 +70,13 @@ class ContextModel(nn.Module):
         before = self.first_sums(earlier(levels, self.related, self.rates), labels)
         own = torch.stack(own_band(levels), -1)
         return self.law_of(before, own)
+
+    @torch.no_grad()
+    def expect_zeros(self) -> None:
+        """Forgets what it learned: one law for all levels, nearly all of them zero."""
+        for each in coded_weights(self):
+            each.value.zero_()
+        self.last_bias.value.copy_(torch.tensor([0.0, -1.0, law.MOST_ZERO * law.ZERO_STEP]))
 
     def first_sums(self, features: Tensor, labels: Tensor, band: int | None = None) -> Tensor:
         """What all but the own band adds to the first layer: [n, K, g, g, hidden].

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gencond_fast.errors import RunError
 from gencond_fast.store import entropy, law, level_coder, weights
 from gencond_fast.store.blocks import BlockTransform, bands_of, block_side
 from gencond_fast.store.colours import mean_of, principal_axes
@@ -57,7 +58,7 @@ class Generator(StoredSet):
         used: float32 scalar, logarithm of coded bytes over those there are, when last weighed.
 
     Args:
-        spec: its sizes; `coefficients` is K, `width` the channels of R (0: none).
+        spec: its sizes; `coefficients` is K, `width` the channels of R.
         seed: of the codes and networks.
 
     Raises:
@@ -266,16 +267,27 @@ class Generator(StoredSet):
         return self._streams() | shared | {"steps": steps}
 
     def _streams(self) -> dict[str, Tensor]:
-        spec, tensors = self.spec, weights.coded_weights(self)
+        spec = self.spec
         if self.codes.is_meta:
             return {
                 "stream": torch.empty(spec.stream_bytes, dtype=torch.uint8),
                 "lengths": torch.empty(3, dtype=torch.int32),
-                "odds": torch.empty(2, len(tensors), dtype=torch.uint8),
+                "odds": torch.empty(2, len(weights.coded_weights(self)), dtype=torch.uint8),
                 "check": torch.empty(4, dtype=torch.uint8),
             }
-        networks, odds = weights.encode([each.whole().cpu().numpy() for each in tensors])
-        streams = self._packed(spec.stream_bytes - len(networks))
+        context = copy.deepcopy(self.context).cpu()
+        networks, odds = self._networks(context)
+        streams = self._packed(context, spec.stream_bytes - len(networks))
+        if streams is None:  # it has not learned enough to be worth its bytes
+            context.expect_zeros()
+            networks, odds = self._networks(context)
+            streams = self._packed(context, spec.stream_bytes - len(networks))
+        if streams is None:
+            raise RunError(
+                f"the networks of the generator take {len(networks)} of the {spec.stream_bytes} "
+                "bytes of the file, which leaves too few for its samples: raise --bytes or --ipc, "
+                "or lower store.width"
+            )
         parts = (networks, streams.flags, streams.values)
         stream = b"".join(parts).ljust(spec.stream_bytes, b"\0")
         return {
@@ -285,24 +297,31 @@ class Generator(StoredSet):
             "check": _bytes(streams.check),
         }
 
+    def _networks(self, context: ContextModel) -> tuple[bytes, np.ndarray]:
+        """The stream of all weights, and its parameters."""
+        coded = [*weights.coded_weights(context), *weights.coded_weights(self.synthesis)]
+        return weights.encode([each.whole().cpu().numpy() for each in coded])
+
     @torch.no_grad()
-    def _packed(self, room: int) -> Streams:
-        """Levels in so many bytes: those that save most for their size become zero."""
+    def _packed(self, context: ContextModel, room: int) -> Streams | None:
+        """Levels in so many bytes: those that save least for their size become zero.
+
+        None where levels that are all zero take more.
+        """
         codes = self.codes.detach().cpu()
         labels = torch.arange(len(codes)) // self.spec.per_class
-        context = copy.deepcopy(self.context).cpu()
         levels = rounded(codes).to(torch.int16)
         worth = None
-        while True:
-            streams = level_coder.encode(context, levels, labels)
-            excess = (len(streams.flags) + len(streams.values)) / room - 1.0
-            if excess <= 0 or not levels.any():
-                return streams
+        while (size := _size_of(streams := level_coder.encode(context, levels, labels))) > room:
             if worth is None:
+                nothing = level_coder.encode(context, torch.zeros_like(levels), labels)
+                if _size_of(nothing) > room:
+                    return None
                 worth = self._worth(context, levels, labels)
             # of what is not zero, that share is left out
-            bound = _quantile(worth[levels != 0], min(1.0, max(excess, 1e-3)))
+            bound = _quantile(worth[levels != 0], max(1.0 - room / size, 1e-3))
             levels[(worth <= bound) & (levels != 0)] = 0
+        return streams
 
     def _worth(self, context: ContextModel, levels: Tensor, labels: Tensor) -> Tensor:
         """How much error a level keeps away for each bit that it costs more than zero."""
@@ -361,6 +380,10 @@ def _quantile(values: Tensor, share: float) -> float:
     """The value that this share of values [n] does not exceed."""
     place = min(len(values), max(1, math.ceil(share * len(values))))
     return float(values.kthvalue(place).values)
+
+
+def _size_of(streams: Streams) -> int:
+    return len(streams.flags) + len(streams.values)
 
 
 def _bytes(content: bytes) -> Tensor:

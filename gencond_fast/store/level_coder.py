@@ -250,7 +250,8 @@ def _waves(grid: int) -> list[tuple[Tensor, Tensor]]:
     """
     rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
     time = columns + 2 * rows
-    return [torch.nonzero(time == each, as_tuple=True) for each in range(3 * grid - 2)]
+    together = [time == each for each in range(3 * grid - 2)]
+    return [(rows[chosen], columns[chosen]) for chosen in together]
 
 
 def _order(grid: int) -> np.ndarray:

@@ -8,10 +8,12 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from gencond_fast.config.types import Small
+from gencond_fast.store.blocks import block_side
 
 # bounds on what a small file can unfold to
 MOST_LEVELS = 64  # in a byte of coded frequencies, and probabilities in one of coded labels
 MOST_ASKED = 256  # classes in a byte of coded labels, kept or not
+MOST_WEIGHTS = 64  # of the networks of a generator, in a byte
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -62,7 +64,14 @@ class StoreSpec:
             self._check_labels()
 
     def _check_frequencies(self) -> None:
-        if not 1 <= self.coefficients <= self.channels * self.image_size**2 // self.blocks:
+        side = self.image_size
+        if self.format == "generator":
+            side = block_side(side)
+            if self.code_size != -(-self.image_size // side):
+                raise ValueError("code_size is not the number of blocks in a row")
+            if self.weights > MOST_WEIGHTS * self.stream_bytes:
+                raise ValueError(f"there are more than {MOST_WEIGHTS} weights in a byte")
+        if not 1 <= self.coefficients <= self.channels * side**2:
             raise ValueError("coefficients are none or more than an image has")
         if self.stream_bytes % 4:
             raise ValueError("stream_bytes is no whole number of words")
@@ -86,6 +95,14 @@ class StoreSpec:
     def blocks(self) -> int:
         """Of the transform of one channel of an image."""
         return self.code_size**2 if self.format == "generator" else 1
+
+    @property
+    def weights(self) -> int:
+        """Of both networks of a generator."""
+        full = self.channels * block_side(self.image_size) ** 2
+        each = self.coefficients + self.num_classes + full + 18 * self.channels + 27 * self.width
+        synthesis = self.width * (each + 5) + full + self.channels
+        return synthesis + 8 * self.coefficients + 3 * self.num_classes + 1419
 
     @property
     def samples(self) -> int:

@@ -129,16 +129,3 @@ class StoredSet(nn.Module, ABC):
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
     """`rounded` in the forward pass, the gradient of `value` in the backward (1308.3432)."""
     return value + (rounded - value).detach()
-
-
-def fake_int8(value: Tensor) -> Tensor:
-    """Clamps to [-1, 1] and rounds to the 255 levels k/127, both straight through.
-
-    A clamp that stopped the gradient would hold a number outside the range there for good.
-    """
-    return straight_through(value, (value.clamp(-1.0, 1.0) * 127.0).round() / 127.0)
-
-
-def to_int8(value: Tensor) -> Tensor:
-    """The integers k in [-127, 127] that `fake_int8` stands for."""
-    return (value.detach().clamp(-1.0, 1.0) * 127.0).round().to(torch.int8)

@@ -162,7 +162,10 @@ def _artifacts() -> list[bytes]:
     for format, sizes in (
         ("dct", {"coefficients": 16, "stream_bytes": 400, "code_channels": 3, "code_size": 12}),
         ("dct", {"coefficients": 9, "stream_bytes": 200, "code_channels": 3, "code_size": 12}),
-        ("generator", {"code_channels": 2, "code_size": 3}),
+        (
+            "generator",
+            {"coefficients": 16, "stream_bytes": 6000, "code_channels": 3, "code_size": 2},
+        ),
         ("pixels", {"code_channels": 3, "code_size": 12}),
     ):
         spec = StoreSpec(format=format, soft_labels=2, **shapes | sizes)  # type: ignore[arg-type]

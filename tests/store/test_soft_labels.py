@@ -25,7 +25,7 @@ from gencond_fast.store.stores import build_store
 
 def small(classes: int, kept: int, per_class: int = 2, format: str = "pixels") -> StoreSpec:
     sizes = {"num_classes": classes, "per_class": per_class, "soft_labels": kept, "channels": 1}
-    return spec_of(format, **sizes, image_size=4, code_size=4)
+    return spec_of(format, **sizes, image_size=4)
 
 
 def draw(rng: np.random.Generator, count: int, classes: int, peak: float) -> np.ndarray:
