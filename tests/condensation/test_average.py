@@ -27,7 +27,7 @@ SPEC = StoreSpec("generator", 3, 4, 1, 8, 8, 1, 1, coefficients=20, stream_bytes
 
 
 class Pull(Stage):
-    """Draws decoded images towards noise of the step, at the price of bits, and notes the parameters before each step."""
+    """Draws images towards noise and prices their bits; notes the parameters before each step."""
 
     name = "pull"
     images_per_step = 12
