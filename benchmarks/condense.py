@@ -126,7 +126,7 @@ class _Parts:
         task, networks, bank = watched(self.task, self.networks, self.bank, watch)
         partition = deal_classes(task, store.spec, networks, Ranks())
         match = Match(task, store, networks, bank, steps=1000, partition=partition)
-        optimizer = build_optimizer(store, match.lr)
+        optimizer = build_optimizer(store, match)
         count = 0
 
         def step() -> None:

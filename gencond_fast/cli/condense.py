@@ -105,7 +105,7 @@ def condensing(command: Callable[..., None], data_required: bool = True) -> Call
             "store_format",
             type=click.Choice(get_args(StoreFormat)),
             help="How samples are stored. dct (default): entropy-coded frequencies; generator: "
-            "codes and a small decoder network; pixels: plain pixels.",
+            "coded blocks, and networks that all classes share; pixels: plain pixels.",
         ),
         click.option(
             "--val-fraction",

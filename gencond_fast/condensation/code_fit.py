@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gencond_fast.condensation.class_partition import ClassPartition
-from gencond_fast.condensation.stage import Stage
+from gencond_fast.condensation.stage import OWNED, Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.store import law
 from gencond_fast.store.generator import Generator, rounded
@@ -22,7 +22,7 @@ from gencond_fast.system.rng import named_rng
 
 _LR = 3e-3  # peak, of network weights
 _STEP_SCALE = 2.0  # of the logarithms of steps
-_BATCH = 32
+CODING_BATCH = 32  # samples of a step
 _REAL_SHARE = 0.1  # of the steps, in which levels are real numbers
 _DECAY_FROM = 0.4  # of the steps, from where rates fall to a fiftieth
 _LEVEL_RATE = 0.06  # of levels that are real numbers, in steps of the quantiser
@@ -38,7 +38,8 @@ _EXCESS, _FILLED_AT = 0.2, 0.6  # steps
 class _Seen(NamedTuple):
     """What a step hands to the change of its levels."""
 
-    rows: Tensor
+    moved: Tensor  # rows of the samples whose levels this rank changes
+    own: Tensor  # which samples of the step are this rank's part of the work
     level: Tensor
     found: law.Law
     bits: Tensor
@@ -70,8 +71,9 @@ class CodeFit(Stage):
         super().__init__(steps, _LR)
         self._task, self._store, self._images = task, store, images
         self._partition = partition
+        self._alone = partition.divided or partition.ranks.world_size == 1
         self._samples = partition.spec.samples
-        self._batch = min(_BATCH, self._samples)
+        self._batch = min(CODING_BATCH, self._samples)
         self._real_steps = round(_REAL_SHARE * steps)
         codes = store.codes
         self._momentum = torch.zeros_like(codes)
@@ -94,28 +96,28 @@ class CodeFit(Stage):
         """See `Stage`: networks and steps; levels move by rules of their own."""
         store = self._store
         return [
+            {"params": [store.codes], "scale": 0.0},
             {"params": list(store.context.parameters()), "scale": 1.6},
             {"params": list(store.synthesis.parameters()), "scale": 0.7},
             {"params": [store.log_steps], "scale": _STEP_SCALE},
         ]
 
     def terms(self, step: int) -> dict[str, Tensor]:
-        """See `Stage`. The samples take turns: each is seen once in a round."""
-        store = self._store
-        if step % _PRICE_EVERY == 0 and step >= self._real_steps:
-            done = (step - self._real_steps) / (self.steps - self._real_steps)
-            store.update_price(self._partition.add, _EXCESS * max(0.0, 1.0 - done / _FILLED_AT))
-        seed = self._task.config.seed
-        order = torch.randperm(
-            self._samples, generator=named_rng(seed, "coding", step * self._batch // self._samples)
-        )
-        place = torch.arange(step * self._batch, (step + 1) * self._batch) % self._samples
-        samples = order[place]
-        rows = self._partition.rows(samples[self._partition.is_own(samples)])
-        rows = rows.to(store.codes.device)
+        """See `Stage`. The samples take turns: each is seen once in a round.
+
+        Of several ranks each has the samples of its own classes.
+        """
+        store, partition = self._store, self._partition
         whole = step >= self._real_steps
+        if step % _PRICE_EVERY == 0 and whole:
+            done = (step - self._real_steps) / (self.steps - self._real_steps)
+            store.update_price(partition.add, _EXCESS * max(0.0, 1.0 - done / _FILLED_AT))
+        samples = self._samples_of(step)
+        own = partition.is_own(samples)
+        rows = partition.rows(samples[own]).to(store.codes.device)
+        moved = rows if self._alone else partition.rows(samples).to(store.codes.device)
         codes = store.codes.detach()[rows]
-        draws = torch.rand(codes.shape, generator=named_rng(seed, "coding draws", step)).to(codes)
+        draws = self._draws(step)[own].to(codes)
         level = (codes.round() if whole else codes).requires_grad_()
         labels = store.labels(rows)
         images = self._decode(rounded(level), labels)
@@ -124,59 +126,84 @@ class CodeFit(Stage):
         with torch.no_grad() if whole else nullcontext():
             found = self._law(rated, labels)
             bits = law.bits(rated, found)
-        learned = self._learned_bits(rated, labels) if whole else bits.sum()
-        self._seen = _Seen(
-            rows, level, law.Law(*(each.detach() for each in found)), bits.detach(), draws
-        )
-        share = 1.0 / self._batch
-        pixels = self._images[0].numel()
-        weighed = store.weight_bits() * (self._batch / self._samples) * (len(rows) * share)
+        learned = self._learned_bits(rated, labels, own) if whole else bits.sum()
+        fixed = law.Law(*(each.detach() for each in found))
+        self._seen = _Seen(moved, own, level, fixed, bits.detach(), draws)
         return {
-            "pixel": error * (share / pixels),
-            "rate": store.price * (learned * share + weighed * share),
+            "pixel": error / (self._batch * self._images[0].numel()),
+            "rate": store.price
+            * (learned / self._batch + self._weight_bits(len(rows)) / self._samples),
         }
 
-    def _learned_bits(self, levels: Tensor, labels: Tensor) -> Tensor:
+    def _samples_of(self, step: int) -> Tensor:
+        first = step * self._batch
+        rng = named_rng(self._task.config.seed, "coding", first // self._samples)
+        order = torch.randperm(self._samples, generator=rng)
+        return order[torch.arange(first, first + self._batch) % self._samples]
+
+    def _draws(self, step: int) -> Tensor:
+        """Uniform random numbers for all levels of the step, on any number of ranks the same."""
+        rng = named_rng(self._task.config.seed, "coding draws", step)
+        return torch.rand(self._batch, *self._store.codes.shape[1:], generator=rng)
+
+    def _learned_bits(self, levels: Tensor, labels: Tensor, own: Tensor) -> Tensor:
         """Bits of whole levels, from a part of them: many more than the context has weights."""
-        part = -(-len(levels) // _CONTEXT_PART)
+        taken = -(-self._batch // _CONTEXT_PART)
+        part = int(own[:taken].sum())
         found = self._law(levels[:part], labels[:part])
-        return law.bits(levels[:part], found).sum() * (len(levels) / max(part, 1))
+        return law.bits(levels[:part], found).sum() * (self._batch / taken)
+
+    def _weight_bits(self, samples: int) -> Tensor:
+        """The part in the bits of the weights of a rank that has so many samples of the step."""
+        shared, own = self._store.weight_bits(self._partition.add)
+        share = samples / self._batch
+        return share * shared + (own if self._partition.divided else share * own)
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
         """See `Stage`: moves the levels of the step."""
-        if self._seen is None or not len(self._seen.rows):
-            return
-        gradient = self._seen.level.grad * self._batch
+        seen, self._seen = self._seen, None
+        if seen is None or seen.level.grad is None:
+            raise RuntimeError("no step was taken before")
+        gradient = seen.level.grad * self._batch
         if step >= self._real_steps:
-            self._change_by_one(gradient)
+            level = self._changed_by_one(seen, gradient)
+            self._store.codes[seen.moved] = self._together(level, seen.own)
         else:
-            self._descend(gradient, step)
-        self._seen = None
+            self._descend(seen.moved, self._together(gradient, seen.own), step)
 
-    def _descend(self, gradient: Tensor, step: int) -> None:
+    def _together(self, values: Tensor, own: Tensor) -> Tensor:
+        """Of this rank's samples of the step; of all of them where every rank keeps them all."""
+        if self._alone:
+            return values
+        whole = values.new_zeros(self._batch, *values.shape[1:])
+        whole[own.to(values.device)] = values
+        self._partition.ranks.all_reduce([whole])
+        return whole
+
+    def _descend(self, rows: Tensor, gradient: Tensor, step: int) -> None:
         """A step of levels that are real numbers: momentum of each sample, a size of each band."""
-        rows = self._seen.rows
         self._count[rows] += 1
         momentum = _MOMENTUM * self._momentum[rows] + (1 - _MOMENTUM) * gradient
         self._momentum[rows] = momentum
-        square = gradient.square().mean((0, 2, 3))
+        square = gradient.square().sum((0, 2, 3)) / (self._batch * gradient.shape[2:].numel())
+        self._partition.add([square])
         self._square.mul_(_SQUARES).add_((1 - _SQUARES) * square)
         size = (self._square / (1 - _SQUARES ** (step + 1))).sqrt().view(1, -1, 1, 1) + 1e-12
         seen = (1 - _MOMENTUM ** self._count[rows]).view(-1, 1, 1, 1)
         self._store.codes[rows] -= _LEVEL_RATE * self._factor(step) * momentum / seen / size
 
-    def _change_by_one(self, gradient: Tensor) -> None:
-        """Changes whole levels by one where it lowers the loss, to second order, on its own."""
-        store, (rows, level, found, bits, draws) = self._store, self._seen
+    def _changed_by_one(self, seen: _Seen, gradient: Tensor) -> Tensor:
+        """Whole levels, changed by one where it lowers the loss, to second order, on its own."""
+        store, level = self._store, seen.level
         curvature = store.steps().view(-1, 1, 1).square() / self._images[0].numel()
         gain, change = torch.zeros_like(level), torch.zeros_like(level)
         for by in (-1.0, 1.0):
-            price = store.price * (law.bits(level + by, found) - bits)
+            price = store.price * (law.bits(level + by, seen.found) - seen.bits)
             cost = gradient * by + curvature + price
             change = torch.where(cost < gain, by, change)
             gain = torch.minimum(gain, cost)
-        store.codes[rows] = level + change * (draws < _ACCEPTED)
+        return level + change * (seen.draws < _ACCEPTED)
 
     def _factor(self, step: int) -> float:
         done = step / self.steps
@@ -184,10 +211,11 @@ class CodeFit(Stage):
 
     def state_dict(self) -> dict[str, Any]:
         """See `Stage`."""
-        return {"momentum": self._momentum, "count": self._count, "square": self._square}
+        owned = {"momentum": self._momentum, "count": self._count}
+        return {OWNED: owned, "square": self._square}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Stage`."""
-        self._momentum.copy_(state["momentum"])
-        self._count.copy_(state["count"])
+        self._momentum.copy_(state[OWNED]["momentum"])
+        self._count.copy_(state[OWNED]["count"])
         self._square.copy_(state["square"])

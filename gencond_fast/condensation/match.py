@@ -135,7 +135,7 @@ class Match(Stage):
         if weight != 0.0 and trained:
             logits = self._networks.logits(features)
             terms["cross_entropy"] = weight * F.cross_entropy(logits, outputs[labels])
-        if (rate := self._store.rate(index)) is not None:
+        if (rate := self._rate(index)) is not None:
             terms["rate"] = rate / self.images_per_step
         return {name: term / self._repeated for name, term in terms.items()}
 
@@ -162,6 +162,16 @@ class Match(Stage):
             for part in index.split(self._at_once)
         ]
         return torch.cat(parts), (), None
+
+    def _rate(self, index: Tensor) -> Tensor | None:
+        """See `StoredSet.rate`. Nothing of a micro-batch is kept."""
+        if self._at_once >= len(index):
+            return self._store.rate(index)
+        parts = [
+            checkpoint(self._store.rate, part, use_reentrant=False, preserve_rng_state=False)
+            for part in index.split(self._at_once)
+        ]
+        return None if parts[0] is None else torch.stack(parts).sum()
 
     def _images(self, index: Tensor, augmentation: Augmentation) -> Tensor:
         with self._task.runtime.autocast():

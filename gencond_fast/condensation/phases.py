@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gencond_fast.condensation.code_fit import CODING_BATCH
 from gencond_fast.condensation.loop import PHASE
 from gencond_fast.condensation.measure import chosen_images
 from gencond_fast.condensation.networks import plan_networks
@@ -9,6 +10,7 @@ from gencond_fast.condensation.private.task import PrivateTask
 from gencond_fast.condensation.sharing import classes_of_step
 from gencond_fast.condensation.task import Task
 from gencond_fast.config import Config
+from gencond_fast.config.steps import coding_steps
 from gencond_fast.store.spec import StoreSpec
 
 _TRAINING = 3  # forward passes that take as long as a forward and a backward pass
@@ -51,10 +53,11 @@ def _experts(config: Config, images: int) -> dict[str, int]:
 
 def _steps(config: Config, spec: StoreSpec) -> int:
     training, trajectory = config.training, config.trajectory
+    coded = coding_steps(config, spec.samples) * min(CODING_BATCH, spec.samples) * _TRAINING
     per_class = min(training.batch_per_class or spec.per_class, spec.per_class)
     step = classes_of_step(config, spec.num_classes) * per_class * _TRAINING
     followed = trajectory.inner_steps * min(trajectory.batch_size, spec.samples) * _FOLLOWING
-    return (training.steps or 0) * step + trajectory.steps * followed
+    return coded + (training.steps or 0) * step + trajectory.steps * followed
 
 
 def _labels(config: Config, spec: StoreSpec, images: int, trained: int) -> dict[str, int]:

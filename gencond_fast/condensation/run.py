@@ -13,23 +13,18 @@ import torch
 from torch import Tensor
 
 from gencond_fast.condensation import directory as run_directory
-from gencond_fast.condensation.bank import fill_bank, load_bank, with_image_cache
+from gencond_fast.condensation.bank import with_image_cache
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_checkpoint
 from gencond_fast.condensation.class_partition import ClassPartition
-from gencond_fast.condensation.code_fit import CodeFit
-from gencond_fast.condensation.experts import build_experts
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
-from gencond_fast.condensation.match import Match
-from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.phases import expected_phases
-from gencond_fast.condensation.private.bank import build_private_bank
 from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
 from gencond_fast.condensation.private.task import PrivateTask, open_private_task
 from gencond_fast.condensation.selection import choose_targets, preferred_rows
 from gencond_fast.condensation.shards import deal_out, whole_state
 from gencond_fast.condensation.sharing import check_enough, deal_classes, shared_networks
-from gencond_fast.condensation.stage import Stage
+from gencond_fast.condensation.stages import build_stages
 from gencond_fast.condensation.task import (
     Setting,
     Task,
@@ -39,12 +34,10 @@ from gencond_fast.condensation.task import (
     set_up,
 )
 from gencond_fast.condensation.teachers import check_teachers, choose_teachers
-from gencond_fast.condensation.trajectory import Trajectory
 from gencond_fast.condensation.validate import check_choices
-from gencond_fast.condensation.warm_start import WarmStart
 from gencond_fast.config import Config
 from gencond_fast.config.options import changed_options
-from gencond_fast.config.steps import matching_steps, with_steps
+from gencond_fast.config.steps import with_steps
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.distributed.ranks import Ranks
@@ -53,7 +46,6 @@ from gencond_fast.exporting.figures import real_grid, sample_grid, save_png
 from gencond_fast.store import artifact
 from gencond_fast.store.artifact import Metadata
 from gencond_fast.store.budget import ipc_to_bytes, size_store
-from gencond_fast.store.generator import Generator
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.store import StoredSet
 from gencond_fast.store.stores import build_store
@@ -63,7 +55,6 @@ from gencond_fast.system.progress import Reporter
 from gencond_fast.system.rng import derive_seed
 from gencond_fast.system.words import counted
 
-_LEAST_CODING_STEPS, _CODING_STEPS_PER_SAMPLE = 1200, 0.25
 _UNSAID_STEPS = 4000  # a file that does not say how many steps it took took these
 
 
@@ -162,7 +153,7 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     partition = deal_classes(task, spec, networks, ranks)
     rows = preferred_rows(task, networks, spec.per_class, ranks)
     store, saved = _start(task, rows, saved, partition)
-    stages = _stages(task, store, rows, networks, directory, partition)
+    stages = build_stages(task, store, rows, networks, directory, partition)
     Loop(task, store, stages, directory, saved, partition).run()
     store = _whole(store, partition)
     if not ranks.is_main:
@@ -286,41 +277,3 @@ def sized_metadata(
         real=int(np.bincount(source.train.labels, minlength=shape[0]).min()),
     )
     return describe(spec)
-
-
-def coding_steps(task: Task, spec: StoreSpec) -> int:
-    """Steps in which a generator's codes are fitted to real images."""
-    wanted = task.config.training.coding_steps
-    return wanted or max(_LEAST_CODING_STEPS, round(_CODING_STEPS_PER_SAMPLE * spec.samples))
-
-
-def _stages(
-    task: Task,
-    store: StoredSet,
-    rows: Tensor,
-    networks: FeatureNetworks | None,
-    directory: Path,
-    partition: ClassPartition,
-) -> list[Stage]:
-    steps = matching_steps(task.config, task.image_size)
-    before = round(steps * task.config.warm_share)
-    stages: list[Stage] = []
-    if isinstance(store, Generator) and task.config.starts_real:
-        images = choose_targets(
-            task.sample.images, task.sample.labels, partition.spec.per_class, rows
-        )
-        images = partition.cut(images).to(task.runtime.device)
-        stages.append(CodeFit(task, store, images, coding_steps(task, partition.spec), partition))
-    if before and not task.config.starts_real:
-        stages.append(WarmStart(task, store, rows, before, partition))
-    if networks and steps > before:
-        if isinstance(task, PrivateTask):
-            bank = build_private_bank(task, networks, directory)
-        else:
-            tables = fill_bank(task, networks, partition.ranks)
-            task.source.train.release_cache()  # nothing reads these images again
-            bank = load_bank(task, networks, tables)
-        stages.append(Match(task, store, networks, bank, steps - before, partition))
-    if task.config.trajectory.steps:
-        stages.append(Trajectory(task, store, build_experts(task, partition.ranks), partition))
-    return stages

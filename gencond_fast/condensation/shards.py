@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gencond_fast.condensation.checkpoint import Checkpoint, save_checkpoint
 from gencond_fast.condensation.class_partition import ClassPartition
+from gencond_fast.condensation.stage import OWNED
 from gencond_fast.condensation.state import LazyTensor, mapped, materialise, meta_like
 from gencond_fast.store.store import StoredSet
 
@@ -101,7 +102,7 @@ def _changed(saved: Checkpoint, store: StoredSet, owned: _Change, shared: _Chang
         store=_store_state(saved.store, store, owned, shared),
         optimizer=_optimizer_state(saved.optimizer, store, owned, shared),
         average=_average_state(saved.average, store, owned, shared),
-        stage=mapped(saved.stage, shared),
+        stage=_stage_state(saved.stage, owned, shared),
     )
 
 
@@ -130,6 +131,12 @@ def _optimizer_state(
         for number, values in state["state"].items()
     }
     return {**state, "state": moments}
+
+
+def _stage_state(state: dict[str, Any], owned: _Change, shared: _Change) -> dict[str, Any]:
+    return {
+        name: mapped(values, owned if name == OWNED else shared) for name, values in state.items()
+    }
 
 
 def _average_state(

@@ -14,6 +14,8 @@ from gencond_fast.training.schedule import warm_cosine
 
 _RAMP = 0.05  # of a stage, over which the learning rate rises
 
+OWNED = "owned"  # in the state of a stage
+
 
 class Stage(ABC):
     """Gives the loss of each of its steps; all randomness is named by the step.
@@ -45,7 +47,10 @@ class Stage(ABC):
         """Generated images in one step, of all ranks, for the speed that is shown."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the steps to come depend on beside the stored set; nothing, as a rule."""
+        """What the steps to come depend on beside the stored set; nothing, as a rule.
+
+        Tensors whose rows belong to classes are under the name `OWNED`.
+        """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -58,7 +63,10 @@ class Stage(ABC):
             raise ValueError("the steps of this stage depend on nothing but the stored set")
 
     def parameters(self) -> list[dict[str, Any]] | None:
-        """Optimiser groups in place of those of the stored set; None where these do."""
+        """Optimiser groups in place of those of the stored set; None where these do.
+
+        All parameters in the order of `StoredSet.parameter_groups`: checkpoints number them.
+        """
         return None
 
     def start(self) -> None:

@@ -78,6 +78,11 @@ class Config(RunOptions):
                 "training.init is noise, but dct starts from real images, which set the scale of "
                 "its frequencies: leave it out, or set store.format=pixels"
             )
+        if self.training.coding_steps is not None and not self.codes_real:
+            raise ValueError(
+                "training.coding_steps is for the codes of a generator that starts from real "
+                "images: leave it out, or set store.format=generator"
+            )
         if self.training.steps == 0 and (self.privacy.on or not self.starts_real):
             raise ValueError(
                 "training.steps is 0, and samples that do not start as real images would stay "
@@ -109,6 +114,11 @@ class Config(RunOptions):
     def starts_real(self) -> bool:
         """Whether stored samples start as real images."""
         return self.training.init != "noise"
+
+    @property
+    def codes_real(self) -> bool:
+        """Whether codes of a generator are fitted to the real images that samples start as."""
+        return self.store.format == "generator" and self.starts_real and not self.privacy.on
 
     @property
     def warm_share(self) -> float:

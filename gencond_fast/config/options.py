@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gencond_fast.config import METHODS, OBJECTIVES, PRESETS, PRIVATE, Config, NetworkConfig
 from gencond_fast.config.presets import METHOD_STEPS
-from gencond_fast.config.renamed import current_names
+from gencond_fast.config.renamed import GONE, current_names
 from gencond_fast.errors import InputError
 
 T = TypeVar("T")
@@ -273,6 +273,8 @@ def _first_problem(kind: type, error: ValidationError) -> str:
     problem = next(unknown, problems[0])
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "unexpected_keyword_argument":
+        if place in GONE:
+            return f"option {place!r} is gone: {GONE[place]}"
         close = difflib.get_close_matches(place, _option_names(kind), n=1, cutoff=0.5)
         hint = f": did you mean {close[0]!r}?" if close else ""
         return f"unknown option {place!r}{hint}"

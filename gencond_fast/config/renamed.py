@@ -25,7 +25,12 @@ RENAMED = {
     "labels.hard": "labels.hard_label_weight",
 }
 _RENAMED_VALUES = {("labels.source", "teachers"): "full_data"}
-_REMOVED = {"networks.epsilon": 0.0}  # and the value with which they did nothing
+# and the value with which they did nothing
+_REMOVED = {"networks.epsilon": 0.0, "store.code_channels": None}
+GONE = {
+    "store.code_channels": "codes of a generator have no channels any more: leave it out, and set "
+    "store.coefficients or store.width if you mean the sizes of codes or networks",
+}
 
 
 def current_names(options: Mapping[str, Any]) -> dict[str, Any]:

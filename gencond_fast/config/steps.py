@@ -1,4 +1,4 @@
-"""How many matching steps a condensation takes where its options leave that open."""
+"""How many steps a condensation takes where its options leave that open."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from gencond_fast.config.condensing import Config
 SMALL_SIDE = 32  # pixels
 SMALL_STEPS = 100
 LARGE_STEPS = 0
-# Samples that start as noise, and decoders, which have to be fitted first.
+# Samples that start as noise, which have to be fitted first.
 NOISE_STEPS = 4000
+LEAST_CODING_STEPS, CODING_STEPS_PER_SAMPLE = 1200, 0.25
 
 
 def matching_steps(options: Config, image_size: int) -> int:
@@ -27,6 +28,19 @@ def matching_steps(options: Config, image_size: int) -> int:
     if not options.starts_real or options.privacy.on:
         return NOISE_STEPS
     return SMALL_STEPS if image_size <= SMALL_SIDE else LARGE_STEPS
+
+
+def coding_steps(options: Config, samples: int) -> int:
+    """Steps in which the codes of a generator are fitted to real images; 0 where there are none.
+
+    Args:
+        options: of the condensation.
+        samples: stored samples of all classes together.
+    """
+    if not options.codes_real:
+        return 0
+    wanted = options.training.coding_steps
+    return wanted or max(LEAST_CODING_STEPS, round(CODING_STEPS_PER_SAMPLE * samples))
 
 
 def with_steps(config: Config, image_size: int) -> Config:

@@ -42,7 +42,8 @@ from gencond_fast.training.train import TEST_BATCH, accuracy
 
 EPOCHS = 3  # of students
 _BATCHES = 2  # of an epoch: at 64 pixels more would take minutes on a few cores
-_STAGES = {"warm": 13, "match": 21, "trajectory": 5}  # steps; the price is updated every ten
+# steps; the price is updated every ten, that of coding every twenty
+_STAGES = {"coding": 25, "warm": 13, "match": 21, "trajectory": 5}
 _TRAIN_STEPS = 32
 _IMAGES = 3 * 256 + 128  # whole batches of the statistics and a part of one
 _SLACK = 4096  # bytes for a longer header
@@ -175,7 +176,7 @@ def calibrate_condensation(
         images=len(source.train),
         runtime=setting.runtime.describe(),
         seconds=seconds,
-        units=tuple(_units(reporter.spans, short, full, reading)),
+        units=tuple(_units(reporter.spans, short, metadata.store.samples, full, reading)),
         reading=reading,
         memory=peak_memory() + full["held"],
         device_memory=_device_memory(),
@@ -314,7 +315,9 @@ def pace(steps: list[tuple[int, float]]) -> float:
     return statistics.fmean(each for each in paces if each <= usual)
 
 
-def _units(spans: list[Span], short: Setting, full: dict[str, int], reading: float) -> list[Unit]:
+def _units(
+    spans: list[Span], short: Setting, samples: int, full: dict[str, int], reading: float
+) -> list[Unit]:
     """What the full run does more often than these spans of the short one."""
     images = len(short.source.train)
     found = [
@@ -342,8 +345,8 @@ def _units(spans: list[Span], short: Setting, full: dict[str, int], reading: flo
             each = min(epochs) / images
             found.append(Unit(phase, name, each, images * len(epochs), full[name]))
     (span,) = (span for span in spans if span.name == _STEPS)
-    begin = 0
-    for name, steps in zip(_STAGES, stage_steps(short.config), strict=True):
+    begin, taken = 0, stage_steps(short.config, samples)
+    for name, steps in zip(_STAGES, taken, strict=True):
         if steps:
             each = pace(span.steps[begin : begin + steps])
             found.append(Unit("condensing", name, each, steps, full[name]))
@@ -377,8 +380,8 @@ def _short(setting: Setting, spec: StoreSpec, out: str) -> Setting:
     if draws or networks.real_batch or config.losses.adversarial:  # real images in every step
         each = max(few, networks.real_batch or networks.sample_batch)
     rows = np.flatnonzero(shuffled_rank(source.train.labels, config.seed) < each)
-    wanted = zip(stage_steps(config), _STAGES.values(), strict=True)
-    warm, match, trajectory = (min(steps, most) for steps, most in wanted)
+    wanted = zip(stage_steps(config, spec.samples), _STAGES.values(), strict=True)
+    coding, warm, match, trajectory = (min(steps, most) for steps, most in wanted)
     # where all steps are of a warm start that is left out, as they are after a start from images
     steps = warm + match or min(1, config.training.steps or 0)
     parts = min(options.parts, math.ceil(len(rows) / BATCH))
@@ -386,7 +389,7 @@ def _short(setting: Setting, spec: StoreSpec, out: str) -> Setting:
     sizes: dict[str, dict[str, Any]] = {
         "dct": {"coefficients": spec.coefficients},
         "pixels": {"code_size": spec.code_size, "factor": None},
-        "generator": {n: getattr(spec, n) for n in ("width", "code_channels", "code_size")},
+        "generator": {"width": spec.width, "coefficients": spec.coefficients},
     }
     small = replace(
         config,
@@ -408,9 +411,10 @@ def _short(setting: Setting, spec: StoreSpec, out: str) -> Setting:
         training=replace(
             config.training,
             steps=steps,
+            coding_steps=coding or None,
             warm_start=warm / steps if warm + match else config.training.warm_start,
             log_every=1,
-            checkpoint_every=max(1, steps + trajectory),
+            checkpoint_every=max(1, coding + steps + trajectory),
         ),
         trajectory=replace(
             options,

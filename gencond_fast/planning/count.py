@@ -10,6 +10,7 @@ from gencond_fast.condensation.measure import chosen_images
 from gencond_fast.condensation.networks import plan_networks
 from gencond_fast.condensation.task import Setting
 from gencond_fast.config import Config
+from gencond_fast.config.steps import coding_steps
 from gencond_fast.data.sample import sample_rows
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.system.machine import own_memory
@@ -18,12 +19,18 @@ _LABEL_BATCH = 128
 _SHARE = {"off": 0.0, "auto": 0.25, "on": 1.0}  # of the free memory, for decoded images
 
 
-def stage_steps(config: Config) -> tuple[int, int, int]:
-    """Steps of the warm start, of the matching and of trajectory matching."""
+def stage_steps(config: Config, samples: int) -> tuple[int, int, int, int]:
+    """Steps of the coding, of the warm start, of the matching and of trajectory matching.
+
+    Args:
+        config: all options, `training.steps` as a number.
+        samples: stored samples of all classes together.
+    """
     steps = config.training.steps or 0
     warm = round(steps * config.warm_share)
     match = steps - warm
-    return 0 if config.starts_real else warm, match, config.trajectory.steps
+    coding = coding_steps(config, samples)
+    return coding, 0 if config.starts_real else warm, match, config.trajectory.steps
 
 
 def count(setting: Setting, spec: StoreSpec) -> dict[str, int]:
@@ -32,12 +39,12 @@ def count(setting: Setting, spec: StoreSpec) -> dict[str, int]:
     Returns:
         `sample`: images read at the start; `networks`: steps of all feature networks; `bank`:
         images behind the statistics; `experts`, `teachers`: images that they see over all epochs;
-        `warm`, `match`, `trajectory`: steps; `checkpoints`; `labels`: batches of soft labels;
-        `decoded`: images that statistics, experts and teachers decode once more; `held`: bytes of
-        images and of weights in memory.
+        `coding`, `warm`, `match`, `trajectory`: steps; `checkpoints`; `labels`: batches of soft
+        labels; `decoded`: images that statistics, experts and teachers decode once more; `held`:
+        bytes of images and of weights in memory.
     """
     config, images = setting.config, len(setting.source.train)
-    stages = warm, match, trajectory = stage_steps(config)
+    stages = coding, warm, match, trajectory = stage_steps(config, spec.samples)
     sampled = sample_rows(setting.source, **setting.sample_options)
     chosen = chosen_images(setting) if match else np.empty(0, np.int64)
     full_data = spec.soft_labels and config.labels.source == "full_data"
@@ -64,6 +71,7 @@ def count(setting: Setting, spec: StoreSpec) -> dict[str, int]:
         "bank": len(chosen),
         "experts": seen[0] * images,
         "teachers": seen[1] * images,
+        "coding": coding,
         "warm": warm,
         "match": match,
         "trajectory": trajectory,

@@ -149,7 +149,8 @@ def fit_minutes(config: Config, minutes: float, reporter: Reporter | None = None
 
 def fitted(config: Config, made: Condensation, minutes: float, spent: float) -> Config:
     """As `fit_minutes`, from what a calibration of `spent` seconds measured."""
-    steps = sum(unit.full * unit.pace for unit in made.units if unit.phase == "condensing")
+    scaled_units = ("warm", "match", "trajectory", "checkpoints")
+    steps = sum(unit.full * unit.pace for unit in made.units if unit.name in scaled_units)
     if not any(made.steps):
         return config
     fixed = spent + sum(condensing_seconds(made).values()) - steps
@@ -158,7 +159,7 @@ def fitted(config: Config, made: Condensation, minutes: float, spent: float) -> 
     if scale * total < 1:
         needed = (fixed + steps / total) / 60 / _RESERVE
         raise InputError(
-            f"{minutes:g} minutes are too few: networks and statistics alone take longer; give "
+            f"{minutes:g} minutes are too few: what comes before takes longer; give "
             f"{math.ceil(10 * needed) / 10:g} minutes or more, or fewer or smaller networks"
         )
 

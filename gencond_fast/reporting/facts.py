@@ -13,7 +13,7 @@ from gencond_fast.system.bytes import format_bytes
 
 _FORMATS = {
     "dct": "quantised frequencies behind an entropy coder",
-    "generator": "int8 codes and a small class-conditional decoder",
+    "generator": "entropy-coded levels of blocks, and networks that all classes share",
     "pixels": "plain pixels",
 }
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from gencond_fast.errors import RunError
 from gencond_fast.store import entropy, law, level_coder, weights
-from gencond_fast.store.blocks import BlockTransform, bands_of, block_side
+from gencond_fast.store.blocks import Band, BlockTransform, bands_of, block_side
 from gencond_fast.store.colours import mean_of, principal_axes
-from gencond_fast.store.context import ContextModel
+from gencond_fast.store.context import ContextModel, related
 from gencond_fast.store.level_coder import Streams
 from gencond_fast.store.levels import finest_step
 from gencond_fast.store.spec import StoreSpec
@@ -80,7 +80,6 @@ class Generator(StoredSet):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.codes = nn.Parameter(torch.randn(spec.samples, spec.coefficients, grid, grid))
-        self._seed = seed
         self.log_steps = nn.Parameter(torch.full((spec.coefficients,), math.log2(_FIRST_STEP)))
         with torch.device("cpu"):
             zone = even_zone(spec.coefficients, spec.channels).tolist()
@@ -89,29 +88,35 @@ class Generator(StoredSet):
         self.register_buffer("colours", torch.eye(spec.channels))
         self.register_buffer("price", torch.tensor(_PRICE))
         self.register_buffer("used", torch.zeros(()))
-        self._lay_out(zone)
-
-    def _lay_out(self, zone: Sequence[int]) -> None:
-        """Builds the networks for so many frequencies of each channel.
-
-        Raises:
-            ValueError: there are not so many.
-        """
-        spec, block = self.spec, self.transform.block
-        bands = bands_of(zone, block)
-        places = torch.tensor([(c * block + row) * block + column for c, row, column in bands])
-        device = self.codes.device
+        bands = bands_of(zone, self.transform.block)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
-            self.context = ContextModel(bands, spec.num_classes).to(device)
+            torch.manual_seed(seed)
+            self.context = ContextModel(bands, spec.num_classes)
             self.synthesis = Synthesis(
-                places,
+                self._places(bands),
                 self.transform,
                 spec.num_classes,
                 width=spec.width,
                 pixel_width=spec.width,
-            ).to(device)
+            )
+
+    def _lay_out(self, zone: Sequence[int]) -> None:
+        """Takes so many frequencies of each channel; the networks stay, whose shapes are the same.
+
+        Raises:
+            ValueError: there are not so many.
+        """
+        bands = bands_of(zone, self.transform.block)
+        if len(bands) != self.spec.coefficients:
+            raise ValueError("its frequencies are not as many as it states")
+        self.context.related = related(bands).to(self.codes.device)
+        self.synthesis.places.copy_(self._places(bands))
         self.zone.copy_(torch.tensor(zone))
+
+    def _places(self, bands: Sequence[Band]) -> Tensor:
+        """Of bands among the coefficients."""
+        block = self.transform.block
+        return torch.tensor([(c * block + row) * block + column for c, row, column in bands])
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -207,9 +212,19 @@ class Generator(StoredSet):
         codes = self.codes[index]
         return self.price * law.bits(codes, self.context(codes, self.labels(index))).sum()
 
-    def weight_bits(self) -> Tensor:
-        """About what all network weights cost."""
-        return torch.stack([each.bits() for each in weights.coded_weights(self)]).sum()
+    def weight_bits(self, add: Add = as_it_is) -> tuple[Tensor, Tensor]:
+        """About what network weights cost: those of the whole set, and those of its classes.
+
+        Args:
+            add: puts sums over all parts into tensors; of its classes each part has its own bits.
+        """
+        of_classes = [self.context.label, self.synthesis.label]
+        alone = {id(each) for each in of_classes}
+        shared = [each for each in weights.coded_weights(self) if id(each) not in alone]
+        sizes = torch.stack([each.size() for each in of_classes])
+        add([sizes])
+        own = [each.bits(size) for each, size in zip(of_classes, sizes, strict=True)]
+        return torch.stack([each.bits() for each in shared]).sum(), torch.stack(own).sum()
 
     def start_price(self) -> None:
         """See `StoredSet.start_price`."""
@@ -241,9 +256,10 @@ class Generator(StoredSet):
         for part in index.split(_PART):
             levels = rounded(self.codes[part])
             bits += law.bits(levels, self.context(levels, self.labels(part))).double().sum()
-        sums = torch.stack((bits * len(self.codes) / count / 8,))
+        shared, own = self.weight_bits(add)
+        sums = (bits * len(self.codes) / count + own).view(1)
         add([sums])
-        return float(sums) + float(self.weight_bits()) / 8
+        return (float(sums) + float(shared)) / 8
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Levels learn faster than pixels or weights, whose steps are large and small."""

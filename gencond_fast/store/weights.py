@@ -45,13 +45,22 @@ class CodedWeight(nn.Module):
         """Takes over what `whole` gave, of any shape with as many numbers."""
         self.value.copy_(self.step * whole.view_as(self.value).float())
 
-    def bits(self) -> Tensor:
-        """About what the weights cost: code lengths under a Laplace law of their own mean size."""
-        size = self._bounded().abs()
-        mean = size.detach().round().mean()
+    def size(self) -> Tensor:
+        """The sum of the sizes of the whole weights, and their number: [2], without gradient."""
+        size = self._bounded().detach().abs().round().sum()
+        return torch.stack((size, torch.full_like(size, self.value.numel())))
+
+    def bits(self, size: Tensor | None = None) -> Tensor:
+        """About what the weights cost: code lengths under a Laplace law of their own mean size.
+
+        Args:
+            size: as `size` gives it, of a larger tensor of which these are a part.
+        """
+        total, count = (self.size() if size is None else size).unbind()
+        mean, away = total / count, self._bounded().abs().sum()
         slope = 1.0 / (math.log(2.0) * mean.clamp(min=_LEAST_SCALE))
-        change = size.mean() - size.detach().mean()  # a zero that has the gradient
-        return size.numel() * (torch.log2(2.0 * math.e * mean + 1.0) + slope * change)
+        change = away - away.detach()  # a zero that has the gradient
+        return self.value.numel() * torch.log2(2.0 * math.e * mean + 1.0) + slope * change
 
     def _bounded(self) -> Tensor:
         return (self.value / self.step).clamp(-entropy.LARGEST, entropy.LARGEST)

@@ -188,7 +188,7 @@ def test_a_watched_step_is_the_step():
     match = match_module.Match(
         plain.task, plain.store, plain.networks, plain.bank, steps=10, partition=deal
     )
-    optimizer = build_optimizer(plain.store, match.lr)
+    optimizer = build_optimizer(plain.store, match)
     watched = other.step(Stopwatch())
     for number in range(3):
         optimizer.zero_grad()

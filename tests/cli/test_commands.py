@@ -58,10 +58,13 @@ def test_each_logged_step_stands_once_in_the_metrics(tiny_run):
 
 def test_a_generator_is_fitted_before_it_is_matched(tmp_path):
     options = (*SHORT, "--set", "store.format=generator", "--set", "training.log_every=1")
-    assert condense(tmp_path / "run", *options).code == 0
-    assert [line["stage"] for line in metrics(tmp_path / "run")] == ["warm start"] * 3 + [
-        "match"
-    ] * 3
+    from_images = ("--set", "training.coding_steps=3")
+    assert condense(tmp_path / "run", *options, *from_images).code == 0
+    stages = [line["stage"] for line in metrics(tmp_path / "run")]
+    assert stages == ["coding"] * 3 + ["match"] * 6
+    assert condense(tmp_path / "noise", *options, "--set", "training.init=noise").code == 0
+    stages = [line["stage"] for line in metrics(tmp_path / "noise")]
+    assert stages == ["warm start"] * 3 + ["match"] * 3
 
 
 def test_the_last_two_checkpoints_are_kept(tmp_path):

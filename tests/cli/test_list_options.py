@@ -50,7 +50,8 @@ def test_an_unknown_format_is_refused(tmp_path):
     assert "'jpeg' is not one of 'dct', 'generator', 'pixels'" in done.err
 
 
-def test_a_generator_without_steps_is_refused(tmp_path):
+def test_a_generator_of_noise_without_steps_is_refused(tmp_path):
     line = ("condense", "--data", "digits", "--out", tmp_path / "run", "--format", "generator")
+    line += ("--set", "training.init=noise")
     refused(call(*line, "--steps", 0), "training.steps is 0, and samples that do not start as real")
     assert not (tmp_path / "run").exists()

@@ -23,11 +23,11 @@ from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.stores import build_store
 from gencond_fast.system.progress import Reporter
 
-SPEC = StoreSpec("generator", 3, 4, 1, 8, 8, 2, 4)
+SPEC = StoreSpec("generator", 3, 4, 1, 8, 8, 1, 1, coefficients=20, stream_bytes=4000)
 
 
 class Pull(Stage):
-    """Draws decoded images towards noise of the step, and notes the parameters before each step."""
+    """Draws images towards noise and prices their bits; notes the parameters before each step."""
 
     name = "pull"
     images_per_step = 12
@@ -40,7 +40,8 @@ class Pull(Stage):
         self.seen[step] = [value.detach().double().clone() for value in self._store.parameters()]
         rng = torch.Generator().manual_seed(step)
         target = torch.rand(12, 1, 8, 8, generator=rng)
-        return {"pull": (self._store(torch.arange(12)) - target).square().sum()}
+        pull = (self._store(torch.arange(12)) - target).square().sum()
+        return {"pull": pull, "rate": self._store.rate(torch.arange(12))}
 
 
 def run(folder, ema, saved=None, steps=(7, 6)):
@@ -127,6 +128,8 @@ def test_a_checkpoint_from_before_there_were_averages_is_read(tmp_path):
 @pytest.mark.parametrize("format", ["dct", "generator", "pixels"])
 def test_the_file_holds_the_average_within_its_budget(tmp_path, format):
     more = ("--set", f"store.format={format}", "--set", "training.ema_decay=0.9")
+    if format == "generator":
+        more += ("--set", "training.coding_steps=20")
     whole, again = tmp_path / "whole", tmp_path / "again"
     assert condense(whole, more=more).code == 0
     saved = last_checkpoint(whole)

@@ -138,9 +138,13 @@ REFUSED = {
         "networks.interpolated=3; networks.model=convnet3bn",
         "networks.interpolated is 3, and the batch norms of 'convnet3bn' have no statistics",
     ),
-    "a generator of real images": (
-        "training.init=real; store.format=generator",
-        "training.init is real, but a generator cannot start from images",
+    "codes of nothing real": (
+        "training.coding_steps=9; training.init=noise; store.format=generator",
+        "training.coding_steps is for the codes of a generator that starts from real images",
+    ),
+    "codes of frequencies": (
+        "training.coding_steps=9; store.format=dct",
+        "training.coding_steps is for the codes of a generator",
     ),
     "frequencies of noise": (
         "training.init=noise",

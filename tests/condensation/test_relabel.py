@@ -49,7 +49,8 @@ def task_of(**options) -> Task:
 
 
 def store_of(task: Task, **changes):
-    spec = StoreSpec("generator", 10, changes.pop("per_class", 3), 1, 8, 8, 1, 2)
+    sizes = {"coefficients": 20, "stream_bytes": 8000}
+    spec = StoreSpec("generator", 10, changes.pop("per_class", 3), 1, 8, 8, 1, 1, **sizes)
     return build_store(spec, seed=1), replace(spec, **changes)
 
 
@@ -81,7 +82,7 @@ def test_labels_are_the_mean_of_what_teachers_say(monkeypatch, temperature, hard
         draw_augmentation(names[place % 6], named_rng(4, "soft labels", place))
         for place in range(augmentations - 1)
     ]
-    # a file's images are those of a decoder in half precision
+    # a file's images are those of levels that fit into its bytes
     stored = build_store(store.spec)
     stored.load_storage(store.to_storage())
     with torch.no_grad():

@@ -19,7 +19,7 @@ from command_line import command, metrics, refused, tree
 from image_builders import pictures, write_tree
 from stopping import PRODUCT, arguments, checkpoints, condense, stop, without_speed
 
-GENERATOR = ("--set", "store.format=generator")
+NOISE = ("--set", "store.format=generator", "--set", "training.init=noise")
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,9 @@ def test_a_signal_saves_the_step_that_it_finds(whole, tmp_path, place, number, c
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["generator", "pixels"])
 def test_other_formats_go_on_with_the_same_bits(tmp_path, format):
-    more = ("--set", f"store.format={format}")
+    more = ("--set", f"store.format={format}", "--set", "training.init=noise")
     assert condense(tmp_path / "whole", more=more).code == 0
-    for place in ("matching 4", "matching 33"):  # a generator is fitted first, then matched
+    for place in ("matching 4", "matching 33"):  # noise is fitted first, then matched
         assert stop(signal.SIGTERM, place, tmp_path / "run", more=more).code == 143
     assert condense(tmp_path / "run", more=more).code == 0
     same(tmp_path / "run", tmp_path / "whole")
@@ -200,7 +200,7 @@ def test_other_data_than_before_the_interruption_is_refused(tmp_path):
 
 def test_a_diverging_run_ends_with_its_step_and_term(tmp_path):
     run = tmp_path / "run"
-    failed = condense(run, more=(*GENERATOR, "--set", "training.match_lr=1e30"))
+    failed = condense(run, more=(*NOISE, "--set", "training.match_lr=1e39"))
     assert failed.code == 1
     last = failed.err.splitlines()[-1]
     assert last.startswith("error: step 22: the term(s) ")
@@ -212,7 +212,7 @@ def test_a_diverging_run_ends_with_its_step_and_term(tmp_path):
 
 
 def test_a_run_that_diverges_in_its_last_step_has_no_product(tmp_path):
-    rate = (*GENERATOR, "--steps", 2, "--set", "training.match_lr=1e30")
+    rate = (*NOISE, "--steps", 2, "--set", "training.match_lr=1e39")
     failed = condense(tmp_path / "run", more=rate)
     assert failed.code == 1
     assert "not finite" in failed.err.splitlines()[-1]

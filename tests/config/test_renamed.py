@@ -48,5 +48,20 @@ def test_an_option_that_is_gone_and_was_used_is_told(tmp_path):
         read_run_config(tmp_path / "config.yaml")
 
 
+CODE_CHANNELS = r"option 'store\.code_channels' is gone: codes of a generator have no channels"
+
+
+def test_the_channels_of_old_codes_are_told(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("data: d\nout: x\nstore: {format: generator, code_channels: 4}\n")
+    with pytest.raises(InputError, match=CODE_CHANNELS):
+        read_run_config(path)
+    with pytest.raises(InputError, match=CODE_CHANNELS):
+        resolve({"data": "d", "out": "x"}, parse_assignments(["store.code_channels=4"]))
+    # as every run of an earlier version has it
+    path.write_text("data: d\nout: x\nstore: {format: dct, code_channels: null}\n")
+    assert read_run_config(path).store.format == "dct"
+
+
 def test_other_names_stay():
     assert current_names({"seed": 3, "store.format": "dct"}) == {"seed": 3, "store.format": "dct"}

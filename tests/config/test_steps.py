@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from gencond_fast.config.options import resolve
-from gencond_fast.config.steps import matching_steps, with_steps
+from gencond_fast.config.steps import coding_steps, matching_steps, with_steps
 from gencond_fast.errors import InputError
 
 BASE = {"data": "digits", "out": "run"}
+GENERATOR = {"store": {"format": "generator"}}
+NOISE = GENERATOR | {"training": {"init": "noise"}}
 PRIVATE = {"privacy": {"epsilon": 4.0, "delta": 1e-5}}
 
 
@@ -19,10 +21,28 @@ def steps(layer, size=32, **named):
 def test_as_many_as_students_repay():
     assert [steps({}, size) for size in (8, 32, 33, 64, 224)] == [100, 100, 0, 0, 0]
     assert steps({"store": {"format": "pixels"}}, 64) == 0
+    assert [steps(GENERATOR, size) for size in (8, 64)] == [100, 0]
+
+
+def test_codes_are_fitted_to_real_images_alone():
+    def coding(*layers, samples=1140):
+        return coding_steps(resolve(BASE, *layers), samples)
+
+    assert [coding(GENERATOR, samples=samples) for samples in (10, 4800, 8000)] == [
+        1200,
+        1200,
+        2000,
+    ]
+    assert coding(GENERATOR, {"training": {"coding_steps": 7}}) == 7
+    for layers in ((), (NOISE,), (GENERATOR, PRIVATE), ({"store": {"format": "pixels"}},)):
+        assert coding(*layers) == 0
+    for layers in ((NOISE,), (GENERATOR, PRIVATE), ()):
+        with pytest.raises(InputError, match=r"training\.coding_steps is for the codes"):
+            coding(*layers, {"training": {"coding_steps": 7}})
 
 
 @pytest.mark.parametrize(
-    "layer", [{"store": {"format": "generator"}}, PRIVATE], ids=["generator", "private"]
+    "layer", [NOISE, PRIVATE, GENERATOR | PRIVATE], ids=["noise", "private", "private generator"]
 )
 def test_what_starts_as_noise_needs_thousands(layer):
     assert [steps(layer, size) for size in (8, 128)] == [4000, 4000]
@@ -46,7 +66,7 @@ def test_a_config_gets_the_number():
 @pytest.mark.parametrize(
     "layer",
     [
-        {"store": {"format": "generator"}},
+        NOISE,
         {"store": {"format": "pixels"}, "training": {"init": "noise"}},
         PRIVATE,
     ],

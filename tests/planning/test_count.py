@@ -17,13 +17,20 @@ from gencond_fast.system.progress import Reporter
 
 # three convolutions of width 64 with biases and norms, and the last layer
 WEIGHTS = 64 * 9 + 2 * 64 * 64 * 9 + 3 * (64 + 2 * 64) + 64 * 16 * 10 + 10
-NONE = dict.fromkeys(("experts", "teachers", "labels", "decoded", "warm", "trajectory"), 0)
+NONE = dict.fromkeys(
+    ("experts", "teachers", "labels", "decoded", "coding", "warm", "trajectory"), 0
+)
 ALL_IMAGES = {
     "store": {"soft_labels": 2},
     "labels": {"source": "full_data"},
     "teachers": {"count": 2},
 }
-GENERATOR = {"store": {"format": "generator"}, "networks": {"random": 0}}
+NOISE = {
+    "store": {"format": "generator"},
+    "networks": {"random": 0},
+    "training": {"init": "noise"},
+}
+GENERATOR = NOISE | {"training": {"coding_steps": 1250}}
 
 
 def counted(options: dict, preset: str = "standard") -> dict[str, int]:
@@ -42,7 +49,8 @@ def counted(options: dict, preset: str = "standard") -> dict[str, int]:
         ({}, "quick", NONE | {"sample": 1438, "bank": 1438, "networks": 60 + 190 + 600}),
         ({}, "quick", {"match": 100, "checkpoints": 1, "held": 1438 * 64}),
         # the warm start ends with one of the checkpoints
-        (GENERATOR, "standard", {"warm": 2000, "match": 2000, "checkpoints": 40}),
+        (NOISE, "standard", {"coding": 0, "warm": 2000, "match": 2000, "checkpoints": 40}),
+        (GENERATOR, "standard", {"coding": 1250, "warm": 0, "match": 100, "checkpoints": 15}),
         # after 100, 200, ... 1000 steps
         (ALL_IMAGES, "accurate", {"match": 400, "trajectory": 600, "checkpoints": 10}),
         (ALL_IMAGES, "accurate", {"experts": 3 * 10 * 1438, "teachers": 2 * 20 * 1438}),
