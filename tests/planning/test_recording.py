@@ -80,7 +80,7 @@ from gencond_fast.planning.recording import in_own_process
 from gencond_fast.system.interrupt import Terminated
 
 signal.signal(signal.SIGTERM, _terminate)
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # else a job in the background ignores it
 try:
     in_own_process(Path(sys.argv[1]), _working, sys.argv[2])
 except (Terminated, KeyboardInterrupt):
