@@ -18,6 +18,7 @@ from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_c
 from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
+from gencond_fast.condensation.notes import tell_large_budget, tell_rare_classes
 from gencond_fast.condensation.phases import expected_phases
 from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
 from gencond_fast.condensation.private.task import PrivateTask, open_private_task
@@ -141,6 +142,9 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
         f"{task.image_size} px; {counted(metadata.store.per_class, 'sample')} per class in "
         f"{format_bytes(metadata.budget)}; {task.runtime.describe()}{shared}"
     )
+    if not isinstance(task, PrivateTask):
+        tell_rare_classes(task, metadata.store, reporter.message)
+        tell_large_budget(task, metadata.budget, reporter.message)
     if task.runtime.compiled:
         reporter.message("the first step of each part compiles, which takes up to a minute")
     saved = _load(metadata.store, directory, reporter.message) if ranks.is_main else None
@@ -274,6 +278,6 @@ def sized_metadata(
         channels=source.channels,
         image_size=image_size,
         file_size=lambda spec: artifact.file_size(describe(spec)),
-        real=int(np.bincount(source.train.labels, minlength=shape[0]).min()),
+        real=int(np.bincount(source.train.labels, minlength=shape[0]).max()),
     )
     return describe(spec)

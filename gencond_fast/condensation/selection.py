@@ -61,15 +61,35 @@ def choose_targets(
         per_class: stored samples of a class.
         rows: of the images [M], each class in the order in which they are taken; None takes them as
             they lie.
+
+    A class with fewer images than that repeats them, each time moved by another few pixels.
     """
     counts = torch.bincount(labels)
     starts = counts.cumsum(0) - counts
     place = torch.arange(per_class)
     index = (starts[:, None] + place % counts[:, None]).flatten()
-    again = (place >= counts[:, None]).flatten()
+    turn = (place // counts[:, None]).flatten()
     chosen = images[index if rows is None else rows[index]]
-    chosen[again] = chosen[again].flip(3)
+    for time in range(1, int(turn.max()) + 1):
+        again = turn == time
+        chosen[again] = _moved(chosen[again], time)
     return chosen
+
+
+def _moved(images: Tensor, time: int) -> Tensor:
+    """Images [n, channels, S, S] moved by a few pixels, their edges continued.
+
+    The first eight times go to the neighbours of the place, the next sixteen one step farther, up
+    to an eighth of the side; then they begin again.
+    """
+    height, width = images.shape[2:]
+    most = max(1, min(height, width) // 8)
+    way = range(-most, most + 1)
+    moves = sorted(((y, x) for y in way for x in way), key=lambda move: max(map(abs, move)))
+    down, along = moves[1:][(time - 1) % (len(moves) - 1)]
+    rows = (torch.arange(height, device=images.device) - down).clamp(0, height - 1)
+    columns = (torch.arange(width, device=images.device) - along).clamp(0, width - 1)
+    return images[:, :, rows][:, :, :, columns]
 
 
 def herd(features: Tensor, present: Tensor, wanted: int) -> Tensor:

@@ -16,7 +16,7 @@ from gencond_fast.system.rng import named_rng
 class WarmStart(Stage):
     """Mean squared error, in normalised pixels, between each stored sample and its real image.
 
-    A class with fewer real images than stored samples uses some of them again, mirrored.
+    A class with fewer real images than stored samples uses some of them again, moved.
     """
 
     name = "warm start"

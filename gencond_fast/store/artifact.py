@@ -20,6 +20,7 @@ from gencond_fast.store.soft_labels import check_soft_labels
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.store import StoredSet
 from gencond_fast.store.stores import build_store, storage_layout
+from gencond_fast.system.default_dtype import float32_default
 from gencond_fast.system.files import write_atomic
 
 FORMAT_VERSION = 4  # the latest that is read
@@ -154,8 +155,9 @@ def load(path: str | Path) -> Artifact:
             raise ValueError("its version does not fit its content")
         tensors = safetensors_torch.load(content)
         _check(metadata, tensors, fields.get("checksum"))
-        store = build_store(metadata.store)
-        store.load_storage(tensors)
+        with float32_default:
+            store = build_store(metadata.store)
+            store.load_storage(tensors)
     except OSError as error:
         raise InputError(f"{target} cannot be read: {error.strerror or error}") from None
     except ValidationError as error:

@@ -64,7 +64,7 @@ def size_store(
         channels: 1 or 3.
         image_size: side in pixels.
         file_size: exact bytes of the written file for a description.
-        real: training images of the smallest class; frequencies of no more of them are kept.
+        real: training images of the largest class; frequencies of no more of them are kept.
 
     Raises:
         InputError: the budget is too small for one sample of each class, or there are too many

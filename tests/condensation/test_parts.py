@@ -118,15 +118,25 @@ def test_targets_are_the_first_images_of_each_class():
 
 
 @given(counts=st.lists(st.integers(1, 5), min_size=1, max_size=4), per_class=st.integers(1, 12))
-def test_few_images_come_again_mirrored(counts, per_class):
+def test_few_images_come_again_moved(counts, per_class):
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    images = torch.arange(len(labels) * 6, dtype=torch.uint8).view(-1, 1, 2, 3)
-    got = choose_targets(images, labels, per_class).view(len(counts), per_class, 1, 2, 3)
+    images = torch.randint(256, (len(labels), 3, 16, 16), dtype=torch.uint8)
+    got = choose_targets(images, labels, per_class).view(len(counts), per_class, 3, 16, 16)
     for c, count in enumerate(counts):
         own = images[labels == c]
         for i in range(per_class):
-            want = own[i % count] if i < count else own[i % count].flip(2)
-            assert torch.equal(got[c, i], want)
+            found, source = got[c, i], own[i % count]
+            if i < count:
+                assert torch.equal(found, source)
+            else:  # the inside lies elsewhere, by at most an eighth of the side
+                assert not torch.equal(found, source)
+                moves = [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
+                inside = found[:, 2:14, 2:14]
+                assert any(
+                    torch.equal(inside, source[:, 2 - y : 14 - y, 2 - x : 14 - x]) for y, x in moves
+                )
+        # as long as there are places, no two of an image are alike
+        assert len({found.numpy().tobytes() for found in got[c]}) == per_class
 
 
 def checkpoint(step: int, fill: float = 0.5) -> Checkpoint:

@@ -80,12 +80,11 @@ class Expected {
       if (n >= 2) count += cosine ? n : n * (n - 1);
     }
     for (const auto& rows : p.classes) {
-      if (rows.size() < 2) {
-        if (p.any(rows, [](Real v) { return std::isnan(v); })) loss_ = NAN;
-      } else if (p.any(rows, [](Real v) { return !std::isfinite(v); })) {
+      if (p.any(rows, [](Real v) { return !std::isfinite(v); })) {
         loss_ = NAN;
+        if (rows.size() < 2) continue;  // a row without a pair has no gradient
         for (const int64_t i : rows) std::fill_n(grad_[i], p.x.columns, NAN);
-      } else {
+      } else if (rows.size() >= 2) {
         add(p, rows, count);
       }
     }

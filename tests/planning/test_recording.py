@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ from gencond_fast.planning.recording import in_own_process
 from gencond_fast.system.interrupt import Terminated
 
 signal.signal(signal.SIGTERM, _terminate)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # else a job in the background ignores it
 try:
     in_own_process(Path(sys.argv[1]), _working, sys.argv[2])
 except (Terminated, KeyboardInterrupt):
@@ -98,12 +100,17 @@ def test_asked_to_stop_it_ends_everything_without_a_word(tmp_path, number, whole
         start_new_session=True,
         text=True,
     )
-    limit = time.monotonic() + 60
-    while not place.exists() or not place.read_text():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-    (os.killpg if whole_group else os.kill)(process.pid, number)
-    _, said = process.communicate(timeout=60)
+    try:
+        limit = time.monotonic() + 120
+        while not place.exists() or not place.read_text():
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        (os.killpg if whole_group else os.kill)(process.pid, number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):  # whatever is left where it fails
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
     assert (process.returncode, said) == (143, "")
     with pytest.raises(ProcessLookupError):
         os.kill(int(place.read_text()), 0)
