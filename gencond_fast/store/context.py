@@ -72,11 +72,15 @@ class ContextModel(nn.Module):
         return self.law_of(before, own)
 
     @torch.no_grad()
-    def expect_zeros(self) -> None:
-        """Forgets what it learned: one law for all levels, nearly all of them zero."""
+    def take_laws(self, laws: Tensor) -> None:
+        """Gives each band one law, whatever lies around its levels.
+
+        Args:
+            laws: float32 [K, 2], log s and the logit.
+        """
         for each in coded_weights(self):
             each.value.zero_()
-        self.last_bias.value.copy_(torch.tensor([0.0, -1.0, law.MOST_ZERO * law.ZERO_STEP]))
+        self.bias.value.copy_(laws)
 
     def first_sums(self, features: Tensor, labels: Tensor, band: int | None = None) -> Tensor:
         """What all but the own band adds to the first layer: [n, K, g, g, hidden].

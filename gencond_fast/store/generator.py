@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from gencond_fast.store import entropy, law, level_coder, weights
 from gencond_fast.store.blocks import Band, BlockTransform, bands_of, block_side
 from gencond_fast.store.colours import mean_of, principal_axes
 from gencond_fast.store.context import ContextModel, related
+from gencond_fast.store.fitting import fit_levels
 from gencond_fast.store.level_coder import Streams
 from gencond_fast.store.levels import finest_step
 from gencond_fast.store.spec import StoreSpec
@@ -39,6 +40,15 @@ _PLAIN_BYTES = 1.6  # bytes without context and optimised levels, over those wit
 _SLOPE = 1.0  # of the logarithm of the error over that of the bytes
 _BOUND = 1e6  # of what a file says of its colours; a sane one stays below its image side
 _WORD = 4  # bytes, that the coder fills up
+_COARSER_BY, _COARSER = 0.25, 64  # powers of two by which steps grow where levels do not fit
+
+
+class _Filled(NamedTuple):
+    """A set whose levels fit, the tensors in which they are coded, and whether none was changed."""
+
+    store: Generator
+    coded: dict[str, Tensor]
+    whole: bool
 
 
 class Generator(StoredSet):
@@ -277,78 +287,90 @@ class Generator(StoredSet):
         of the bands, `check` uint8 [4], `zone` int32 [channels] and `colours` float32 [channels +
         channels^2]: offset, axes.
         """
-        colours = torch.cat((self.offset, self.colours.flatten()))
-        shared = {"zone": self.zone.clone(), "colours": colours}
-        steps = self._coded_steps().detach().to(torch.uint8)
-        return self._streams() | shared | {"steps": steps}
-
-    def _streams(self) -> dict[str, Tensor]:
-        spec = self.spec
         if self.codes.is_meta:
-            return {
-                "stream": torch.empty(spec.stream_bytes, dtype=torch.uint8),
+            coded = {
+                "stream": torch.empty(self.spec.stream_bytes, dtype=torch.uint8),
                 "lengths": torch.empty(3, dtype=torch.int32),
                 "odds": torch.empty(2, len(weights.coded_weights(self)), dtype=torch.uint8),
                 "check": torch.empty(4, dtype=torch.uint8),
             }
-        context = copy.deepcopy(self.context).cpu()
-        networks, odds = self._networks(context)
-        streams = self._packed(context, spec.stream_bytes - len(networks))
-        if streams is None:  # it has not learned enough to be worth its bytes
-            context.expect_zeros()
-            networks, odds = self._networks(context)
-            streams = self._packed(context, spec.stream_bytes - len(networks))
-        if streams is None:
-            raise RunError(
-                f"the networks of the generator take {len(networks)} of the {spec.stream_bytes} "
-                "bytes of the file, which leaves too few for its samples: raise --bytes or --ipc, "
-                "or lower store.width"
-            )
-        parts = (networks, streams.flags, streams.values)
-        stream = b"".join(parts).ljust(spec.stream_bytes, b"\0")
+            return coded | self._shared_tensors()
+        filled = self._filled()
+        return filled.coded | filled.store._shared_tensors()
+
+    def _shared_tensors(self) -> dict[str, Tensor]:
         return {
+            "zone": self.zone.clone(),
+            "colours": torch.cat((self.offset, self.colours.flatten())),
+            "steps": self._coded_steps().detach().to(torch.uint8),
+        }
+
+    def _filled(self) -> _Filled:
+        """A copy of the set whose levels fit the bytes.
+
+        Networks that have learned too little cost more than they save: where levels must give way,
+        plain levels in larger steps may come nearer to what is wanted.
+        """
+        wanted = copy.deepcopy(self).cpu()
+        filled = wanted._fill()
+        if filled and filled.whole:
+            return filled
+        alone = copy.deepcopy(wanted)
+        alone._forget_context()
+        plain = copy.deepcopy(wanted)
+        plain._forget_networks()
+        found = [each for each in (filled, alone._fill(), plain._fill()) if each]
+        if not found:
+            raise RunError(
+                f"the {self.spec.stream_bytes} bytes of the codes are too few for the networks and "
+                f"{self.spec.samples} samples of the generator: raise --bytes or --ipc"
+            )
+        return min(found, key=lambda each: wanted._distance(each.store))
+
+    def _fill(self) -> _Filled | None:
+        """A copy whose levels fit the bytes, and these coded; None if none do."""
+        store = copy.deepcopy(self)
+        whole = [each.whole().numpy() for each in weights.coded_weights(store)]
+        networks, odds = weights.encode(whole)
+        room = self.spec.stream_bytes - len(networks)
+        labels = torch.arange(self.spec.samples) // self.spec.per_class
+        codes, steps = self.codes.detach(), self.steps().detach()
+        fitted = fit_levels(store.context, codes, steps, labels, room)
+        if fitted is None:
+            return None
+        with torch.no_grad():
+            store.codes.copy_(fitted.levels)
+        parts = (networks, fitted.streams.flags, fitted.streams.values)
+        stream = b"".join(parts).ljust(self.spec.stream_bytes, b"\0")
+        coded = {
             "stream": _bytes(stream),
             "lengths": torch.tensor([len(each) // _WORD for each in parts], dtype=torch.int32),
             "odds": torch.from_numpy(odds),
-            "check": _bytes(streams.check),
+            "check": _bytes(fitted.streams.check),
         }
+        return _Filled(store, coded, fitted.whole)
 
-    def _networks(self, context: ContextModel) -> tuple[bytes, np.ndarray]:
-        """The stream of all weights, and its parameters."""
-        coded = [*weights.coded_weights(context), *weights.coded_weights(self.synthesis)]
-        return weights.encode([each.whole().cpu().numpy() for each in coded])
+    def _forget_context(self) -> float:
+        """Codes levels without their neighbours; returns about their bytes."""
+        laws, size = law.best_of_bands(rounded(self.codes.detach()))
+        self.context.take_laws(laws)
+        return size
 
     @torch.no_grad()
-    def _packed(self, context: ContextModel, room: int) -> Streams | None:
-        """Levels in so many bytes: those that save least for their size become zero.
+    def _forget_networks(self) -> None:
+        """Leaves plain levels, in steps so large that they are few bytes."""
+        self.synthesis.forget()
+        for _ in range(_COARSER):
+            if self._forget_context() <= self.spec.stream_bytes:
+                break
+            self.codes.div_(2**_COARSER_BY)
+            self.log_steps.add_(_COARSER_BY)
 
-        None where levels that are all zero take more.
-        """
-        codes = self.codes.detach().cpu()
-        labels = torch.arange(len(codes)) // self.spec.per_class
-        levels = rounded(codes).to(torch.int16)
-        worth = None
-        while (size := _size_of(streams := level_coder.encode(context, levels, labels))) > room:
-            if worth is None:
-                nothing = level_coder.encode(context, torch.zeros_like(levels), labels)
-                if _size_of(nothing) > room:
-                    return None
-                worth = self._worth(context, levels, labels)
-            # of what is not zero, that share is left out
-            bound = _quantile(worth[levels != 0], max(1.0 - room / size, 1e-3))
-            levels[(worth <= bound) & (levels != 0)] = 0
-        return streams
-
-    def _worth(self, context: ContextModel, levels: Tensor, labels: Tensor) -> Tensor:
-        """How much error a level keeps away for each bit that it costs more than zero."""
-        steps = self.steps().detach().cpu().view(-1, 1, 1)
-        parts = []
-        for part, owners in zip(levels.split(_PART), labels.split(_PART), strict=True):
-            value = part.float()
-            found = context(value, owners)
-            saved = law.bits(value, found) - law.bits(torch.zeros_like(value), found)
-            parts.append((value * steps).square() / saved.clamp(min=0.1))
-        return torch.cat(parts)
+    @torch.no_grad()
+    def _distance(self, other: Generator) -> float:
+        """Sum of squared differences of the images of two sets of the same samples."""
+        parts = torch.arange(self.spec.samples).split(_PART)
+        return sum(float((self(part) - other(part)).square().sum()) for part in parts)
 
     def load_images(self, tensors: dict[str, Tensor]) -> None:
         """See `StoredSet.load_images`.
@@ -390,16 +412,6 @@ def rounded(codes: Tensor) -> Tensor:
     """Whole levels within bounds, straight through."""
     bounded = codes.clamp(-level_coder.LARGEST, level_coder.LARGEST)
     return straight_through(codes, bounded.round())
-
-
-def _quantile(values: Tensor, share: float) -> float:
-    """The value that this share of values [n] does not exceed."""
-    place = min(len(values), max(1, math.ceil(share * len(values))))
-    return float(values.kthvalue(place).values)
-
-
-def _size_of(streams: Streams) -> int:
-    return len(streams.flags) + len(streams.values)
 
 
 def _bytes(content: bytes) -> Tensor:

@@ -62,6 +62,38 @@ def bits(levels: Tensor, law: Law) -> Tensor:
     return -mass.clamp(min=_LEAST_MASS).log2()
 
 
+def best_of_bands(levels: Tensor) -> tuple[Tensor, float]:
+    """The laws of mean 0 under which the levels of each band are shortest, and their bytes.
+
+    Args:
+        levels: whole [n, K, ...].
+
+    Returns:
+        The log s and the logit of each band, float32 [K, 2]; and what all bands take together.
+    """
+    counts = _counts(levels.transpose(0, 1).flatten(1))
+    flag, values = -np.log2(flag_table()[MOST_MEAN]), -np.log2(value_table()[MOST_MEAN])
+    no_flag = -np.log2(1.0 - flag_table()[MOST_MEAN])
+    zeros, others = counts[:, :1, None], counts[:, 1:]
+    bits = zeros * no_flag + others.sum(1)[:, None, None] * flag + (others @ values.T)[:, :, None]
+    flat = bits.reshape(len(bits), -1)
+    scale, zero = np.divmod(flat.argmin(1), flag.shape[1])
+    best = np.stack(((scale - MOST_SCALE) * SCALE_STEP, (zero - MOST_ZERO) * ZERO_STEP), 1)
+    plain = float((counts[:, 1:] @ np.tile(np.log2(np.diff(EDGES)), 2)).sum())
+    return torch.from_numpy(best).float(), (float(flat.min(1).sum()) + plain) / 8
+
+
+def _counts(levels: Tensor) -> np.ndarray:
+    """Of levels [K, m], how many are zero and how many lie in each range: [K, 1 + 2 * RANGES]."""
+    edges = torch.from_numpy(EDGES).to(levels)
+    place = torch.bucketize(levels.abs().contiguous(), edges, right=True) - 1
+    symbol = torch.where(levels == 0, 0, 1 + place.clamp(0, RANGES - 1) + RANGES * (levels > 0))
+    width = 1 + 2 * RANGES
+    row = width * torch.arange(len(levels), device=levels.device)[:, None]
+    counts = torch.bincount((row + symbol).flatten(), minlength=width * len(levels))
+    return counts.view(-1, width).double().cpu().numpy()
+
+
 def flag_table() -> np.ndarray:
     """P(level is not 0): float64 [means, scales, zeros], each index from its least number on."""
     return _tables()[0]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencond_fast.store.blocks import BlockTransform
-from gencond_fast.store.weights import CodedConv, CodedWeight
+from gencond_fast.store.weights import CodedConv, CodedWeight, coded_weights
 
 _COEFFICIENTS, _PIXELS, _GAIN = 0.3, 0.1, 4.0  # sizes of what the layers give and take
 
@@ -50,6 +50,12 @@ class Synthesis(nn.Module):
             CodedConv(into, pixel_width, 3) for into in (channels, pixel_width)
         )
         self.last = CodedConv(pixel_width, channels, 3, zero=True)
+
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Forgets what it learned: images are those of the levels alone."""
+        for each in coded_weights(self):
+            each.value.zero_()
 
     def forward(self, levels: Tensor, labels: Tensor, steps: Tensor) -> Tensor:
         """Images [n, channels, S, S], in the colours of the set, of levels [n, K, g, g].

@@ -60,3 +60,25 @@ def test_ranges_cover_every_level_once() -> None:
 def test_the_exponential_is_the_usual_one() -> None:
     x = np.linspace(-600, 600, 10_001)
     assert np.allclose(law.exact_exp(x), np.exp(x), rtol=1e-12)
+
+
+def test_the_best_laws_of_bands_are_those_of_a_search_over_all():
+    torch.manual_seed(0)
+    levels = torch.stack([(torch.randn(5, 4, 4) * size).round() for size in (0.0, 0.3, 3, 200)], 1)
+    found, size = law.best_of_bands(levels)
+    flag, value = law.flag_table()[law.MOST_MEAN], law.value_table()[law.MOST_MEAN]
+    total = 0.0
+    for band, chosen in zip(levels.transpose(0, 1), found, strict=True):
+        costs = np.zeros(flag.shape)
+        for level in band.flatten().int().tolist():
+            costs -= np.log2(flag if level else 1.0 - flag)
+            if level:
+                place = int(np.searchsorted(law.EDGES, abs(level), side="right")) - 1
+                many = law.EDGES[place + 1] - law.EDGES[place]
+                odds = value[:, place + law.RANGES * (level > 0)].astype(np.float64)
+                costs += (np.log2(many) - np.log2(odds))[:, None]
+        scale = round(float(chosen[0]) / law.SCALE_STEP) + law.MOST_SCALE
+        zero = round(float(chosen[1]) / law.ZERO_STEP) + law.MOST_ZERO
+        assert costs[scale, zero] <= costs.min() + 1e-6
+        total += costs.min() / 8
+    assert size == pytest.approx(total, rel=1e-6)
