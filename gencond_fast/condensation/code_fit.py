@@ -17,7 +17,8 @@ from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.stage import OWNED, Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.store import law
-from gencond_fast.store.generator import Generator, rounded
+from gencond_fast.store.block_set import rounded
+from gencond_fast.store.generator import Generator
 from gencond_fast.system.rng import named_rng
 
 _LR = 3e-3  # peak, of network weights
