@@ -184,27 +184,7 @@ def evaluate(
     if not ranks.is_main:
         return
     place = None if file else place_beside(config)
-    left = _leave(place, result.to_dict()) if place else ""  # first, so that no pipe costs it
-    deliver(file, result.to_dict(), partial(print_result, result))
-    if left.startswith("note"):
-        tell(left)
-    elif left and not quiet:
-        print(printable(left))
-
-
-def _leave(place: Path, values: dict[str, Any]) -> str:
-    """Writes a result that nobody asked to be written, and says where: the table is enough."""
-    from gencond_fast.system.files import write_json
-
-    try:
-        write_json(place, values)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        return (
-            f"note: {place} could not be written ({reason}), so report will not "
-            "find this result: give --json FILE"
-        )
-    return f"result: {place}"
+    deliver(file, result.to_dict(), partial(print_result, result), beside=place, quiet=quiet)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import FeatureNetworks
-from gencond_fast.condensation.notes import tell_large_budget, tell_rare_classes
+from gencond_fast.condensation.notes import tell_large_budget, tell_rare_classes, tell_untested
 from gencond_fast.condensation.phases import expected_phases
 from gencond_fast.condensation.private.bank import build_private_bank
 from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
@@ -148,6 +148,7 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
         f"{task.image_size} px; {counted(metadata.store.per_class, 'sample')} per class in "
         f"{format_bytes(metadata.budget)}; {task.runtime.describe()}{shared}"
     )
+    tell_untested(task, reporter.message)
     if not isinstance(task, PrivateTask):
         tell_rare_classes(task, metadata.store, reporter.message)
         tell_large_budget(task, metadata.budget, reporter.message)
