@@ -44,6 +44,8 @@ MEASURED = (
     "predicted",
     "actual",
     "ratio",
+    "bytes_per_image",
+    "psnr_db",
     "command",
 )
 

@@ -11,6 +11,7 @@ import click
 import torch
 
 from benchmarks import channels as channel_benchmark
+from benchmarks import codec as codec_benchmark
 from benchmarks import condense as condense_benchmark
 from benchmarks import data as data_benchmark
 from benchmarks import index as index_benchmark
@@ -171,6 +172,26 @@ def plan(settings: tuple[str, ...], root: Path) -> None:
             print("  ".join(f"{value}" for value in list(row.values())[2:]), flush=True)
         same = surroundings("cuda" if torch.cuda.is_available() else "cpu")
         update(_RESULTS / "plan.csv", [row | same for row in found])
+
+
+@main.command()
+@click.option("--data", default="digits", show_default=True, help="Path or name of a data set.")
+@click.option("--image-size", type=click.IntRange(min=1), help="Default: that of the images.")
+@click.option("--images", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(list(codec_benchmark.OURS)),
+    multiple=True,
+    default=tuple(codec_benchmark.OURS),
+    show_default=True,
+)
+@click.option("--csv", "file", type=click.Path(path_type=Path), help="Default: results/codec.csv.")
+def codec(file: Path | None, **options: Any) -> None:
+    """Error against bytes of an image: JPEG, WebP, AVIF and our formats."""
+    for row in codec_benchmark.measure(**options):
+        print("  ".join(str(value) for value in row.values()), flush=True)
+        update(file or _RESULTS / "codec.csv", [row | surroundings("cpu")])
 
 
 @main.command()

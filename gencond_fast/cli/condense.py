@@ -254,20 +254,22 @@ def condense(
     with torchrun() as ranks:
         config = resolved(given, data=data, **plain)
         from gencond_fast.condensation import condense as run
+        from gencond_fast.condensation.task import open_config
         from gencond_fast.planning.minutes import with_minutes
         from gencond_fast.store.artifact import load
 
         reporter = make_reporter(quiet or not ranks.is_main)
         if minutes is not None:
             config = with_minutes(config, minutes, reporter, ranks)
-        path = run(config, reporter, ranks)
+        source = open_config(config, reporter)
+        path = run(config, reporter, ranks, source)
     if not ranks.is_main:
         return
     artifact = load(path)
     print_artifact(artifact, path)
     if config.privacy.on:
         print_plain({"privacy": artifact.metadata.made["privacy"]})
-    if quiet:
+    if quiet or source.val is None:  # nothing to test on, as was said at the start
         return
     from gencond_fast.evaluation.suggestion import suggest_evaluation
 

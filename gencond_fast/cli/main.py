@@ -41,7 +41,7 @@ from gencond_fast.cli.shared import (
     test_split_option,
     transparency_option,
 )
-from gencond_fast.config import EvaluateConfig
+from gencond_fast.config import BASELINES, EvaluateConfig
 from gencond_fast.config.options import merge, parse, parse_assignments
 from gencond_fast.distributed.ranks import torchrun
 from gencond_fast.distributed.rendezvous import speaks, world_size
@@ -122,10 +122,11 @@ def cli(context: click.Context) -> None:
     "--baseline",
     "baselines",
     multiple=True,
-    type=click.Choice(["random", "jpeg", "full"]),
+    type=click.Choice(BASELINES),
     help="Also train on real images, for comparison; may be repeated. random: as many random ones "
-    "per class as the budget is in IPC; jpeg: as many as fit into the bytes of the file as JPEG of "
-    "quality 20; full: all of them.",
+    "per class as the budget is in IPC; raw: as many as the file has samples; jpeg, avif: as many "
+    "as fit into the bytes of the file by that codec (--set baseline.quality=Q); full: all of "
+    "them.",
 )
 @click.option(
     "--without-augmentation",
@@ -184,27 +185,7 @@ def evaluate(
     if not ranks.is_main:
         return
     place = None if file else place_beside(config)
-    left = _leave(place, result.to_dict()) if place else ""  # first, so that no pipe costs it
-    deliver(file, result.to_dict(), partial(print_result, result))
-    if left.startswith("note"):
-        tell(left)
-    elif left and not quiet:
-        print(printable(left))
-
-
-def _leave(place: Path, values: dict[str, Any]) -> str:
-    """Writes a result that nobody asked to be written, and says where: the table is enough."""
-    from gencond_fast.system.files import write_json
-
-    try:
-        write_json(place, values)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        return (
-            f"note: {place} could not be written ({reason}), so report will not "
-            "find this result: give --json FILE"
-        )
-    return f"result: {place}"
+    deliver(file, result.to_dict(), partial(print_result, result), beside=place, quiet=quiet)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

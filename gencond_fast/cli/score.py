@@ -66,7 +66,9 @@ def score(
     given["data"] = absolute(data)
     config = parse(ScoreConfig, given | parse_assignments(assignments))
     check_json(file)
+    from gencond_fast.evaluation.beside import place_beside
     from gencond_fast.evaluation.score import score as run
 
     scores = run(config, make_reporter(quiet))
-    deliver(file, asdict(scores), partial(print_scores, scores))
+    place = None if file else place_beside(config)
+    deliver(file, asdict(scores), partial(print_scores, scores), beside=place, quiet=quiet)

@@ -107,13 +107,22 @@ def make_reporter(quiet: bool) -> Reporter:
     return Reporter() if quiet else choose_reporter()
 
 
-def deliver(file: Path | None, values: Any, show: Callable[[], None]) -> None:
+def deliver(
+    file: Path | None,
+    values: Any,
+    show: Callable[[], None],
+    *,
+    beside: Path | None = None,
+    quiet: bool = False,
+) -> None:
     """Writes the result of a command to `--json` and prints it; neither failure costs the other.
 
     Args:
         file: where `--json` says, None for nowhere.
         values: plain values for JSON.
         show: prints the result.
+        beside: where `report` looks for what nobody asked to be written; None for nowhere.
+        quiet: whether to say nothing of that.
 
     Raises:
         OSError: the file or the output cannot be written.
@@ -124,9 +133,27 @@ def deliver(file: Path | None, values: Any, show: Callable[[], None]) -> None:
             write_json(file, values)
     except OSError as error:
         failure = error
+    left = _leave(beside, values) if beside else ""  # first, so that no pipe costs it
     show()
     if failure is not None:
         raise failure
+    if left.startswith("note"):
+        tell(left)
+    elif left and not quiet:
+        print(printable(left))
+
+
+def _leave(place: Path, values: Any) -> str:
+    """Writes a result that nobody asked to be written, and says where: the table is enough."""
+    try:
+        write_json(place, values)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return (
+            f"note: {place} could not be written ({reason}), so report will not "
+            "find this result: give --json FILE"
+        )
+    return f"result: {place}"
 
 
 def tell(text: str) -> None:

@@ -34,6 +34,15 @@ def tell_rare_classes(task: Task, spec: StoreSpec, tell: Callable[[str], None]) 
     )
 
 
+def tell_untested(task: Task, tell: Callable[[str], None]) -> None:
+    """Says if the data have nothing to test students on, which shows only when all is done."""
+    if task.source.val is None:
+        tell(
+            "the data have no test split with labels, so evaluate will have nothing to test on: "
+            "--val-fraction 0.1 sets a tenth of the training images apart for it"
+        )
+
+
 def tell_large_budget(task: Task, budget: int, tell: Callable[[str], None]) -> None:
     """Says if all training images, as JPEG of the side that is stored, would take fewer bytes."""
     images, total = task.sample.images, len(task.source.train)

@@ -18,7 +18,7 @@ from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_c
 from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
-from gencond_fast.condensation.notes import tell_large_budget, tell_rare_classes
+from gencond_fast.condensation.notes import tell_large_budget, tell_rare_classes, tell_untested
 from gencond_fast.condensation.phases import expected_phases
 from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
 from gencond_fast.condensation.private.task import PrivateTask, open_private_task
@@ -142,6 +142,7 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
         f"{task.image_size} px; {counted(metadata.store.per_class, 'sample')} per class in "
         f"{format_bytes(metadata.budget)}; {task.runtime.describe()}{shared}"
     )
+    tell_untested(task, reporter.message)
     if not isinstance(task, PrivateTask):
         tell_rare_classes(task, metadata.store, reporter.message)
         tell_large_budget(task, metadata.budget, reporter.message)

@@ -1,7 +1,14 @@
 """Every option and its default, once; and the presets."""
 
 from gencond_fast.config.condensing import Config
-from gencond_fast.config.judging import AttackConfig, AuditConfig, EvaluateConfig, ScoreConfig
+from gencond_fast.config.judging import (
+    BASELINES,
+    AttackConfig,
+    AuditConfig,
+    BaselineConfig,
+    EvaluateConfig,
+    ScoreConfig,
+)
 from gencond_fast.config.parts import (
     LabelConfig,
     LossConfig,
@@ -28,6 +35,7 @@ from gencond_fast.config.types import (
 )
 
 __all__ = [
+    "BASELINES",
     "DISCREPANCY_NAMES",
     "METHODS",
     "OBJECTIVES",
@@ -37,6 +45,7 @@ __all__ = [
     "PRIVATE",
     "AttackConfig",
     "AuditConfig",
+    "BaselineConfig",
     "Config",
     "Count",
     "Device",

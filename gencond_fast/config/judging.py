@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from gencond_fast.config.running import RunOptions
@@ -20,6 +20,21 @@ from gencond_fast.config.types import (
 )
 
 _EPOCHS = 1000  # of students, the literature's
+
+
+BaselineName = Literal["random", "raw", "jpeg", "avif", "full"]
+BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
+
+
+@dataclass(frozen=True, config=STRICT)
+class BaselineConfig:
+    """How the images of the baselines `jpeg` and `avif` are stored.
+
+    Attributes:
+        quality: from 1 to 100, as Pillow takes it; null takes the one that suits students best.
+    """
+
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -82,8 +97,10 @@ class EvaluateConfig(JudgingOptions):
         student_steps: steps of the optimiser on every training set, in whole epochs; null goes by
             `epochs`.
         baselines: further training sets to compare with: `random` (as many random real images per
-            class as the budget is in IPC), `jpeg` (as many as fit into the bytes of the file as
-            JPEG), `full` (all real training images).
+            class as the budget is in IPC), `raw` (as many as the file has samples), `jpeg` and
+            `avif` (as many as fit into the bytes of the file by that codec), `full` (all real
+            training images).
+        baseline: how baselines are stored.
         classes: names of the file's classes to use, two or more; null takes all of them.
         without_augmentation: whether to train students without augmentation as well, on the
             condensed set and every baseline but `full`; the augmentation-robust score needs them.
@@ -97,7 +114,8 @@ class EvaluateConfig(JudgingOptions):
     parallel_students: Positive = 1
     epochs: Positive = _EPOCHS
     student_steps: Positive | None = None
-    baselines: tuple[Literal["random", "jpeg", "full"], ...] = ()
+    baselines: tuple[BaselineName, ...] = ()
+    baseline: BaselineConfig = BaselineConfig()
     classes: tuple[str, ...] | None = None
     without_augmentation: bool = False
     sampling: Literal["fixed", "fresh"] = "fixed"

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 from gencond_fast.condensation.directory import CONFIG_NAME
-from gencond_fast.config import EvaluateConfig
+from gencond_fast.config import EvaluateConfig, ScoreConfig
 from gencond_fast.config.options import to_plain
 from gencond_fast.store.artifact import FILE_NAME
 
 
-def place_beside(config: EvaluateConfig) -> Path | None:
+def place_beside(config: EvaluateConfig | ScoreConfig) -> Path | None:
     """The JSON file for a result of these options, None where the file is not that of a run.
 
     The same options have the same place, so that a repetition replaces its result; others have
@@ -20,7 +20,7 @@ def place_beside(config: EvaluateConfig) -> Path | None:
     `relabel --out`, has no place there: `report` would take the result for that of the run.
 
     Args:
-        config: of the evaluation; paths in it need not be absolute.
+        config: of the evaluation or comparison; paths in it need not be absolute.
     """
     run = Path(config.run).expanduser()
     directory = run if run.is_dir() else run.parent
@@ -28,6 +28,8 @@ def place_beside(config: EvaluateConfig) -> Path | None:
         return None
     options = to_plain(config) | {"run": "", "data": _absolute(config.data)}
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
+    if isinstance(config, ScoreConfig):
+        return directory / f"score-{digest[:8]}.json"
     return directory / f"evaluation-{config.protocol}-{config.epochs}-{digest[:8]}.json"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from gencond_fast.data.readers.batch import Batch
@@ -54,6 +55,29 @@ class NearestImages:
     stored: float
     training: float
     closer: float
+
+    @property
+    def sentence(self) -> str:
+        """What the distances say."""
+        return (
+            f"the median of {len(self.neighbours):,} stored samples lies {self.stored:.4f} from "
+            "the nearest training image (root mean square of pixels from 0 to 1), the median "
+            f"training image {self.training:.4f} from the nearest other one; "
+            f"{100 * self.closer:.0f} % of the stored samples are closer to a training image than "
+            "half of the training images are to another"
+        )
+
+    @classmethod
+    def from_dict(cls, values: Any) -> NearestImages:
+        """What `dataclasses.asdict` made of one, and JSON of that.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        return _FROM_JSON.validate_python(values)
+
+
+_FROM_JSON = TypeAdapter(NearestImages)
 
 
 def nearest_images(samples: Tensor, numbers: Tensor, source: Source) -> NearestImages:

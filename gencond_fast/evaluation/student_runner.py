@@ -282,7 +282,8 @@ class StudentRunner:
     def _parts(self, training_set: TrainingSet, model: str, seed: int) -> dict[str, object]:
         """What tells the students of a baseline from one another."""
         protocol = replace(self._protocol_of(training_set), name="", soft=False)
-        return {
+        quality = {} if training_set.quality is None else {"quality": training_set.quality}
+        return quality | {
             "images_per_class": training_set.images_per_class,
             "epochs": self.epochs_of(training_set),
             "protocol": protocol.cache_parts(),

@@ -16,7 +16,8 @@ from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.jpeg_baseline import fit_jpegs
+from gencond_fast.evaluation.codec_baseline import fit_coded, usual_quality
+from gencond_fast.evaluation.codecs import CodecName
 from gencond_fast.store.artifact import Artifact, Metadata
 from gencond_fast.store.budget import bytes_to_ipc
 from gencond_fast.store.store import StoredSet
@@ -45,6 +46,7 @@ class TrainingSet:
         class_sizes: images of each class, int64 [C].
         draw: gives its epochs for a seed.
         augmented: whether students see them augmented, as the protocol says.
+        quality: of the image codec that stores them, None where there is none.
     """
 
     name: str
@@ -52,6 +54,7 @@ class TrainingSet:
     class_sizes: np.ndarray
     draw: Callable[[int], Epochs]
     augmented: bool = True
+    quality: int | None = None
 
 
 def random_rows(artifact: Artifact, source: Source, seeds: int) -> np.ndarray:
@@ -138,10 +141,13 @@ class TrainingSets:
 
     def _named(self, name: str, progress: Phase) -> TrainingSet:
         if name == "jpeg":
-            return self.jpeg()
+            return self.coded("jpeg")
+        if name == "avif":
+            return self.coded("avif")
         if name == "full":
             return self.full(progress)
-        return self.random() if name == "random" else self.condensed()
+        made = {"random": self.random, "raw": self.raw}
+        return made.get(name, self.condensed)()
 
     def random(self) -> TrainingSet:
         """As many random real images as the budget is in IPC; other ones for every seed."""
@@ -156,8 +162,25 @@ class TrainingSets:
         sizes = self._sizes_of(self._source.train.labels[rows])
         return TrainingSet("random", per_class, sizes, draw)
 
-    def jpeg(self) -> TrainingSet:
-        """As many random real images as fit into the bytes of the file as JPEG.
+    def raw(self) -> TrainingSet:
+        """As many random real images as the file has samples: what its bytes cost in accuracy."""
+        options = {"image_size": self._spec.image_size, "max_bytes": _CONTROL_BYTES}
+        seeds = [
+            _random_options(self._metadata, seed)["seed"] for seed in range(self._config.seeds)
+        ]
+        options["per_class"] = self._spec.per_class
+
+        def draw(seed: int) -> Epochs:
+            sample = draw_sample(self._source, **options, seed=seeds[seed])
+            images = self.normalisation(sample.images.to(self._device))
+            return self._held(sample.labels, lambda epoch: images)
+
+        rows = sample_rows(self._source, **options, seed=seeds[0])
+        sizes = self._sizes_of(self._source.train.labels[rows])
+        return TrainingSet("raw", self._spec.per_class, sizes, draw)
+
+    def coded(self, codec: CodecName) -> TrainingSet:
+        """As many random real images as fit into the bytes of the file by an image codec.
 
         Of fewer classes, into their share of the bytes. Every seed has other images, but as many.
 
@@ -166,9 +189,12 @@ class TrainingSets:
         """
         classes = len(self._source.class_names)
         max_bytes = self._bytes * classes // self._spec.num_classes
+        quality = self._config.baseline.quality or usual_quality(codec)
         fitting = [
-            fit_jpegs(
+            fit_coded(
                 self._source,
+                codec,
+                quality=quality,
                 image_size=self._spec.image_size,
                 max_bytes=max_bytes,
                 max_memory=_CONTROL_BYTES,
@@ -179,17 +205,18 @@ class TrainingSets:
         per_class = min(each.per_class for each in fitting)
         if per_class == 0:
             raise InputError(
-                f"{max_bytes:,} bytes are too few for one JPEG of each of {classes} classes: leave "
-                "out --baseline jpeg"
+                f"{max_bytes:,} bytes are too few for one image of each of {classes} classes as "
+                f"{codec.upper()} of quality {quality}: leave out --baseline {codec}, or lower "
+                "--set baseline.quality"
             )
 
         def draw(seed: int) -> Epochs:
             kept = fitting[seed].first(per_class)
-            images = self.normalisation(kept.images().to(self._device))
+            images = self.normalisation(kept.decoded().to(self._device))
             return self._held(kept.labels, lambda epoch: images)
 
         sizes = self._sizes_of(fitting[0].first(per_class).labels.numpy())
-        return TrainingSet("jpeg", per_class, sizes, draw)
+        return TrainingSet(codec, per_class, sizes, draw, quality=quality)
 
     def full(self, progress: Phase) -> TrainingSet:
         """All real training images, streamed in another order for every seed."""

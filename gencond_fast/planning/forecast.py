@@ -206,7 +206,7 @@ def _notes(evaluation: EvaluateConfig, absent: bool, tested: bool) -> tuple[str,
     """What is not counted."""
     left_out = {
         "attacks": evaluation.attack.names,
-        "students of the baseline jpeg": "jpeg" in evaluation.baselines,
+        "students of the baselines jpeg and avif": {"jpeg", "avif"} & {*evaluation.baselines},
         "what --parallel-students saves": evaluation.parallel_students > 1,
         "the time to read and decode images, which are not at hand": absent,
         "an evaluation; the data have no validation split to test on": not tested,

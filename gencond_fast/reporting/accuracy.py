@@ -25,7 +25,9 @@ TRAINING_SETS = {
     "fresh": "the condensed file, fresh samples every epoch",
     "stream": "the condensed file, fresh samples every epoch",
     "random": "random real images, as many as the budget in IPC",
+    "raw": "random real images, as many as the file has samples",
     "jpeg": "random real images as JPEG, in the bytes of the file",
+    "avif": "random real images as AVIF, in the bytes of the file",
     "full": "all real images",
 }
 

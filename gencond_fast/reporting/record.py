@@ -12,6 +12,7 @@ from gencond_fast.config import Config
 from gencond_fast.config.options import read_run_config
 from gencond_fast.config.steps import with_steps
 from gencond_fast.errors import InputError
+from gencond_fast.evaluation.nearest import NearestImages
 from gencond_fast.evaluation.result import EvaluationResult
 from gencond_fast.reporting.metrics import Metrics, read_metrics
 from gencond_fast.store.artifact import FILE_NAME, Artifact, load
@@ -31,6 +32,7 @@ class Record:
         environment: versions and machine, None where the run has no record of them.
         metrics: loss terms and speed over the steps.
         evaluations: results by file name, in alphabetical order.
+        nearest: training images that are nearest to stored samples, None where `score` left none.
     """
 
     directory: Path
@@ -40,6 +42,7 @@ class Record:
     environment: dict[str, Any] | None
     metrics: Metrics
     evaluations: dict[str, EvaluationResult]
+    nearest: NearestImages | None
 
     @property
     def data_name(self) -> str:
@@ -90,6 +93,7 @@ def read_record(directory: Path) -> Record:
         environment=_read_environment(directory / "environment.json"),
         metrics=read_metrics(directory / "metrics.jsonl"),
         evaluations=_read_evaluations(directory),
+        nearest=_read_nearest(directory),
     )
 
 
@@ -119,6 +123,20 @@ def _read_evaluations(directory: Path) -> dict[str, EvaluationResult]:
         except ValueError:
             continue
     return found
+
+
+def _read_nearest(directory: Path) -> NearestImages | None:
+    """Of the last `score` of the file as it is now."""
+    made = (directory / FILE_NAME).stat().st_mtime
+    ages = [(path.stat().st_mtime, path) for path in directory.glob("*.json") if path.is_file()]
+    for age, path in sorted(ages, reverse=True):
+        values = _read_json(path) if age >= made else None
+        if isinstance(values, dict) and "nearest" in values:
+            try:
+                return NearestImages.from_dict(values["nearest"])
+            except ValueError:
+                continue
+    return None
 
 
 def _read_json(path: Path) -> Any:

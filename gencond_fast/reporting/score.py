@@ -16,7 +16,7 @@ class Score:
     Attributes:
         run: name of the run.
         file: the result that it stands in.
-        kind: name of the training set: `stored`, `fresh`, `random`, `jpeg` or `full`.
+        kind: name of the training set: `stored`, `fresh`, or that of a baseline.
         trained_on: the training set in words.
         baseline: whether that is no condensed one.
         full: whether it is all real images.

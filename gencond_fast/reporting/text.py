@@ -160,12 +160,7 @@ def print_scores(scores: Scores) -> None:
 
 def _print_nearest(nearest: NearestImages) -> None:
     """How close stored samples come to training images, and the closest of them."""
-    print(
-        f"nearest training image, median of {len(nearest.neighbours):,} stored images: "
-        f"{nearest.stored:.4f} (root mean square of pixels from 0 to 1); between training images: "
-        f"{nearest.training:.4f}; {100 * nearest.closer:.0f} % of the stored images are closer to "
-        "one than half of the training images are to another"
-    )
+    print(nearest.sentence)
     for each in nearest.neighbours[:_NEIGHBOURS]:
         print(printable(f"  {each.distance:.4f}: sample {each.sample} and {each.image}"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -115,3 +116,18 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(tiny_run, cache, o
     stored = load(tiny_run / "condensed.safetensors").metadata.store.samples
     refused(call("score", tiny_run, "--data", "digits", *options), words.format(stored))
     assert os.listdir(cache_directory("teachers")) == []
+
+
+def test_what_nobody_asked_to_be_written_lies_beside_the_run_where_report_finds_it(
+    tiny_run, tmp_path, cache
+):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    done = call("score", run, "--data", "digits", *NETWORK)
+    assert done.code == 0, done.err
+    (file,) = run.glob("score-*.json")
+    assert done.out.endswith(f"result: {file}\n")
+    page = tmp_path / "page.html"
+    assert call("report", run, "--out", page).code == 0
+    median = json.loads(file.read_text())["nearest"]["stored"]
+    assert f"stored samples lies {median:.4f} from the nearest training image" in page.read_text()

@@ -59,8 +59,12 @@ ODD = {
         encode(PHOTO.resize((70, 6))),
         {"a side below 8 pixels", "a side more than 10 times the other"},
     ),
+    "classes.png": (
+        encode(PHOTO.convert("L").point(lambda v: v // 12)),
+        {"not RGB: gray", "nearly black, such as a mask or a map of labels"},
+    ),
     "long.png": (
-        encode(Image.new("RGB", (10_001, 1100))),
+        encode(Image.new("RGB", (10_001, 1100), "gray")),
         {"a side above 10,000 pixels"},
     ),
 }

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import os
 import re
 
 import numpy as np
@@ -405,3 +406,27 @@ def test_the_headline_is_of_the_longest_trained_students(tiny_run, tmp_path):
     write_result(run, "e.json", {"accuracies": [0.9], "steps": 999}, bytes=17)  # of another file
     found = report(run, out=tmp_path / "page.html")
     assert "accuracy of convnet4 (dc, 488 steps) 61.29 %" in found.text
+
+
+def nearest(stored: float) -> dict[str, object]:
+    neighbours = [{"sample": 7, "image": "train/cat/9.png", "distance": 0.0123}]
+    return {"neighbours": neighbours, "stored": stored, "training": 0.2, "closer": 0.75}
+
+
+def test_how_near_samples_lie_to_photographs_is_told_where_it_was_measured(tiny_run, tmp_path):
+    run = copy_of(tiny_run, tmp_path / "r")
+    page = report(run, out=tmp_path / "before.html")
+    assert "gencond-fast score RUN --data DATA leaves it here" in page.text
+    (run / "score-1.json").write_text(json.dumps({"coverage": 0.5, "nearest": nearest(0.03)}))
+    (run / "score-2.json").write_text(json.dumps({"nearest": {"stored": "far"}}))  # damaged
+    page = report(run, out=tmp_path / "after.html")
+    assert "stored samples lies 0.0300 from the nearest training image" in page.text
+    assert "the median training image 0.2000 from the nearest other one; 75 %" in page.text
+    assert "7 train/cat/9.png 0.0123" in page.text
+
+
+def test_distances_of_an_earlier_file_are_not_told(tiny_run, tmp_path):
+    run = copy_of(tiny_run, tmp_path / "r")
+    (run / "score-1.json").write_text(json.dumps({"nearest": nearest(0.03)}))
+    os.utime(run / "score-1.json", (1e9, 1e9))
+    assert "0.0300" not in report(run, out=tmp_path / "page.html").text

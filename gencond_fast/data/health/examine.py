@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
+import numpy as np
 from PIL import Image
 
 from gencond_fast.data.contract import Load
@@ -15,6 +16,8 @@ from gencond_fast.errors import InputError
 SMALLEST_SIDE = 8
 LARGEST_SIDE = 10_000
 LARGEST_RATIO = 10
+DARKEST = 32
+"""Largest value of a pixel in an image that is told as nearly black."""
 
 _SUFFIXES = {
     ".jpg": "JPEG",
@@ -53,12 +56,21 @@ def examine(item: Load, where: str, name: str) -> Finding:
     """
     try:
         data = fetch(item, where)
-        decode(data, channels=3, where=where)
-        return Finding(None, tuple(_oddities(open_image(data, where), name)))
+        pixels = decode(data, channels=3, where=where)
+        odd = [*_oddities(open_image(data, where), name), *_dark(pixels)]
+        return Finding(None, tuple(odd))
     except BadImage as error:
         return Finding(error.reason)
     except InputError as error:  # it is gone, or may not be read
         return Finding(str(error).removeprefix(where).strip().partition(";")[0])
+
+
+def _dark(pixels: np.ndarray) -> list[tuple[str, str]]:
+    """Class numbers stored as gray levels look like this; so does the night."""
+    largest = int(pixels.max(initial=0))
+    if largest > DARKEST:
+        return []
+    return [("nearly black, such as a mask or a map of labels", f"largest value {largest}")]
 
 
 def _oddities(image: Image.Image, name: str) -> list[tuple[str, str]]:

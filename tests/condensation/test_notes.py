@@ -1,4 +1,4 @@
-"""A class with few images neither takes the others down with it nor goes unmentioned."""
+"""What is said of data and budget before hours are spent on them."""
 
 from __future__ import annotations
 
@@ -54,3 +54,24 @@ def test_a_budget_beyond_all_images_is_told_with_the_number(tmp_path):
     done = call("condense", "--data", data, "--out", tmp_path / "run", "--bytes", 60_000, *SHORT)
     assert done.code == 0, done.err
     assert "is larger than all 24 training images as JPEG" in done.err
+
+
+def test_data_without_a_test_split_are_told_and_no_evaluation_is_suggested(tmp_path):
+    data = write(tmp_path, (30, 30))
+    done = call("condense", "--data", data, "--out", tmp_path / "run", "--bytes", 2000, *SHORT)
+    assert "have no test split with labels" in done.err
+    assert "next:" not in done.out
+    done = call(
+        "condense",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "held",
+        "--bytes",
+        2000,
+        *SHORT,
+        "--val-fraction",
+        0.1,
+    )
+    assert "no test split" not in done.err
+    assert f"next: gencond-fast evaluate {tmp_path / 'held'}" in done.out
