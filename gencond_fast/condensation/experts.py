@@ -67,7 +67,7 @@ def _path(task: Setting, index: int) -> Path:
         data=task.identity,
         model=model_identity(task.config.networks.model),
         epochs=options.epochs,
-        parts=options.parts,
+        parts=options.parts_of(len(task.source.train)),
         index=index,
         protocol=_protocol(task.config).cache_parts(),
         layout=[tuple(p.shape) for p in expert_network(task, index).parameters()],
@@ -90,7 +90,7 @@ def _cached(task: Task, index: int) -> Tensor:
             called="an expert",
             epochs=options.epochs,
             seed=derive_seed(task.config.seed, "expert", index),
-            parts=options.parts,
+            parts=options.parts_of(len(task.source.train)),
         )
         return {_NAME: torch.stack([first, *later])}
 

@@ -98,7 +98,8 @@ class Trajectory(Stage):
         """Weights of an expert, and those that it had `span` parts later: [P] each."""
         options = self._options
         expert = self._experts[int(torch.randint(len(self._experts), (), generator=rng))]
-        start = int(torch.randint(options.max_start_epoch * options.parts + 1, (), generator=rng))
+        parts = options.parts_of(len(self._task.source.train))
+        start = int(torch.randint(options.max_start_epoch * parts + 1, (), generator=rng))
         return expert[start], expert[start + options.span]
 
     def _draw_samples(self, rng: torch.Generator) -> Tensor:

@@ -76,9 +76,10 @@ def _check_parts(config: Config, images: int) -> None:
     """Weights of an expert are kept after whole steps."""
     options = config.trajectory
     steps = math.ceil(images / BATCH)
-    if options.steps and options.parts > steps:
+    parts = options.parts_of(images)
+    if options.steps and parts > steps:
         raise InputError(
-            f"trajectory.parts is {options.parts}, and an epoch of {counted(images, 'image')} "
+            f"trajectory.parts is {parts}, and an epoch of {counted(images, 'image')} "
             f"has {counted(steps, 'step')} of {BATCH}: set trajectory.parts={steps} or less"
         )
 

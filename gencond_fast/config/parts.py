@@ -218,6 +218,11 @@ class TrainingConfig:
     log_every: Positive = 10
 
 
+LEAST_PARTS, _MOST_PARTS = 4, 64  # snapshots an epoch where the options leave them open
+_STEPS_OF_PART = 24  # of SGD between two of them, a sixteenth of an epoch of CIFAR-10
+_BATCH = 128  # of experts
+
+
 @dataclass(frozen=True, config=STRICT)
 class TrajectoryConfig:
     """Trajectory matching (MTT, 2203.11932), after the matching of features.
@@ -227,7 +232,8 @@ class TrajectoryConfig:
         lr: peak learning rate of the stored set.
         experts: number of networks trained on all real images, whose weights are followed.
         epochs: training epochs of an expert.
-        parts: snapshots of an expert's weights per epoch.
+        parts: snapshots of an expert's weights per epoch; null takes one every 24 steps of SGD, but
+            4 to 64 of them.
         max_start_epoch: latest epoch from which a step starts.
         span: snapshots between the start and the target of a step.
         inner_steps: SGD steps on stored samples that should lead from start to target.
@@ -238,21 +244,31 @@ class TrajectoryConfig:
     steps: Count = 0
     lr: PositiveFloat = 1e-3
     experts: Positive = 3
-    epochs: Positive = 10
-    parts: Positive = 4
-    max_start_epoch: Positive = 6
-    span: Positive = 3
+    epochs: Positive = 5
+    parts: Positive | None = None
+    max_start_epoch: Positive = 4
+    span: Positive = 4
     inner_steps: Positive = 12
     batch_size: Positive = 128
     inner_lr: PositiveFloat = 0.05
 
     def __post_init__(self) -> None:
-        if self.max_start_epoch * self.parts + self.span > self.epochs * self.parts:
+        parts = self.parts or LEAST_PARTS
+        if self.max_start_epoch * parts + self.span > self.epochs * parts:
             raise ValueError(
                 f"a step that starts in epoch {self.max_start_epoch} and spans {self.span} of "
-                f"{self.parts} snapshots an epoch ends after the {self.epochs} epochs of an "
-                "expert: make trajectory.epochs larger"
+                f"{parts} snapshots an epoch ends after the {self.epochs} epochs of an expert: "
+                "make trajectory.epochs larger"
             )
+
+    def parts_of(self, images: int) -> int:
+        """Snapshots per epoch where an epoch has so many images.
+
+        What a step asks of a few steps on stored samples should be about as far as these can go:
+        snapshots lie as many steps apart in small data sets as in large ones.
+        """
+        steps = round(images / (_BATCH * _STEPS_OF_PART))
+        return self.parts or min(max(steps, LEAST_PARTS), _MOST_PARTS)
 
 
 @dataclass(frozen=True, config=STRICT)

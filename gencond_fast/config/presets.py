@@ -19,8 +19,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 # what each preset does, in words: for --help and the documentation
 PRESET_TEXTS = {
     "standard": f"as many matching steps as still improve accuracy, {SMALL_STEPS} for images of up "
-    f"to {SMALL_SIDE} pixels a side and {LARGE_STEPS or 'none'} above ({NOISE_STEPS} from noise, "
-    "with a generator, or with another --method), on six feature networks of width 128",
+    f"to {SMALL_SIDE} pixels a side and {LARGE_STEPS or 'none'} above ({NOISE_STEPS} from noise "
+    "or with another --method), on six feature networks of width 128",
     "quick": f"as many steps as standard, on four networks of width "
     f"{PRESETS['quick']['networks']['width']}",
     "accurate": f"{PRESETS['accurate']['training']['steps']:,} matching steps on six networks of "

@@ -384,7 +384,7 @@ def _short(setting: Setting, spec: StoreSpec, out: str) -> Setting:
     coding, warm, match, trajectory = (min(steps, most) for steps, most in wanted)
     # where all steps are of a warm start that is left out, as they are after a start from images
     steps = warm + match or min(1, config.training.steps or 0)
-    parts = min(options.parts, math.ceil(len(rows) / BATCH))
+    parts = min(options.parts_of(len(source.train)), math.ceil(len(rows) / BATCH))
     # all sizes of the stored set, so that none is left to be chosen
     sizes: dict[str, dict[str, Any]] = {
         "dct": {"coefficients": spec.coefficients},

@@ -60,7 +60,7 @@ def count(setting: Setting, spec: StoreSpec) -> dict[str, int]:
     whole = images if encoded and any(seen) and images <= room else 0
     network = setting.classifier(config.networks.model)
     weights = 4 * sum(each.numel() for each in network.parameters())
-    states = 1 + config.trajectory.epochs * config.trajectory.parts
+    states = 1 + config.trajectory.epochs * config.trajectory.parts_of(images)
     passes = experts + teachers if whole else sum(seen)
     plans = plan_networks(config.networks)
     every = config.training.checkpoint_every

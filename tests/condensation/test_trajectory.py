@@ -16,6 +16,7 @@ from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.task import open_config, open_task, set_up
 from gencond_fast.condensation.trajectory import Trajectory
 from gencond_fast.condensation.whole_split import weights_of
+from gencond_fast.config import TrajectoryConfig
 from gencond_fast.config.options import resolve
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.stores import build_store
@@ -199,9 +200,17 @@ def test_interrupted_it_goes_on_with_the_same_bits(tmp_path):
 
 
 def test_starts_behind_the_end_are_refused(tmp_path):
-    more = ("--set", "trajectory.epochs=6")
+    more = ("--set", "trajectory.epochs=4")
     done = call("condense", "--data", "digits", "--out", tmp_path / "run", *TINY, *more)
     refused(done, "make trajectory.epochs larger")
+
+
+@pytest.mark.parametrize(
+    ("images", "parts"), [(1000, 4), (12_288, 4), (45_000, 15), (50_000, 16), (1_281_167, 64)]
+)
+def test_snapshots_lie_as_many_steps_apart_in_any_data(images, parts):
+    assert TrajectoryConfig().parts_of(images) == parts
+    assert TrajectoryConfig(parts=7).parts_of(images) == 7
 
 
 def test_more_parts_than_steps_are_refused_before_anything_is_written(tmp_path):

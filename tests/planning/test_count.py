@@ -53,8 +53,8 @@ def counted(options: dict, preset: str = "standard") -> dict[str, int]:
         (GENERATOR, "standard", {"coding": 1250, "warm": 0, "match": 100, "checkpoints": 15}),
         # after 100, 200, ... 1000 steps
         (ALL_IMAGES, "accurate", {"match": 400, "trajectory": 600, "checkpoints": 10}),
-        (ALL_IMAGES, "accurate", {"experts": 3 * 10 * 1438, "teachers": 2 * 20 * 1438}),
-        (ALL_IMAGES, "accurate", {"held": 1438 * 64 + 3 * 41 * 4 * WEIGHTS}),
+        (ALL_IMAGES, "accurate", {"experts": 3 * 5 * 1438, "teachers": 2 * 20 * 1438}),
+        (ALL_IMAGES, "accurate", {"held": 1438 * 64 + 3 * 21 * 4 * WEIGHTS}),
     ],
 )
 def test_counts_of_the_digits(options, preset, want):
