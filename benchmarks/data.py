@@ -154,7 +154,3 @@ def _versions() -> str:
     found = {dist.name.lower(): dist.version for dist in metadata.distributions()}
     wanted = [name for name in found if name.startswith("nvidia-dali") or name == "webdataset"]
     return " ".join(f"{name}={found[name]}" for name in sorted(wanted))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
