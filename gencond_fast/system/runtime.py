@@ -18,6 +18,7 @@ from gencond_fast.system.memory import keep_freed_memory
 M = TypeVar("M", bound=torch.nn.Module)
 F = TypeVar("F", bound=Callable[..., object])
 
+_GRAPHS = 256  # of one function that a process compiles at most
 _LIGHT_SIDE = 16  # below this side a step is too short to repay compiling it
 
 
@@ -44,6 +45,11 @@ class Runtime:
         # few shapes occur (a batch and its remainder), and each is faster with a graph of its own
         if not self.compiled:
             return function
+        # networks of all architectures and stored sets of all runs of a process share their code,
+        # and PyTorch gives up after eight graphs of one code, without a word but a warning
+        limits = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, _GRAPHS)
+        limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, 4 * _GRAPHS)
         return torch.compile(function, dynamic=False)  # type: ignore[return-value]
 
     @property

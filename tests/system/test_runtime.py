@@ -8,7 +8,7 @@ import torch
 from gencond_fast.errors import InputError
 from gencond_fast.models.registry import build_classifier
 from gencond_fast.system import runtime as runtime_module
-from gencond_fast.system.runtime import choose_runtime
+from gencond_fast.system.runtime import Runtime, choose_runtime
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
@@ -57,3 +57,28 @@ def test_compile_off_is_the_function_itself():
     runtime = choose_runtime("cpu", "float32", "off", 64)
     assert runtime.compile(len) is len
     assert runtime.describe() == "cpu, float32, eager"
+
+
+class Shared(torch.nn.Module):
+    """Networks of one class, as all classifiers and stored sets are, share their code."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(width, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).sum() if torch.compiler.is_compiling() else x.new_zeros(())
+
+
+def test_the_twelfth_network_of_a_process_is_still_compiled(monkeypatch):
+    torch.compiler.reset()
+    compiled = Runtime(torch.device("cpu"), low_precision=False, compiled=True)
+    real = torch.compile
+    # the same tracing, without the time of a code generator
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **options: real(function, backend="eager", **options)
+    )
+    for width in range(1, 13):
+        network = Shared(width).requires_grad_(False)
+        torch.nn.init.ones_(network.layer.weight), torch.nn.init.zeros_(network.layer.bias)
+        assert float(compiled.compile(network.forward)(torch.ones(1, width))) == 2 * width
