@@ -254,26 +254,27 @@ def condense(
     with torchrun() as ranks:
         config = resolved(given, data=data, **plain)
         from gencond_fast.condensation import condense as run
-        from gencond_fast.condensation.task import open_config
         from gencond_fast.planning.minutes import with_minutes
         from gencond_fast.store.artifact import load
 
         reporter = make_reporter(quiet or not ranks.is_main)
         if minutes is not None:
             config = with_minutes(config, minutes, reporter, ranks)
-        source = open_config(config, reporter)
-        path = run(config, reporter, ranks, source)
+        path = run(config, reporter, ranks)
     if not ranks.is_main:
         return
     artifact = load(path)
     print_artifact(artifact, path)
     if config.privacy.on:
         print_plain({"privacy": artifact.metadata.made["privacy"]})
-    if quiet or source.val is None:  # nothing to test on, as was said at the start
+    if quiet:
         return
+    from gencond_fast.condensation.task import open_config
     from gencond_fast.evaluation.suggestion import suggest_evaluation
+    from gencond_fast.system.progress import Reporter
 
-    print(f"next: {suggest_evaluation(artifact, run=out, data=data, device=config.device)}")
+    if open_config(config, Reporter()).val is not None:  # else there is nothing to test on
+        print(f"next: {suggest_evaluation(artifact, run=out, data=data, device=config.device)}")
 
 
 @click.command(

@@ -85,7 +85,7 @@ def test_a_directory_that_cannot_be_written_costs_a_note(
     def refusing(*paths: object) -> None:
         raise PermissionError(13, os.strerror(13))
 
-    monkeypatch.setattr("gencond_fast.system.files.write_json", refusing)
+    monkeypatch.setattr("gencond_fast.cli.shared.write_json", refusing)
     done = call("evaluate", run, *BRIEF, "--quiet")
     assert done.code == 0
     assert "stored" in done.out
