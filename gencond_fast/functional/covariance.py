@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gencond_fast.functional import reference
 from gencond_fast.functional.checks import check_count, check_features, check_samples
+from gencond_fast.functional.transforms import transformed
 
 MOST_BYTES = 4 * 2**30
 _BATCH = 4096  # rows that are copied at a time
@@ -91,6 +92,7 @@ class ClassCovariances:
             TypeError: an argument is of the wrong type or dtype.
             ValueError: a shape or device does not fit, or there are several classes and no labels.
             IndexError: a label is out of range.
+            RuntimeError: a transform of torch.func or forward mode is at work.
         """
         labels = self.check_batch(features, labels)
         if len(features) == 0:
@@ -163,6 +165,11 @@ class ClassCovariances:
     def check_batch(self, features: Tensor, labels: Tensor | None) -> Tensor:
         """The labels of a batch as int64, after all checks of `update_`."""
         check_features("update_", features)
+        if transformed(features):
+            raise RuntimeError(
+                "update_: covariances record no gradient, so torch.func and forward mode would "
+                "find one of 0; detach the features, or write the covariance in plain PyTorch"
+            )
         classes, width = self.mean.shape
         if labels is None:
             if classes != 1:

@@ -114,6 +114,22 @@ def test_takes_values_and_records_nothing() -> None:
     assert not gf.frechet_distance(found, found).requires_grad
 
 
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacfwd, torch.func.hessian])
+def test_derivatives_are_refused_rather_than_zero(transform) -> None:  # type: ignore[no-untyped-def]
+    x = torch.randn(6, 3)
+    target = gf.class_covariances(2 * x)
+
+    def distance(features: Tensor) -> Tensor:
+        return gf.frechet_distance(gf.class_covariances(features), target).sum()
+
+    with pytest.raises(RuntimeError, match="record no gradient"):
+        transform(distance)(x)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        with pytest.raises(RuntimeError, match="record no gradient"):
+            gf.class_covariances(dual)
+
+
 def test_errors() -> None:
     empty = gf.ClassCovariances.zeros(2, 3)
     x = torch.randn(4, 3)
