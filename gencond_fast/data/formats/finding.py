@@ -22,7 +22,8 @@ from gencond_fast.system.words import counted
 _DEPTH = 3
 _MOST_IMAGES = 100  # beside files of tables
 _MOST_FOLDERS = 64  # a tree of class folders has more, and is not searched
-_SHARD = re.compile(r"(.*?)[-_.]?(\d+)-of-(\d+)")
+# older files of the hub have a hash at the end: train-00000-of-00002-a09b74b3ef9c3b56
+_SHARD = re.compile(r"(.*?)[-_.]?(\d+)-of-(\d+)(?:-[0-9a-f]{6,64})?")
 _NUMBER = re.compile(r"(.*?)[-_.]?(\d+)")
 
 

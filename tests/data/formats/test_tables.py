@@ -177,6 +177,18 @@ def test_shards_of_two_sets_are_refused(tmp_path):
         open_source(str(tmp_path))
 
 
+def test_shards_with_the_hash_that_the_hub_once_gave_them_are_read(tmp_path):
+    hashes = ("a09b74b3ef9c3b56", "1234567890123456", "deadbeefdeadbeef")
+    for split in ("train", "test"):
+        for number, end in enumerate(hashes):
+            table(tmp_path / "data" / f"{split}-{number:05d}-of-00003-{end}.parquet")
+    source = open_source(str(tmp_path))
+    assert (len(source.train), len(source.val), source.tested_on) == (18, 18, "test")
+    (tmp_path / "data" / f"test-00001-of-00003-{hashes[1]}.parquet").unlink()
+    with pytest.raises(InputError, match=r"2 of 3 shards, .* without number 1;"):
+        open_source(str(tmp_path))
+
+
 def test_all_shards_counted_from_one_are_read(tmp_path):
     for number in (1, 2):
         table(tmp_path / f"train-{number:05d}-of-00002.parquet")
