@@ -1,8 +1,10 @@
-"""Whether `torch.compile` has all that it needs on a machine: C++ and headers of Python."""
+"""Whether `torch.compile` has all that it needs: C++, headers of Python, a locale."""
 
 from __future__ import annotations
 
+import codecs
 import functools
+import locale
 import os
 import shutil
 import subprocess
@@ -20,6 +22,8 @@ def compiler_obstacle() -> str | None:
     The first call builds a few lines as `torch.compile` would, since a compiler without the headers
     of Python, as a machine without python3-dev has it, fails in the first step of a run.
     """
+    if codecs.lookup(locale.getpreferredencoding(False)).name == "ascii":
+        return "PyTorch cannot read its own files in an ASCII locale (set PYTHONUTF8=1)"
     return _obstacle(os.environ.get("CXX", "g++"), os.environ.get("PATH", ""))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,15 @@ def test_a_compiler_that_does_not_start(tmp_path, monkeypatch):
     path.write_bytes(b"\x7fELF of another machine")
     monkeypatch.setenv("CXX", os.fspath(path))
     assert compiler_obstacle() is not None
+
+
+def test_a_locale_in_which_pytorch_cannot_read_its_files():
+    words = "from gencond_fast.system.compiler import compiler_obstacle as o; print(o())"
+    plain = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    for utf8, found in (("0", True), ("1", False)):
+        environment = plain | {"PYTHONUTF8": utf8}
+        done = subprocess.run(
+            [sys.executable, "-c", words], capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("ASCII locale (set PYTHONUTF8=1)" in done.stdout) == found

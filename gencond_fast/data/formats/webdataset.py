@@ -22,6 +22,7 @@ from gencond_fast.system.words import counted
 
 _IN_JSON = ("label", "cls", "class", "class_id", "target")
 _LONGEST_NAME = 200
+_LOOKED_AT = 16  # images of an archive, for a label beside one of them
 
 
 class ShardSplit(Split):
@@ -69,10 +70,12 @@ class ShardSplit(Split):
 
 def is_webdataset(archive: Archive) -> bool:
     """Whether the images of an archive have labels of their own name beside them."""
-    if not len(archive.listing):
-        return False
-    stem = stem_of(archive.listing.path(0))
-    return any(f"{stem}{suffix}" in archive.texts for suffix in (".cls", ".cls.txt", ".json"))
+    rows = range(min(_LOOKED_AT, len(archive.listing)))  # a label of the first may be missing
+    return bool(archive.texts) and any(
+        f"{stem_of(archive.listing.path(row))}{suffix}" in archive.texts
+        for row in rows
+        for suffix in (".cls", ".cls.txt", ".json")
+    )
 
 
 def open_webdataset(

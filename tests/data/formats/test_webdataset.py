@@ -101,6 +101,12 @@ def test_images_without_labels_are_refused_in_training_and_left_out_in_tests(tmp
         open_source(str(shard(tmp_path / "train.tar", range(12), some)))
 
 
+def test_the_first_image_may_be_the_one_without_a_label(tmp_path):
+    some = lambda row: {".cls": str(NUMBERS[row])} if row else {}  # noqa: E731
+    with pytest.raises(InputError, match=r"000000.png in .* has no label; add 000000.cls"):
+        open_source(str(shard(tmp_path / "set.tar", range(12), some)))
+
+
 def test_two_images_of_one_sample_are_refused(tmp_path):
     path = shard(tmp_path / "set.tar", range(12))
     with tarfile.open(path, "a") as archive:
