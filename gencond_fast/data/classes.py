@@ -91,11 +91,13 @@ def select(split: Split, labels: Sequence[int], num_classes: int) -> Split:
 
 def _hint(name: str, names: Sequence[str], titles: Sequence[str] | None) -> str:
     """The end of the sentence: which classes may have been meant."""
-    meant: dict[str, str] = {}
+    meant: dict[str, list[str]] = {}  # several classes may share a title, such as crane
     for known, title in zip(names, titles or names, strict=True):
         shown = known if titles is None else f"{known} ({title})"
-        meant |= {word.strip().lower(): shown for word in (known, *title.split(","))}
+        for word in (known, *title.split(",")):
+            meant.setdefault(word.strip().lower(), []).append(shown)
     close = difflib.get_close_matches(name.lower(), meant, n=3, cutoff=0.6)
     if not close:
         return f"; it has {len(names)}, such as {', '.join(names[:3])}."
-    return f"; did you mean {' or '.join(dict.fromkeys(meant[word] for word in close))}?"
+    shown_once = dict.fromkeys(each for word in close for each in meant[word])
+    return f"; did you mean {' or '.join(shown_once)}?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as validated
 
@@ -177,10 +178,18 @@ def open_test(
 
 
 def _described(source: Source, split: Split) -> str:
-    """The images that are tested on, in words, and what could be chosen instead."""
+    """The images that are tested on, in words, what they lack, and what could be chosen instead."""
+    assert source.val is not None
+    counts = np.bincount(source.val.labels, minlength=len(source.class_names))
+    absent = [source.class_names[label] for label in np.flatnonzero(counts == 0)]
+    lack = (
+        f"; no test image of {len(absent):,} of {len(counts):,} classes, such as {absent[0]}"
+        if absent
+        else ""
+    )
     others = [name for name in source.test_splits if name != source.tested_on]
     hint = f"; there is also {', '.join(others)} (--test-split)" if others else ""
-    return tested(source.tested_on, split.val_fraction, _tested(source)) + hint
+    return tested(source.tested_on, split.val_fraction, _tested(source)) + lack + hint
 
 
 def _chosen_classes(config: EvaluateConfig, artifact: Artifact) -> list[str]:

@@ -153,3 +153,10 @@ def test_two_folders_of_one_name_in_two_encodings_are_refused(tmp_path):
         write_tree(tmp_path / "d" / name, pictures(1, (".",)))
     with pytest.raises(InputError, match="are two folders of one class; put their images into one"):
         open_source(str(tmp_path / "d"))
+
+
+def test_all_classes_of_a_title_are_proposed(tmp_path):
+    write_tree(tmp_path / "train", pictures(2))
+    (tmp_path / "LOC_synset_mapping.txt").write_text("ant crane, machine\nbee crane\ncow kite\n")
+    with pytest.raises(InputError, match=r"did you mean ant \(crane, machine\) or bee \(crane\)"):
+        open_source(str(tmp_path), classes=["crane", "cow"])

@@ -118,3 +118,13 @@ def test_a_file_is_tested_by_the_labels_it_was_made_from(tmp_path):
     assert done.code == 0, done.err
     result = evaluated(run, tmp_path, tmp_path)[1]
     assert result["rows"][0]["mean"] > 0.8
+
+
+def test_classes_without_test_images_are_told(run, tmp_path):
+    (images, labels), few = arrays(TRAIN, 0), tmp_path / "few.npz"
+    kept = np.flatnonzero(labels == 1)[:7]
+    names = {"train_images": images, "train_labels": labels}
+    np.savez(few, **names, test_images=images[kept], test_labels=labels[kept])
+    done = call("evaluate", run, "--data", few, "--epochs", 1, "--seeds", 1)
+    assert done.code == 0, done.err
+    assert "tested on test, 7 images; no test image of 1 of 2 classes, such as 0" in done.err

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from gencond_fast.data.text import clean_name, decode_text
 from gencond_fast.errors import InputError
+from gencond_fast.system.words import counted
 
 IMAGE_COLUMNS = ("image", "img", "pixel_values", "images", "png", "jpg", "jpeg", "webp")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "target", "targets", "class", "category", "cls")
@@ -110,7 +111,8 @@ def coded_labels(
     kind = column.type
     if column.null_count and needed:
         raise InputError(
-            f"{path}: {column.null_count} rows have no label; fill them in or drop the rows."
+            f"{path}: {counted(column.null_count, 'row')} without a label; fill them in or drop "
+            "them."
         )
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type

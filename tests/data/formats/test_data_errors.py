@@ -288,7 +288,7 @@ BAD = {
     ),
     "parquet null label": (
         lambda t: write_parquet(t / "d.parquet", PNGS, [0, 0, 1, 1, 2, None]),
-        r"1 rows have no label; fill them in or drop",
+        r"1 row without a label; fill them in or drop",
     ),
     "parquet null image": (
         lambda t: write_parquet(t / "d.parquet", [*PNGS[:4], None, PNGS[5]], LABELS),
