@@ -43,13 +43,16 @@ def draw_rows(scores: Sequence[Score], size: str, key: str) -> Markup:
 
 
 def _draw_row(root: Element, score: Score, x: Scale, y: float) -> None:
-    own = "baseline" if score.baseline else "own"
-    group = element(root, "g", class_=own)
+    kind = {} if score.full else {"class_": "baseline" if score.baseline else "own"}
+    group = element(root, "g", **kind)
     element(group, "title", score.title)
     element(group, "text", score.mark, x=_LEFT - 12, y=y + 4, text_anchor="end")
     ends = [x(score.mean + sign * score.std) for sign in (-1, 1)]
-    element(group, "line", x1=ends[0], x2=ends[1], y1=y, y2=y)
     centre = x(score.mean)
+    if score.full:  # not at the budget, so it has the dashed line of other charts, not a square
+        element(group, "line", x1=centre, x2=centre, y1=y - 10, y2=y + 10, class_="full")
+        return
+    element(group, "line", x1=ends[0], x2=ends[1], y1=y, y2=y)
     if score.baseline:
         element(group, "rect", x=centre - 4.5, y=y - 4.5, width=9, height=9)
     else:

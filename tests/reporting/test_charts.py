@@ -209,7 +209,10 @@ def test_one_number_of_bytes_gives_a_row_for_each_score():
     assert named == [f"{kind}, convnet3" for kind in kinds]
     root = ElementTree.fromstring(str(svg))
     places = {e.get("cx") for e in root.iter("circle")} | {e.get("x") for e in root.iter("rect")}
-    assert len(places) == 3  # the accuracies 60, 50 twice, 90
+    assert len(places) == 2  # the accuracies 60, and 50 twice
+    # all real images are no baseline of as many bytes
+    (line,) = (each for each in root.iter("line") if each.get("class") == "full")
+    assert line.get("x1") == line.get("x2") not in places
     assert any("123 kB" in text for text in texts(svg))
 
 
