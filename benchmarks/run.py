@@ -179,12 +179,11 @@ def plan(settings: tuple[str, ...], root: Path) -> None:
 @click.option("--image-size", type=click.IntRange(min=1), help="Default: that of the images.")
 @click.option("--images", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option(
-    "--format",
-    "formats",
-    type=click.Choice(list(codec_benchmark.OURS)),
+    "--only",
+    type=click.Choice(codec_benchmark.NAMES),
     multiple=True,
-    default=tuple(codec_benchmark.OURS),
-    show_default=True,
+    default=codec_benchmark.NAMES,
+    help="One of the ways to store images; may be given several times. Default: all.",
 )
 @click.option("--csv", "file", type=click.Path(path_type=Path), help="Default: results/codec.csv.")
 def codec(file: Path | None, **options: Any) -> None:

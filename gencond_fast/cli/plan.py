@@ -43,7 +43,7 @@ _EVALUATED = ("models", "protocol", "seeds", "epochs", "student_steps", "baselin
     "baselines",
     multiple=True,
     type=click.Choice(["random", "full"]),
-    help="As in evaluate; jpeg is not planned.",
+    help="As in evaluate; raw, jpeg and avif are not planned.",
 )
 @click.option("--json", "target", type=Path, help="Write the result to this file.")
 def plan(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gencond_fast.data.sample import Sample, draw_sample
+from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import Source
-from gencond_fast.evaluation.codecs import CodecName, Coded, decode, encode
-from gencond_fast.system.machine import own_cores
+from gencond_fast.evaluation.codec_cache import encode_all
+from gencond_fast.evaluation.codecs import CodecName, Coded, decode
+from gencond_fast.store.budget import bytes_to_ipc
 
-_QUALITIES: dict[CodecName, int] = {"jpeg": 20, "avif": 25}
-_FIRST_DRAW, _MARGIN = 16, 1.25  # images a class that are encoded to see about how many fit
+_QUALITIES = range(5, 100, 5)  # from which one is chosen
+_TRIED = 32  # images on which qualities are tried
+_FIRST_DRAW, _GROWTH = 16, 1.25  # images a class that are encoded to see about how many fit
+# bytes of an image at IPC 1, over its side to a power, and how they grow with the budget: those of
+# a coded sample, see docs/develop/experiments.md
+_IMAGE_BYTES, _SIDE_POWER, _BUDGET_POWER = 0.44, 1.5, 1 / 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +41,8 @@ class CodedImages:
 
     @property
     def size(self) -> int:
-        """Bytes of all images, and once of what they share."""
-        shared = self.images[0].shared if self.images else 0
-        return shared + sum(each.own for each in self.images)
+        """Bytes of all images, without what they share."""
+        return sum(each.own for each in self.images)
 
     def first(self, per_class: int) -> CodedImages:
         """The first images of each class."""
@@ -52,9 +56,76 @@ class CodedImages:
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
-def usual_quality(codec: CodecName) -> int:
-    """That which gave students the best accuracy on held-out images: docs/guides/evaluation.md."""
-    return _QUALITIES[codec]
+def usual_bytes(class_bytes: float, channels: int, image_size: int) -> float:
+    """What an image should weigh so that students learn most from so many bytes a class.
+
+    0.44 side^1.5 ipc^(1/3), where ipc counts float32 images in these bytes.
+
+    Args:
+        class_bytes: bytes of a class.
+        channels: of the images, 1 or 3.
+        image_size: S, height and width.
+    """
+    ipc = bytes_to_ipc(math.ceil(class_bytes), 1, channels, image_size)
+    return float(_IMAGE_BYTES * image_size**_SIDE_POWER * ipc**_BUDGET_POWER)
+
+
+def quality_of(codec: CodecName, pixels: np.ndarray, image_bytes: float) -> int:
+    """The largest multiple of 5 at which images weigh no more on average; 5 where none does.
+
+    Args:
+        codec: that stores them.
+        pixels: uint8 [n, S, S, channels], some images.
+        image_bytes: the bytes.
+    """
+    low, high = 0, len(_QUALITIES) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        coded = encode_all(codec, pixels, _QUALITIES[middle])
+        if sum(each.own for each in coded) <= image_bytes * len(pixels):
+            low = middle
+        else:
+            high = middle - 1
+    return _QUALITIES[low]
+
+
+def choose_quality(
+    source: Source,
+    codec: CodecName,
+    *,
+    image_size: int,
+    max_bytes: int,
+    max_memory: int,
+    seed: int,
+) -> int:
+    """The quality at which images weigh what is best for students, see `usual_bytes`.
+
+    Where all images would leave bytes unused at that quality, a higher one.
+
+    Args:
+        source: where the images come from.
+        codec: that stores them.
+        image_size: S, height and width.
+        max_bytes: for all images.
+        max_memory: the most bytes of pixels at once.
+        seed: chooses the few images on which qualities are tried.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    classes = len(source.class_names)
+    wanted = usual_bytes(max_bytes / classes, source.channels, image_size)
+    wanted = max(wanted, max_bytes / len(source.train))
+    sample = draw_sample(
+        source,
+        image_size=image_size,
+        per_class=-(-_TRIED // classes),
+        max_bytes=max_memory,
+        seed=seed,
+    )
+    places = np.linspace(0, len(sample.images) - 1, min(_TRIED, len(sample.images))).astype(int)
+    pixels = sample.images[torch.from_numpy(places)].permute(0, 2, 3, 1).numpy()
+    return quality_of(codec, pixels, wanted)
 
 
 def fit_coded(
@@ -69,8 +140,8 @@ def fit_coded(
 ) -> CodedImages:
     """As many random training images of each class as `max_bytes` hold.
 
-    What all images share counts once, see `gencond_fast.evaluation.codecs`. Labels are free, for
-    they follow from the order.
+    What all images share is free, see `gencond_fast.evaluation.codecs`. So are labels, for they
+    follow from the order.
 
     Args:
         source: where the images come from.
@@ -93,22 +164,17 @@ def fit_coded(
         sample = draw_sample(
             source, image_size=image_size, per_class=wanted, max_bytes=max_memory, seed=seed
         )
-        drawn = _encoded(sample, codec, quality)
-        ranks = _rank(drawn.labels)
-        sizes = np.bincount(ranks, [each.own for each in drawn.images])
-        totals = drawn.images[0].shared + np.cumsum(sizes)
+        pixels = sample.images.permute(0, 2, 3, 1).numpy()
+        images = encode_all(codec, pixels, quality)
+        most = int(torch.bincount(sample.labels).max())
+        drawn = CodedImages(images, sample.labels, most, source.channels)
+        totals = np.cumsum(np.bincount(_rank(drawn.labels), [each.own for each in images]))
         fitting = int(np.searchsorted(totals, max_bytes, side="right"))
         if fitting < wanted:  # the bytes are used up, or there are no more images
             return drawn.first(fitting)
-        wanted = int(_MARGIN * wanted * max_bytes / totals[-1]) + 1
-
-
-def _encoded(sample: Sample, codec: CodecName, quality: int) -> CodedImages:
-    pixels = sample.images.permute(0, 2, 3, 1).numpy()
-    with ThreadPoolExecutor(own_cores()) as threads:
-        images = list(threads.map(lambda each: encode(codec, each, quality), pixels))
-    per_class = int(torch.bincount(sample.labels).max())
-    return CodedImages(images, sample.labels, per_class, pixels.shape[3])
+        needed = wanted * max_bytes / totals[-1]
+        while wanted <= needed:  # steps, so that files of nearly the same size ask for the same
+            wanted = math.ceil(_GROWTH * wanted)
 
 
 def _rank(labels: Tensor) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Image codecs, and what one more image costs where all images share their headers.
 
 Headers, tables and containers are the same for all images of one size and quality, and at 32 pixels
-they outweigh the picture. A set of images needs them once.
+they outweigh the picture. A set of images needs them once. The length of each image is free as
+well, though a set would have to store it: rivals of ours are a little better here than they can be.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 CodecName = Literal["jpeg", "avif"]
-_TABLES, _IMAGE = 1, 2  # Pillow's streamtype: parts of the abbreviated format, T.81 annex B.5
-_MARKER = 2  # bytes of one that begins or ends a JPEG stream
-_COMMON = (1, 2)  # AV1 units that are the same for all images: sequence header, delimiter
+_SCAN, _MARKER = 0xDA, 2  # a JPEG marker, and the bytes of one
+_FRAME = 6  # the AV1 unit that differs from image to image
+Tuning = Literal["eye", "error"]
 
 
 class Coded(NamedTuple):
@@ -35,20 +36,57 @@ class Coded(NamedTuple):
         return len(self.file) - self.own
 
 
-def encode(codec: CodecName, pixels: np.ndarray, quality: int, *, usual: bool = False) -> Coded:
+def encode(codec: CodecName, pixels: np.ndarray, quality: int) -> Coded:
     """Encodes one image.
 
-    `jpeg`: colour subsampled 4:2:0; shared are the quantisation and Huffman tables (ITU T.81, annex
-    B.5). `avif`: colour in full (4:4:4), the slowest search; shared is all but its AV1 frame.
+    `jpeg`: colour subsampled 4:2:0; shared is all but the coded scan (ITU T.81, annex B).
+    `avif`: colour in full (4:4:4), the slowest search; shared is all but the AV1 frame.
 
     Args:
         codec: which.
         pixels: uint8 [S, S, channels], 1 or 3 channels.
         quality: from 1 to 100, as Pillow takes it.
-        usual: take AVIF as Pillow writes it where nobody asks for more (4:2:0, speed 6).
     """
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return _jpeg(picture, quality) if codec == "jpeg" else _avif(picture, quality, usual)
+    return jpeg(pixels, quality) if codec == "jpeg" else avif(pixels, quality)
+
+
+def jpeg(pixels: np.ndarray, quality: int) -> Coded:
+    """As `encode`."""
+    picture = as_picture(pixels)
+    colour = {"subsampling": "4:2:0"} if picture.mode == "RGB" else {}
+    file = saved(picture, "JPEG", quality=quality, **colour)
+    place = _MARKER
+    while file[place + 1] != _SCAN:
+        place += _MARKER + int.from_bytes(file[place + 2 : place + 4])
+    start = place + _MARKER + int.from_bytes(file[place + 2 : place + 4])
+    return Coded(file, len(file) - start - _MARKER)
+
+
+def avif(
+    pixels: np.ndarray,
+    quality: int,
+    *,
+    subsampling: str = "4:4:4",
+    speed: int = 0,
+    tuning: Tuning = "eye",
+) -> Coded:
+    """As `encode`, with more to choose from.
+
+    Args:
+        pixels: uint8 [S, S, channels], 1 or 3 channels.
+        quality: from 1 to 100.
+        subsampling: of colour; gray images have none.
+        speed: of the search, from 0, the slowest, to 10.
+        tuning: what the encoder minimises: its own measure of what the eye sees, as it does
+            where nobody asks for more, or the squared error.
+    """
+    picture = as_picture(pixels)
+    options: dict[str, Any] = {"subsampling": subsampling if picture.mode == "RGB" else "4:0:0"}
+    if tuning == "error":
+        options["advanced"] = {"tune": "psnr"}
+    options |= {"quality": quality, "speed": speed, "max_threads": 1}
+    file = saved(picture.convert("RGB"), "AVIF", **options)
+    return Coded(file, sum(size for kind, size in _units(_content(file)) if kind == _FRAME))
 
 
 def decode(file: bytes, channels: int) -> np.ndarray:
@@ -58,29 +96,16 @@ def decode(file: bytes, channels: int) -> np.ndarray:
     return array.reshape(*array.shape[:2], channels)
 
 
-def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def as_picture(pixels: np.ndarray) -> Image.Image:
+    """Of uint8 [S, S, channels]."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    """The file that Pillow writes."""
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()
-
-
-def _jpeg(picture: Image.Image, quality: int) -> Coded:
-    options: dict[str, Any] = {"quality": quality}
-    if picture.mode == "RGB":
-        options["subsampling"] = "4:2:0"
-    tables = _saved(picture, "JPEG", streamtype=_TABLES, **options)
-    own = _saved(picture, "JPEG", streamtype=_IMAGE, **options)
-    # joined they are an ordinary file; the one ends and the other begins with a marker
-    return Coded(tables[:-_MARKER] + own[_MARKER:], len(own) - _MARKER)
-
-
-def _avif(picture: Image.Image, quality: int, usual: bool) -> Coded:
-    options: dict[str, Any] = {"quality": quality, "max_threads": 1}
-    if not usual:
-        subsampling = "4:4:4" if picture.mode == "RGB" else "4:0:0"
-        options |= {"subsampling": subsampling, "speed": 0}
-    file = _saved(picture.convert("RGB"), "AVIF", **options)
-    return Coded(file, sum(size for kind, size in _units(_content(file)) if kind not in _COMMON))
 
 
 def _content(file: bytes) -> bytes:
@@ -92,7 +117,7 @@ def _content(file: bytes) -> bytes:
 
 
 def _units(stream: bytes) -> list[tuple[int, int]]:
-    """Kind and bytes, header included, of the units of an AV1 stream (its specification, 5.3)."""
+    """Kind and bytes, without header and size, of the units of an AV1 stream (AV1, 5.3)."""
     found, start = [], 0
     while start < len(stream):
         head = stream[start]
@@ -103,6 +128,6 @@ def _units(stream: bytes) -> list[tuple[int, int]]:
             shift, place = shift + 7, place + 1
             if stream[place - 1] < 128:
                 break
-        found.append((head >> 3 & 15, place - start + size))
+        found.append((head >> 3 & 15, size))
         start = place + size
     return found

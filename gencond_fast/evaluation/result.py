@@ -69,6 +69,7 @@ class Row:
             of the result.
         fewest_per_class: images of the smallest class; None in results of earlier versions.
         most_per_class: of the largest one, likewise.
+        quality: of the image codec that stored the training set; None where there was none.
     """
 
     training_set: str
@@ -82,6 +83,7 @@ class Row:
     epochs: int | None = None
     fewest_per_class: int | None = None
     most_per_class: int | None = None
+    quality: int | None = None
 
     @property
     def images(self) -> str:

@@ -166,6 +166,7 @@ class StudentRunner:
             self.epochs_of(training_set),
             int(sizes.min()),
             int(sizes.max()),
+            training_set.quality,
         )
 
     def _known(

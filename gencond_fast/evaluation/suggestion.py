@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 import shlex
 import time
 from dataclasses import replace
 
 import torch
-from PIL import Image
 from torch import Tensor
 
+from gencond_fast.evaluation.codec_baseline import quality_of, usual_bytes
+from gencond_fast.evaluation.codecs import jpeg
 from gencond_fast.models.registry import ALL, build_classifier, choose_models
 from gencond_fast.store.artifact import Artifact
 from gencond_fast.store.budget import bytes_to_ipc
@@ -29,8 +29,6 @@ _SEEDS = 3  # the default of evaluate
 _DEFAULT_MODEL = "convnet3"
 _TIMED = 0.2  # seconds of training that are enough to know its speed
 _TIMED_PIXELS = 2**16  # of the images of the timed steps
-_QUALITY = 20  # of JPEG baselines
-_TABLES, _IMAGE = 1, 2  # Pillow's streamtype: the tables of a JPEG file, or all but these
 
 
 def suggest_evaluation(artifact: Artifact, *, run: str, data: str, device: str) -> str:
@@ -74,26 +72,19 @@ def _training_sets(artifact: Artifact) -> dict[str, int]:
     shape = (spec.num_classes, spec.channels, spec.image_size)
     random = max(1, round(bytes_to_ipc(artifact.metadata.budget, *shape)))
     sizes = {"stored": spec.samples, "random": spec.num_classes * random}
-    tables, each = _jpeg_bytes(artifact)
-    fitting = int((artifact.size - tables) / each / spec.num_classes)
+    fitting = int(artifact.size / _jpeg_bytes(artifact) / spec.num_classes)
     certain = fitting >= 2  # an estimate of 1 may be none for the real images
     return sizes | ({"jpeg": spec.num_classes * fitting} if certain else {})
 
 
-def _jpeg_bytes(artifact: Artifact) -> tuple[int, float]:
-    """Bytes of the tables of JPEG files, and mean bytes of a few stored samples without them."""
+def _jpeg_bytes(artifact: Artifact) -> float:
+    """Mean bytes of a few stored samples as the baseline `jpeg` would have them."""
     spec = artifact.metadata.store
     images = _decoded(artifact, torch.arange(min(8, spec.samples)) * (spec.samples // 8 or 1))
     pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    pictures = [Image.fromarray(each[..., 0] if spec.channels == 1 else each) for each in pixels]
-    sizes = [_jpeg_size(picture, _IMAGE) for picture in pictures]
-    return _jpeg_size(pictures[0], _TABLES), sum(sizes) / len(sizes)
-
-
-def _jpeg_size(picture: Image.Image, part: int) -> int:
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=_QUALITY, streamtype=part)
-    return len(file.getvalue())
+    usual = usual_bytes(artifact.size / spec.num_classes, spec.channels, spec.image_size)
+    quality = quality_of("jpeg", pixels, usual)
+    return sum(jpeg(each, quality).own for each in pixels) / len(pixels)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.codec_baseline import fit_coded, usual_quality
+from gencond_fast.evaluation.codec_baseline import choose_quality, fit_coded
 from gencond_fast.evaluation.codecs import CodecName
 from gencond_fast.store.artifact import Artifact, Metadata
 from gencond_fast.store.budget import bytes_to_ipc
@@ -189,18 +189,19 @@ class TrainingSets:
         """
         classes = len(self._source.class_names)
         max_bytes = self._bytes * classes // self._spec.num_classes
-        quality = self._config.baseline.quality or usual_quality(codec)
+        options = {
+            "image_size": self._spec.image_size,
+            "max_bytes": max_bytes,
+            "max_memory": _CONTROL_BYTES,
+        }
+        seeds = [
+            _random_options(self._metadata, seed)["seed"] for seed in range(self._config.seeds)
+        ]
+        quality = self._config.baseline.quality
+        if quality is None:
+            quality = choose_quality(self._source, codec, seed=seeds[0], **options)
         fitting = [
-            fit_coded(
-                self._source,
-                codec,
-                quality=quality,
-                image_size=self._spec.image_size,
-                max_bytes=max_bytes,
-                max_memory=_CONTROL_BYTES,
-                seed=_random_options(self._metadata, seed)["seed"],
-            )
-            for seed in range(self._config.seeds)
+            fit_coded(self._source, codec, quality=quality, seed=seed, **options) for seed in seeds
         ]
         per_class = min(each.per_class for each in fitting)
         if per_class == 0:

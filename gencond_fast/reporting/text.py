@@ -93,6 +93,9 @@ def print_result(result: EvaluationResult) -> None:
         print(f"label-robust score of {model} (2505.13300, w = 0.5): {score:.4f}")
     for model, score in result.augmentation_robust_scores.items():
         print(f"augmentation-robust score of {model} (2505.13300, gamma = 0.5): {score:.4f}")
+    for name, quality in {row.training_set: row.quality for row in result.rows}.items():
+        if quality is not None:
+            print(f"{name}: quality {quality}")
     steps = {_trained_on(row): row.steps for row in result.rows}
     told = ", ".join(f"{taken:,} on {name}" for name, taken in steps.items())
     print(f"optimiser steps of a student: {told}")

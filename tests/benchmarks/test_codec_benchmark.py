@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from image_builders import Picture, write_npz
 from PIL import Image
@@ -42,18 +43,20 @@ def test_rows_are_those_of_files_of_the_same_images(
     with file.open(newline="", encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
     assert {row["images"] for row in rows} == {"24"}
+    assert {row["codec"] for row in rows} == set(codec.NAMES)
+    assert {row["codec"] for row in rows if row["skipped"]} == {"generator"}
     found = {
         (row["codec"], int(row["setting"])): (float(row["bytes_per_image"]), float(row["psnr_db"]))
         for row in rows
+        if not row["skipped"]
     }
     sizes, errors = [], []
     for each in pictures:
-        buffer = io.BytesIO()
-        Image.fromarray(each.pixels).save(buffer, "JPEG", quality=20, subsampling=2, streamtype=2)
-        sizes.append(len(buffer.getvalue()) - 2)
-        whole = io.BytesIO()
-        Image.fromarray(each.pixels).save(whole, "JPEG", quality=20, subsampling=2)
-        with Image.open(whole) as decoded:
+        file = io.BytesIO()
+        Image.fromarray(each.pixels).save(file, "JPEG", quality=20, subsampling=2)
+        scan = file.getvalue().rpartition(b"\xff\xda")[2]
+        sizes.append(len(scan) - 12 - 2)  # its header, and the marker at the end
+        with Image.open(file) as decoded:
             errors.append((np.array(decoded) / 255.0 - each.pixels / 255.0) ** 2)
     assert found["jpeg", 20][0] == pytest.approx(np.mean(sizes), abs=0.01)
     assert found["jpeg", 20][1] == pytest.approx(-10 * np.log10(np.mean(errors)), abs=0.01)
@@ -62,3 +65,25 @@ def test_rows_are_those_of_files_of_the_same_images(
         assert (np.diff(bytes_) > 0).all()
         assert (np.diff(ratios) > 0).all()
     assert all(found["dct", budget][0] <= budget for budget in (60, 120))
+
+
+def test_some_ways_alone_are_measured(pictures: list[Picture], tmp_path: Path) -> None:
+    data, file = write_npz(tmp_path / "set.npz", pictures), tmp_path / "codec.csv"
+    for name in ("webp", "jpeg"):
+        arguments = ["codec", "--data", str(data), "--only", name, "--csv", str(file)]
+        done = CliRunner().invoke(run.main, arguments)
+        assert done.exit_code == 0, done.output
+    with file.open(newline="", encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
+    assert [row["codec"] for row in rows] == ["webp"] * 4 + ["jpeg"] * 4
+
+
+def test_each_sample_is_compared_with_an_image_of_its_own() -> None:
+    rng = torch.Generator().manual_seed(0)
+    real = torch.rand(5, 3, 4, 4, generator=rng)
+    samples = real[[3, 0, 4, 1, 2]] + 0.01
+    np.testing.assert_allclose(codec._least_error(samples, real), 1e-4, rtol=1e-3)
+    # two samples near the same image: one of them is that of another one
+    samples[0] = samples[1]
+    errors = codec._least_error(samples, real)
+    assert errors.max() > 1e-2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -17,14 +18,17 @@ from gencond_fast.config import EvaluateConfig
 from gencond_fast.config.options import parse
 from gencond_fast.data import draw_sample, open_source
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation import evaluate, training_sets
-from gencond_fast.evaluation.codec_baseline import fit_coded, usual_quality
-from gencond_fast.evaluation.codecs import encode
+from gencond_fast.evaluation import codec_cache, evaluate, training_sets
+from gencond_fast.evaluation.codec_baseline import choose_quality, fit_coded, quality_of
+from gencond_fast.evaluation.codec_cache import encode_all
+from gencond_fast.evaluation.codecs import Coded, avif, decode, encode
 from gencond_fast.store.artifact import load
 from gencond_fast.system.rng import derive_seed
 from gencond_fast.training import train as train_module
 
 MEMORY = 10**8
+QUALITY = 20
+MARKERS = b"\xff\xd8", b"\xff\xd9"  # that begin and end a JPEG file
 
 
 def made(root, counts, channels=3, side=12):
@@ -55,13 +59,19 @@ def saved(image: torch.Tensor, kind: str, **options) -> bytes:
 
 def file_of(image: torch.Tensor, codec: str = "jpeg", **options) -> bytes:
     """An ordinary file."""
-    quality = {"quality": usual_quality(codec)}
+    quality = {"quality": QUALITY}
     if codec == "avif":
         colour = {"subsampling": "4:4:4" if len(image) == 3 else "4:0:0"}
         rgb = image.expand(3, -1, -1)
         return saved(rgb, "AVIF", **quality, **colour, speed=0, max_threads=1, **options)
     colour = {"subsampling": 2} if len(image) == 3 else {}
     return saved(image, "JPEG", **quality, **colour, **options)
+
+
+def scan_of(file: bytes) -> bytes:
+    """What follows the last header of a JPEG file; codes never hold this marker."""
+    start = file.rindex(b"\xff\xda") + 2
+    return file[start + int.from_bytes(file[start : start + 2]) : -len(MARKERS[1])]
 
 
 @settings(max_examples=15)
@@ -71,18 +81,16 @@ def test_as_many_of_each_class_as_fit_and_no_more(source, max_bytes, seed):
     found = fit_coded(source, "jpeg", quality=20, max_bytes=max_bytes, **options)
     sample = draw_sample(source, image_size=12, per_class=99, max_bytes=MEMORY, seed=seed)
     classes = [sample.images[sample.labels == label] for label in range(3)]
-    tables = len(file_of(classes[0][0], streamtype=1)) - 2
 
     def weight(per_class):
         kept = (image for images in classes for image in images[:per_class])
-        # a stream without tables begins with a marker that the tables have already
-        return tables + sum(len(file_of(image, streamtype=2)) - 2 for image in kept)
+        return sum(len(scan_of(file_of(image))) for image in kept)
 
     expected = max((n for n in range(1, 41) if weight(n) <= max_bytes), default=0)
     assert found.per_class == expected
     counts = torch.bincount(found.labels, minlength=3).tolist()
     assert counts == [min(expected, len(images)) for images in classes]
-    assert found.size == (weight(expected) if expected else 0)
+    assert found.size == weight(expected)
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "avif"])
@@ -90,7 +98,7 @@ def test_as_many_of_each_class_as_fit_and_no_more(source, max_bytes, seed):
 def test_images_are_those_of_ordinary_files_of_this_quality(tmp_path, codec, channels):
     source = made(tmp_path, [9, 9], channels)
     options = {"image_size": 12, "max_bytes": 10**6, "max_memory": MEMORY, "seed": 1}
-    found = fit_coded(source, codec, quality=usual_quality(codec), **options)
+    found = fit_coded(source, codec, quality=QUALITY, **options)
     sample = draw_sample(source, image_size=12, per_class=9, max_bytes=MEMORY, seed=1)
     assert torch.equal(found.labels, sample.labels)
     images = found.decoded()
@@ -106,26 +114,134 @@ def test_images_are_those_of_ordinary_files_of_this_quality(tmp_path, codec, cha
     assert some.labels.tolist() == [0] * 4 + [1] * 4
 
 
-@settings(max_examples=10)
-@given(side=st.integers(8, 40), quality=st.integers(5, 90), seed=st.integers(0, 99))
-def test_what_avif_files_have_in_common_is_the_same_for_all(side, quality, seed):
-    """Taken off are container and sequence header: only sizes in them tell images apart."""
+def pair(side: int, channels: int, seed: int) -> np.ndarray:
+    """Two images that have nothing in common: uint8 [2, side, side, channels]."""
     rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 256, (2, side, side, 3)).astype(np.uint8)
+    pixels = rng.integers(0, 256, (2, side, side, channels)).astype(np.uint8)
     pixels[1] //= 9
-    files = [encode("avif", each, quality) for each in pixels]
-    heads = [each.file[: each.shared] for each in files]
-    assert abs(len(heads[0]) - len(heads[1])) <= 1  # a size may take another byte
-    if len(heads[0]) == len(heads[1]):
-        differing = [i for i, (a, b) in enumerate(zip(*heads, strict=True)) if a != b]
-        assert len(differing) <= 10
-    # the rest is all there is of a picture: without it nothing can be decoded
-    for each in files:
-        with (
-            pytest.raises(Exception, match=r".*"),
-            Image.open(io.BytesIO(each.file[: -each.own])) as picture,
-        ):
-            picture.load()
+    return pixels
+
+
+SIDES, QUALITIES = st.integers(8, 40), st.integers(5, 90)
+CHANNELS, SEEDS = st.sampled_from([1, 3]), st.integers(0, 99)
+
+
+@settings(max_examples=10)
+@given(side=SIDES, quality=QUALITIES, channels=CHANNELS, seed=SEEDS)
+def test_a_jpeg_file_is_that_of_another_image_but_for_what_is_counted(
+    side, quality, channels, seed
+):
+    pixels = pair(side, channels, seed)
+    one, other = (encode("jpeg", each, quality) for each in pixels)
+    assert one.own == len(scan_of(one.file))
+    scan = scan_of(other.file)
+    assert len(scan) == other.own
+    mixed = one.file[: -one.own - 2] + scan + MARKERS[1]
+    assert np.array_equal(decode(mixed, channels), decode(other.file, channels))
+
+
+def unit(size: int) -> bytes:
+    """The header of an AV1 frame of so many bytes: type 6, with a size in groups of seven bits."""
+    groups = [size & 127]
+    while size := size >> 7:
+        groups.append(size & 127)
+    return bytes([6 << 3 | 2, *(each | 128 for each in groups[:-1]), groups[-1]])
+
+
+def with_frame(file: bytes, old: int, frame: bytes) -> bytes:
+    """An AVIF file with another frame in place of its own, the last `old` bytes."""
+    before = file[: -old - len(unit(old))]
+    assert file[len(before) : -old] == unit(old)
+    content = before.index(b"mdat") + 4
+    stream = before[content:] + unit(len(frame)) + frame
+    locations = before.index(b"iloc") - 4
+    last = locations + int.from_bytes(before[locations : locations + 4])  # a size ends the box
+    size = len(stream)
+    return b"".join(
+        (
+            before[: last - 4],
+            size.to_bytes(4),
+            before[last : content - 8],
+            (size + 8).to_bytes(4),
+            b"mdat",
+            stream,
+        )
+    )
+
+
+@settings(max_examples=10)
+@given(side=SIDES, quality=QUALITIES, channels=CHANNELS, seed=SEEDS)
+def test_an_avif_file_is_that_of_another_image_but_for_its_frame_and_sizes(
+    side, quality, channels, seed
+):
+    pixels = pair(side, channels, seed)
+    one, other = (encode("avif", each, quality) for each in pixels)
+    assert with_frame(one.file, one.own, one.file[-one.own :]) == one.file
+    mixed = with_frame(one.file, one.own, other.file[-other.own :])
+    assert mixed == other.file
+    assert not np.array_equal(decode(mixed, channels), decode(one.file, channels))
+
+
+def test_avif_tuned_for_the_error_has_less_of_it_at_the_same_bytes():
+    row, column = np.mgrid[:32, :32] / 32
+    waves = [np.sin(9 * row * place + 5 * column) for place in (1, 2, 3)]
+    rng = np.random.default_rng(0)
+    pixels = 128 + 60 * np.stack(waves, -1) + rng.normal(size=(32, 32, 3)) * 12
+    pixels = pixels.clip(0, 255).astype(np.uint8)
+
+    def measured(quality, tuning):
+        coded = avif(pixels, quality, tuning=tuning)
+        return coded.own, np.square(decode(coded.file, 3) / 255.0 - pixels / 255.0).mean()
+
+    usual, tuned = (
+        np.log([measured(quality, tuning) for quality in range(20, 60, 5)])
+        for tuning in ("eye", "error")
+    )
+    sizes = np.linspace(max(usual[0, 0], tuned[0, 0]), min(usual[-1, 0], tuned[-1, 0]), 9)
+    assert (np.interp(sizes, *tuned.T) < np.interp(sizes, *usual.T)).all()
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "avif"])
+def test_quality_is_the_best_that_images_may_weigh(source, codec):
+    sample = draw_sample(source, image_size=12, per_class=3, max_bytes=MEMORY, seed=0)
+    pixels = sample.images.permute(0, 2, 3, 1).numpy()
+
+    def mean(quality):
+        return np.mean([encode(codec, each, quality).own for each in pixels])
+
+    assert quality_of(codec, pixels, 1.0) == 5
+    assert quality_of(codec, pixels, 1e6) == 95
+    for wanted in (mean(40), mean(40) + 1e-6, mean(80) + 0.1):
+        found = quality_of(codec, pixels, wanted)
+        assert mean(found) <= wanted < mean(found + 5)
+
+
+def test_quality_grows_with_the_bytes_and_fills_them(source):
+    options = {"image_size": 12, "max_memory": MEMORY, "seed": 0}
+    chosen = [
+        choose_quality(source, "jpeg", max_bytes=size, **options) for size in (300, 3000, 30_000)
+    ]
+    assert chosen == sorted(chosen)
+    assert chosen[0] < chosen[-1]
+    # all 70 images fit: the bytes would be left over at a lower quality
+    found = fit_coded(source, "jpeg", quality=chosen[-1], max_bytes=30_000, **options)
+    assert len(found.images) == 70
+
+
+def test_what_was_encoded_is_found_again(monkeypatch):
+    pixels = np.concatenate([pair(16, 3, 0), pair(16, 3, 1)])
+    first = encode_all("avif", pixels, 30)
+    assert first == [encode("avif", each, 30) for each in pixels]
+
+    def refuse(*given, **options):
+        raise AssertionError
+
+    monkeypatch.setattr(codec_cache, "encode", refuse)
+    assert encode_all("avif", pixels, 30) == first
+    assert isinstance(first[0], Coded)
+    for others, quality in ((pixels, 31), (pixels[::-1], 30), (pixels[:3], 30)):
+        with pytest.raises(AssertionError):
+            encode_all("avif", others, quality)
 
 
 def test_memory_bounds_what_is_drawn(source):
@@ -164,7 +280,9 @@ def test_the_baseline_fills_the_bytes_of_the_file(tiny_run, learned):
     size = (tiny_run / "condensed.safetensors").stat().st_size
     options = {"image_size": 8, "max_bytes": size, "max_memory": MEMORY}
     seeds = [derive_seed(seed, "random control") % 2**32 for seed in range(3)]
-    options |= {"quality": 20}
+    chosen = choose_quality(open_source("digits"), "jpeg", seed=seeds[0], **options)
+    assert row.quality == chosen
+    options |= {"quality": chosen}
     fitting = [fit_coded(open_source("digits"), "jpeg", seed=seed, **options) for seed in seeds]
     assert row.images_per_class == min(each.per_class for each in fitting) > 3
     mean, std = load(tiny_run).metadata.mean[0], load(tiny_run).metadata.std[0]
@@ -178,10 +296,11 @@ def test_the_baseline_fills_the_bytes_of_the_file(tiny_run, learned):
 
 def test_some_classes_have_their_share_of_the_bytes(tiny_run, learned):
     whole, part = (
-        judge(tiny_run, baselines=["jpeg"], **options).rows[1].images_per_class
+        judge(tiny_run, baselines=["jpeg"], baseline={"quality": 20}, **options).rows[1]
         for options in ({}, {"classes": ["3", "8"]})
     )
-    assert whole // 2 <= part <= whole  # the tables are shared by fewer images
+    assert abs(whole.images_per_class - part.images_per_class) <= whole.images_per_class / 4
+    assert (whole.quality, part.quality) == (20, 20)
     assert set(learned[-1][1].tolist()) == {0, 1}
 
 
@@ -190,7 +309,7 @@ def test_too_few_bytes_are_told_before_anyone_is_taught(tiny_run, tmp_path, lear
         training_sets,
         "fit_coded",
         lambda *given, max_bytes, **options: fit_coded(
-            *given, max_bytes=max_bytes // 20, **options
+            *given, max_bytes=max_bytes // 100, **options
         ),
     )
     with pytest.raises(
@@ -205,7 +324,7 @@ def test_the_command_line_has_it(tiny_run):
         "evaluate", tiny_run, "--data", "digits", "--seeds", 1, "--epochs", 1, "--baseline", "jpeg"
     )
     assert done.code == 0, done.err
-    assert "jpeg" in done.out
+    assert re.search(r"^jpeg: quality \d+$", done.out, re.MULTILINE)
     assert "--set baseline.quality=Q" in " ".join(call("evaluate", "--help").out.split())
 
 

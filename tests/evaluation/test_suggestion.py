@@ -48,7 +48,8 @@ def test_times_in_words(seconds, words):
     assert suggestion._about(seconds) == words
 
 
-def test_a_file_too_small_for_jpeg_has_no_such_baseline(tmp_path):
+def test_a_file_too_small_for_jpeg_has_no_such_baseline(tmp_path, monkeypatch):
+    monkeypatch.setattr(suggestion, "_jpeg_bytes", lambda artifact: 80.0)
     run = tmp_path / "run"
     done = call(
         *("condense", "--data", "digits", "--out", run, *TINY),
