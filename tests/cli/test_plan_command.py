@@ -57,7 +57,10 @@ def test_data_that_are_not_at_hand(tmp_path):
     [
         ("--set", "privacy.epsilon=1", "--set", "privacy.delta=1e-6"),
         ("--set", "networks.mixture=[vgg11]", "--objective", "robust"),
-        ("--preset", "accurate", "--set", "trajectory.steps=20", "--set", "trajectory.parts=1"),
+        (
+            *("--preset", "accurate", "--set", "trajectory.steps=20"),
+            *("--set", "trajectory.parts=1", "--set", "trajectory.span=1"),
+        ),
     ],
 )
 def test_data_without_a_validation_split_are_planned_without_evaluation(tmp_path, options):

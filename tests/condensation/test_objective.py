@@ -85,7 +85,8 @@ def test_every_form_of_the_objective_has_its_terms(assignments, terms):
 )
 def test_every_method_minimises_its_own(method, terms):
     found = match_terms(method=method)
-    assert found.keys() - {"cross_entropy"} == terms
+    assert found.keys() - {"cross_entropy", "rate"} == terms
+    assert ("rate" in found) == (method == "dim")  # what is entropy-coded has a price
     assert ("cross_entropy" in found) == (method in ("ncfm", "sre2l"))
 
 
