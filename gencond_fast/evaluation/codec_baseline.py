@@ -18,6 +18,7 @@ from gencond_fast.store.budget import bytes_to_ipc
 _QUALITIES = range(5, 100, 5)  # from which one is chosen
 _TRIED = 32  # images on which qualities are tried
 _FIRST_DRAW, _GROWTH = 16, 1.25  # images a class that are encoded to see about how many fit
+_FIRST_IMAGES = 1024  # of all classes, at most
 # bytes of an image at IPC 1, over its side to a power, and how they grow with the budget: those of
 # a coded sample, see docs/develop/experiments.md
 _IMAGE_BYTES, _SIDE_POWER, _BUDGET_POWER = 0.44, 1.5, 1 / 3
@@ -159,7 +160,7 @@ def fit_coded(
     Raises:
         InputError: an image cannot be read.
     """
-    wanted = _FIRST_DRAW
+    wanted = max(1, min(_FIRST_DRAW, _FIRST_IMAGES // len(source.class_names)))
     while True:
         sample = draw_sample(
             source, image_size=image_size, per_class=wanted, max_bytes=max_memory, seed=seed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from image_builders import Picture, write_npz
 from PIL import Image
 
 from benchmarks import codec, run
+from benchmarks.codec_picture import _LOOKS, draw
 
 SIDE, PER_CLASS = 16, 12
 
@@ -87,3 +89,25 @@ def test_each_sample_is_compared_with_an_image_of_its_own() -> None:
     samples[0] = samples[1]
     errors = codec._least_error(samples, real)
     assert errors.max() > 1e-2
+
+
+def test_a_picture_has_a_panel_for_each_size_and_a_line_for_each_codec() -> None:
+    rows = [
+        {"data": data, "image_size": side, "images": "9", "codec": name, "skipped": skipped}
+        | {"bytes_per_image": str(50 * place + 50), "psnr_db": str(22.5 + place)}
+        for data, side in (("a", "32"), ("b", "64"))
+        for name, skipped in (("jpeg", ""), ("dct", ""), ("generator", "too small"))
+        for place in range(3)
+    ]
+    for row in rows:
+        if row["skipped"]:
+            row |= {"bytes_per_image": "", "psnr_db": ""}
+    root = ElementTree.fromstring(draw(rows))
+    space = "{http://www.w3.org/2000/svg}"
+    assert len(list(root.iter(f"{space}polyline"))) == 4
+    assert len(list(root.iter(f"{space}circle"))) == 12
+    texts = [each.text for each in root.iter(f"{space}text")]
+    assert texts.count("jpeg") == texts.count("dct") == 1
+    assert "generator" not in texts
+    assert {"a, 32 pixels, 9 images", "b, 64 pixels, 9 images"} <= set(texts)
+    assert set(codec.NAMES) == set(_LOOKS)
