@@ -31,8 +31,8 @@ class BaselineConfig:
     """How the images of the baselines `jpeg` and `avif` are stored.
 
     Attributes:
-        quality: from 1 to 100, as Pillow takes it; null takes the one at which images weigh what
-            is best for students.
+        quality: from 1 to 100, as Pillow takes it; null takes the one at which images weigh as
+            much as coded samples would.
     """
 
     quality: Annotated[int, Field(ge=1, le=100)] | None = None

@@ -20,7 +20,7 @@ _TRIED = 32  # images on which qualities are tried
 _FIRST_DRAW, _GROWTH = 16, 1.25  # images a class that are encoded to see about how many fit
 _FIRST_IMAGES = 1024  # of all classes, at most
 # bytes of an image at IPC 1, over its side to a power, and how they grow with the budget: those of
-# a coded sample, see docs/develop/experiments.md
+# a coded sample of `dct`, see docs/develop/experiments.md; not measured for image codecs
 _IMAGE_BYTES, _SIDE_POWER, _BUDGET_POWER = 0.44, 1.5, 1 / 3
 
 
@@ -58,7 +58,7 @@ class CodedImages:
 
 
 def usual_bytes(class_bytes: float, channels: int, image_size: int) -> float:
-    """What an image should weigh so that students learn most from so many bytes a class.
+    """What an image weighs by the rule for coded samples, for so many bytes a class.
 
     0.44 side^1.5 ipc^(1/3), where ipc counts float32 images in these bytes.
 
@@ -99,7 +99,7 @@ def choose_quality(
     max_memory: int,
     seed: int,
 ) -> int:
-    """The quality at which images weigh what is best for students, see `usual_bytes`.
+    """The quality at which images weigh as much as coded samples would, see `usual_bytes`.
 
     Where all images would leave bytes unused at that quality, a higher one.
 
