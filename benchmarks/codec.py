@@ -21,7 +21,7 @@ from gencond_fast.data.sample import sample_rows
 from gencond_fast.data.source import Source, open_source
 from gencond_fast.data.stream import stream
 from gencond_fast.errors import InputError
-from gencond_fast.evaluation.codecs import Coded, as_picture, avif, decode, jpeg, saved
+from gencond_fast.exporting.codecs import Coded, as_picture, avif, decode, jpeg, saved
 from gencond_fast.store.artifact import load
 from gencond_fast.system.machine import own_cores
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from PIL import Image
 
 from gencond_fast.condensation.task import Task
+from gencond_fast.exporting.codecs import jpeg
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.system.bytes import format_bytes
 from gencond_fast.system.words import counted
 
 _LOOKED_AT = 100  # images whose JPEGs stand for all
 _QUALITY = 75  # Pillow's default
-_IMAGE_ALONE = 2  # Pillow's streamtype: without tables, which all images could share
 
 
 def tell_rare_classes(task: Task, spec: StoreSpec, tell: Callable[[str], None]) -> None:
@@ -47,7 +45,8 @@ def tell_large_budget(task: Task, budget: int, tell: Callable[[str], None]) -> N
     """Says if all training images, as JPEG of the side that is stored, would take fewer bytes."""
     images, total = task.sample.images, len(task.source.train)
     chosen = torch.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).long()
-    sizes = [_jpeg_bytes(image) for image in images[chosen].cpu().numpy()]
+    pixels = images[chosen].permute(0, 2, 3, 1).cpu().numpy()
+    sizes = [jpeg(each, _QUALITY).own for each in pixels]
     whole = round(total * sum(sizes) / len(sizes))
     if whole < budget:
         tell(
@@ -55,10 +54,3 @@ def tell_large_budget(task: Task, budget: int, tell: Callable[[str], None]) -> N
             f"JPEG of quality {_QUALITY} at {task.image_size} px, about {format_bytes(whole)}: "
             "those would serve as well, or give a smaller --bytes or --ipc"
         )
-
-
-def _jpeg_bytes(image: np.ndarray) -> int:
-    content = io.BytesIO()
-    pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-    Image.fromarray(pixels).save(content, "JPEG", quality=_QUALITY, streamtype=_IMAGE_ALONE)
-    return content.tell()

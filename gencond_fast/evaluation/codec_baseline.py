@@ -12,16 +12,13 @@ from torch import Tensor
 from gencond_fast.data.sample import draw_sample
 from gencond_fast.data.source import Source
 from gencond_fast.evaluation.codec_cache import encode_all
-from gencond_fast.evaluation.codecs import CodecName, Coded, decode
-from gencond_fast.store.budget import bytes_to_ipc
+from gencond_fast.exporting.codecs import CodecName, Coded, decode
+from gencond_fast.store.budget import usual_sample_bytes
 
 _QUALITIES = range(5, 100, 5)  # from which one is chosen
 _TRIED = 32  # images on which qualities are tried
 _FIRST_DRAW, _GROWTH = 16, 1.25  # images a class that are encoded to see about how many fit
 _FIRST_IMAGES = 1024  # of all classes, at most
-# bytes of an image at IPC 1, over its side to a power, and how they grow with the budget: those of
-# a coded sample of `dct`, see docs/develop/experiments.md; not measured for image codecs
-_IMAGE_BYTES, _SIDE_POWER, _BUDGET_POWER = 0.44, 1.5, 1 / 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +54,6 @@ class CodedImages:
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
-def usual_bytes(class_bytes: float, channels: int, image_size: int) -> float:
-    """What an image weighs by the rule for coded samples, for so many bytes a class.
-
-    0.44 side^1.5 ipc^(1/3), where ipc counts float32 images in these bytes.
-
-    Args:
-        class_bytes: bytes of a class.
-        channels: of the images, 1 or 3.
-        image_size: S, height and width.
-    """
-    ipc = bytes_to_ipc(math.ceil(class_bytes), 1, channels, image_size)
-    return float(_IMAGE_BYTES * image_size**_SIDE_POWER * ipc**_BUDGET_POWER)
-
-
 def quality_of(codec: CodecName, pixels: np.ndarray, image_bytes: float) -> int:
     """The largest multiple of 5 at which images weigh no more on average; 5 where none does.
 
@@ -99,7 +82,9 @@ def choose_quality(
     max_memory: int,
     seed: int,
 ) -> int:
-    """The quality at which images weigh as much as coded samples would, see `usual_bytes`.
+    """The quality at which images weigh as much as samples of `dct`, see `usual_sample_bytes`.
+
+    Whether that is the best one for students of image codecs has not been measured.
 
     Where all images would leave bytes unused at that quality, a higher one.
 
@@ -115,7 +100,8 @@ def choose_quality(
         InputError: an image cannot be read.
     """
     classes = len(source.class_names)
-    wanted = usual_bytes(max_bytes / classes, source.channels, image_size)
+    sizes = {"channels": source.channels, "image_size": image_size}
+    wanted = usual_sample_bytes(max_bytes, num_classes=classes, **sizes)
     wanted = max(wanted, max_bytes / len(source.train))
     sample = draw_sample(
         source,
@@ -141,7 +127,7 @@ def fit_coded(
 ) -> CodedImages:
     """As many random training images of each class as `max_bytes` hold.
 
-    What all images share is free, see `gencond_fast.evaluation.codecs`. So are labels, for they
+    What all images share is free, see `gencond_fast.exporting.codecs`. So are labels, for they
     follow from the order.
 
     Args:

@@ -13,7 +13,7 @@ import PIL
 import torch
 from PIL import features
 
-from gencond_fast.evaluation.codecs import CodecName, Coded, encode
+from gencond_fast.exporting.codecs import CodecName, Coded, encode
 from gencond_fast.system.cache import cache_directory, cache_key, load_tensors, save_tensors
 from gencond_fast.system.machine import own_cores
 

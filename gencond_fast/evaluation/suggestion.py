@@ -10,11 +10,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gencond_fast.evaluation.codec_baseline import quality_of, usual_bytes
-from gencond_fast.evaluation.codecs import jpeg
+from gencond_fast.evaluation.codec_baseline import quality_of
+from gencond_fast.exporting.codecs import jpeg
 from gencond_fast.models.registry import ALL, build_classifier, choose_models
 from gencond_fast.store.artifact import Artifact
-from gencond_fast.store.budget import bytes_to_ipc
+from gencond_fast.store.budget import bytes_to_ipc, usual_sample_bytes
 from gencond_fast.system.runtime import choose_runtime
 from gencond_fast.training.epochs import held
 from gencond_fast.training.protocol import PROTOCOLS, Protocol
@@ -82,7 +82,12 @@ def _jpeg_bytes(artifact: Artifact) -> float:
     spec = artifact.metadata.store
     images = _decoded(artifact, torch.arange(min(8, spec.samples)) * (spec.samples // 8 or 1))
     pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    usual = usual_bytes(artifact.size / spec.num_classes, spec.channels, spec.image_size)
+    usual = usual_sample_bytes(
+        artifact.size,
+        num_classes=spec.num_classes,
+        channels=spec.channels,
+        image_size=spec.image_size,
+    )
     quality = quality_of("jpeg", pixels, usual)
     return sum(jpeg(each, quality).own for each in pixels) / len(pixels)
 

@@ -17,7 +17,7 @@ from gencond_fast.data.sample import draw_sample, sample_rows
 from gencond_fast.data.source import Source
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.codec_baseline import choose_quality, fit_coded
-from gencond_fast.evaluation.codecs import CodecName
+from gencond_fast.exporting.codecs import CodecName
 from gencond_fast.store.artifact import Artifact, Metadata
 from gencond_fast.store.budget import bytes_to_ipc
 from gencond_fast.store.store import StoredSet
@@ -151,33 +151,24 @@ class TrainingSets:
 
     def random(self) -> TrainingSet:
         """As many random real images as the budget is in IPC; other ones for every seed."""
-
-        def draw(seed: int) -> Epochs:
-            sample = draw_sample(self._source, **_random_options(self._metadata, seed))
-            images = self.normalisation(sample.images.to(self._device))
-            return self._held(sample.labels, lambda epoch: images)
-
-        per_class = _random_options(self._metadata, 0)["per_class"]
-        rows = sample_rows(self._source, **_random_options(self._metadata, 0))
-        sizes = self._sizes_of(self._source.train.labels[rows])
-        return TrainingSet("random", per_class, sizes, draw)
+        return self._real("random", _random_options(self._metadata, 0)["per_class"])
 
     def raw(self) -> TrainingSet:
         """As many random real images as the file has samples: what its bytes cost in accuracy."""
-        options = {"image_size": self._spec.image_size, "max_bytes": _CONTROL_BYTES}
-        seeds = [
-            _random_options(self._metadata, seed)["seed"] for seed in range(self._config.seeds)
-        ]
-        options["per_class"] = self._spec.per_class
+        return self._real("raw", self._spec.per_class)
+
+    def _real(self, name: str, per_class: int) -> TrainingSet:
+        def options(seed: int) -> dict[str, int]:
+            return _random_options(self._metadata, seed) | {"per_class": per_class}
 
         def draw(seed: int) -> Epochs:
-            sample = draw_sample(self._source, **options, seed=seeds[seed])
+            sample = draw_sample(self._source, **options(seed))
             images = self.normalisation(sample.images.to(self._device))
             return self._held(sample.labels, lambda epoch: images)
 
-        rows = sample_rows(self._source, **options, seed=seeds[0])
+        rows = sample_rows(self._source, **options(0))
         sizes = self._sizes_of(self._source.train.labels[rows])
-        return TrainingSet("raw", self._spec.per_class, sizes, draw)
+        return TrainingSet(name, per_class, sizes, draw)
 
     def coded(self, codec: CodecName) -> TrainingSet:
         """As many random real images as fit into the bytes of the file by an image codec.

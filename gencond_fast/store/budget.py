@@ -32,7 +32,7 @@ def ipc_to_bytes(ipc: int, num_classes: int, channels: int, image_size: int) -> 
     return ipc * num_classes * channels * image_size**2 * 4
 
 
-def bytes_to_ipc(size: int, num_classes: int, channels: int, image_size: int) -> float:
+def bytes_to_ipc(size: float, num_classes: int, channels: int, image_size: int) -> float:
     """Images per class that `size` bytes are worth as float32 pixels."""
     return size / (num_classes * channels * image_size**2 * 4)
 
@@ -40,6 +40,19 @@ def bytes_to_ipc(size: int, num_classes: int, channels: int, image_size: int) ->
 def bits_per_class(size: int, num_classes: int) -> float:
     """8 * bytes / C."""
     return 8.0 * size / num_classes
+
+
+def usual_sample_bytes(room: float, *, num_classes: int, channels: int, image_size: int) -> float:
+    """What a coded sample takes where the options leave it open: 0.44 side^1.5 ipc^(1/3).
+
+    Args:
+        room: bytes of all samples, which are worth `ipc` float32 images of each class.
+        num_classes: C.
+        channels: 1 or 3.
+        image_size: side in pixels.
+    """
+    ipc = bytes_to_ipc(room, num_classes, channels, image_size)
+    return float(_SAMPLE_BYTES * image_size**_SIDE_POWER * ipc**_BUDGET_POWER)
 
 
 def size_store(
@@ -220,7 +233,9 @@ def _size_generator(
     empty = _with_least_levels(empty, 1, 1)
     shared = file_size(empty) - empty.stream_bytes + 4 * num_classes * grid**2
     room = max(budget - shared - _LONGER_NUMBERS, 0)
-    usual = options.sample_bytes or _usual_sample_bytes(room, empty)
+    usual = options.sample_bytes or usual_sample_bytes(
+        room, num_classes=empty.num_classes, channels=empty.channels, image_size=empty.image_size
+    )
     fitting = int(room / max(num_classes * usual + labels, 1.0))
     per_class = options.per_class or max(1, min(fitting, real, _MOST_SAMPLES))
     left = max(room - labels * per_class, 0.0) / (num_classes * per_class)
@@ -263,7 +278,9 @@ def _share_out(
     """Samples and coefficients for so many bytes beyond the empty ones, with the least stream."""
     values = empty.channels * empty.image_size**2
     fixed = options.coefficients or 1
-    usual = options.sample_bytes or _usual_sample_bytes(room, empty)
+    usual = options.sample_bytes or usual_sample_bytes(
+        room, num_classes=empty.num_classes, channels=empty.channels, image_size=empty.image_size
+    )
     each = empty.num_classes * max(usual, fixed / MOST_LEVELS) + labels
     fitting = int((room - 2 * (fixed - 1)) / each)
     per_class = options.per_class or max(1, min(fitting, real, _MOST_SAMPLES))
@@ -273,11 +290,6 @@ def _share_out(
     wanted = round(_COEFFICIENTS * left / (samples + 2 * _COEFFICIENTS))
     kept = options.coefficients or min(max(wanted, 1), values)
     return _with_least_stream(empty, per_class, kept)
-
-
-def _usual_sample_bytes(room: int, spec: StoreSpec) -> float:
-    ipc = bytes_to_ipc(room, spec.num_classes, spec.channels, spec.image_size)
-    return _SAMPLE_BYTES * spec.image_size**_SIDE_POWER * ipc**_BUDGET_POWER
 
 
 def _with_least_stream(empty: StoreSpec, per_class: int, kept: int) -> StoreSpec:

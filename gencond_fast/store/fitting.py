@@ -24,7 +24,7 @@ _CLOSER = 0.985  # of the room, each time that levels do not fit after all
 
 
 class Fitted(NamedTuple):
-    """Coded levels, and how far they are from those that were wanted.
+    """Levels, and the streams that hold them.
 
     Attributes:
         streams: that fit.

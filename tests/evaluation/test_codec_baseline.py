@@ -21,7 +21,7 @@ from gencond_fast.errors import InputError
 from gencond_fast.evaluation import codec_cache, evaluate, training_sets
 from gencond_fast.evaluation.codec_baseline import choose_quality, fit_coded, quality_of
 from gencond_fast.evaluation.codec_cache import encode_all
-from gencond_fast.evaluation.codecs import Coded, avif, decode, encode
+from gencond_fast.exporting.codecs import Coded, avif, decode, encode
 from gencond_fast.store.artifact import load
 from gencond_fast.system.rng import derive_seed
 from gencond_fast.training import train as train_module
