@@ -10,7 +10,7 @@ from gencond_fast.condensation.private.task import PrivateTask
 from gencond_fast.condensation.sharing import classes_of_step
 from gencond_fast.condensation.task import Task
 from gencond_fast.config import Config
-from gencond_fast.config.steps import coding_steps
+from gencond_fast.config.steps import coding_steps, labeller_share
 from gencond_fast.store.spec import StoreSpec
 
 _TRAINING = 3  # forward passes that take as long as a forward and a backward pass
@@ -39,7 +39,7 @@ def expected_phases(
         statistics: len(chosen_images(task)) * measured if matches else 0,
         **_experts(config, images),
         PHASE: _steps(config, spec),
-        **_labels(config, spec, images, trained),
+        **_labels(task, spec, trained),
     }
     return {name: float(work) for name, work in found.items() if work}
 
@@ -60,7 +60,10 @@ def _steps(config: Config, spec: StoreSpec) -> int:
     return coded + (training.steps or 0) * step + trajectory.steps * followed
 
 
-def _labels(config: Config, spec: StoreSpec, images: int, trained: int) -> dict[str, int]:
+def _labels(task: Task, spec: StoreSpec, trained: int) -> dict[str, int]:
+    config, images = task.config, len(task.source.train)
+    if labeller_share(config, task.image_size):
+        return {"teacher 1 of 1": images * config.teachers.epochs * _TRAINING}
     if not spec.soft_labels:
         return {}
     options, count = config.labels, config.teachers.count

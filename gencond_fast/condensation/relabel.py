@@ -66,7 +66,7 @@ def relabel(
     check_teachers(config, source, image_size)
     task = open_task(set_up(config, source, image_size, reporter))
     store = with_soft_labels(task, old.store, metadata.store, choose_teachers(task))
-    artifact.save(target, store, replace(metadata, store=store.spec))
+    artifact.save(target, store, replace(metadata, store=store.spec), old.labeller)
     source.tell_left_out(reporter.message)
     return target
 

@@ -16,6 +16,7 @@ from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import with_image_cache
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_checkpoint
 from gencond_fast.condensation.class_partition import ClassPartition
+from gencond_fast.condensation.labeller import build_labeller
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
 from gencond_fast.condensation.notes import tell_large_budget, tell_rare_classes, tell_untested
@@ -38,7 +39,7 @@ from gencond_fast.condensation.teachers import check_teachers, choose_teachers
 from gencond_fast.condensation.validate import check_choices
 from gencond_fast.config import Config
 from gencond_fast.config.options import changed_options
-from gencond_fast.config.steps import with_steps
+from gencond_fast.config.steps import labeller_share, with_steps
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.distributed.ranks import Ranks
@@ -47,6 +48,7 @@ from gencond_fast.exporting.figures import real_grid, sample_grid, save_png
 from gencond_fast.store import artifact
 from gencond_fast.store.artifact import Metadata
 from gencond_fast.store.budget import ipc_to_bytes, size_store
+from gencond_fast.store.labeller import choose_labeller
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.store import StoredSet
 from gencond_fast.store.stores import build_store
@@ -167,10 +169,11 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
         store = with_soft_labels(task, store, metadata.store, choose_teachers(task, networks))
         metadata = replace(metadata, store=store.spec)
     names = source.titles
+    labeller = build_labeller(task, metadata.labeller, store.spec)
     if not isinstance(task, PrivateTask):
         save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
     save_png(sample_grid(store, names), directory / "samples.png")
-    artifact.save(directory / artifact.FILE_NAME, store, metadata)
+    artifact.save(directory / artifact.FILE_NAME, store, metadata, labeller)
 
 
 def _load(spec: StoreSpec, directory: Path, tell: Callable[[str], None]) -> Checkpoint | None:
@@ -262,6 +265,14 @@ def sized_metadata(
     if source.decoder is not None:
         made["decoder"] = source.decoder
 
+    share = labeller_share(config, image_size)
+    labeller = choose_labeller(share, budget, *shape)
+    if labeller is None and config.labels.labeller:
+        raise InputError(
+            f"labels.labeller={share:g} leaves {int(share * budget):,} bytes for a labeller, which "
+            "are too few: raise it, or the budget"
+        )
+
     def describe(spec: StoreSpec) -> Metadata:
         return Metadata(
             store=spec,
@@ -270,6 +281,7 @@ def sized_metadata(
             std=normalisation.std,
             budget=budget,
             made=made,
+            labeller=labeller,
         )
 
     spec = size_store(

@@ -62,6 +62,7 @@ class Config(RunOptions):
                 training=self.training,
                 trajectory=self.trajectory,
                 store=self.store,
+                labels=self.labels,
                 on_bad_image=self.on_bad_image,
             )
         if self.networks.random + self.networks.trained == 0:

@@ -284,6 +284,9 @@ class LabelConfig:
         hard_label_weight: share of the hard label in the stored label.
         epsilon: radius, in 255ths of the pixel range, of adversarial training of the networks that
             give the labels (`source` = `pool`); 0 uses the feature networks as they are.
+        labeller: share of the bytes of the file for a small network that labels augmented views
+            while a student learns; 0 has none, null decides by the image size. It is trained on all
+            real images for `teachers.epochs`.
     """
 
     source: Literal["pool", "full_data"] = "pool"
@@ -291,6 +294,7 @@ class LabelConfig:
     temperature: PositiveFloat = 1.0
     hard_label_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
     epsilon: Epsilon = 0.0
+    labeller: Annotated[float, Field(ge=0.0, le=0.9)] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -83,8 +83,15 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
     },
 }
 
-# none of them matches trajectories, whatever the preset says
+# none of them matches trajectories or stores a labeller, whatever the preset says
 METHODS: dict[str, dict[str, Any]] = {
     "gencond": {},
-    **{name: options | {"trajectory": {"steps": 0}} for name, options in _PUBLISHED.items()},
+    **{
+        name: options
+        | {
+            "trajectory": {"steps": 0},
+            "labels": {"labeller": 0.0, **options.get("labels", {})},
+        }
+        for name, options in _PUBLISHED.items()
+    },
 }

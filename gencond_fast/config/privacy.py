@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from gencond_fast.config.parts import (
+    LabelConfig,
     LossConfig,
     NetworkConfig,
     StoreConfig,
@@ -59,6 +60,7 @@ def check_private(
     training: TrainingConfig,
     trajectory: TrajectoryConfig,
     store: StoreConfig,
+    labels: LabelConfig,
     on_bad_image: OnBadImage,
 ) -> None:
     """Raises ValueError if an option lets the file learn of real images past the noised table."""
@@ -90,6 +92,7 @@ def check_private(
         ),
         "trajectory.steps": (trajectory.steps, "set trajectory.steps=0"),
         "store.soft_labels": (store.soft_labels, "set store.soft_labels=0"),
+        "labels.labeller": (labels.labeller, "leave it out"),
         "on_bad_image": (
             on_bad_image == "skip" and "skip",
             "replace the images that cannot be decoded, and leave it out",

@@ -1,4 +1,4 @@
-"""How many steps a condensation takes where its options leave that open."""
+"""Steps of a condensation, and bytes of its labeller, where the options leave that open."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gencond_fast.config.condensing import Config
 SMALL_SIDE = 32  # pixels
 SMALL_STEPS = 100
 LARGE_STEPS = 0
+LABELLER_SHARE = 0.0  # above that side
 # Samples that start as noise, which have to be fitted first.
 NOISE_STEPS = 4000
 LEAST_CODING_STEPS, CODING_STEPS_PER_SAMPLE = 1200, 0.25
@@ -28,6 +29,19 @@ def matching_steps(options: Config, image_size: int) -> int:
     if not options.starts_real or options.privacy.on:
         return NOISE_STEPS
     return SMALL_STEPS if image_size <= SMALL_SIDE else LARGE_STEPS
+
+
+def labeller_share(options: Config, image_size: int) -> float:
+    """The share of the bytes that a labeller has; 0 where there is none.
+
+    Args:
+        options: of the condensation.
+        image_size: side in pixels.
+    """
+    if options.labels.labeller is not None:
+        return options.labels.labeller
+    hard = not options.store.soft_labels and not options.privacy.on
+    return LABELLER_SHARE if hard and image_size > SMALL_SIDE else 0.0
 
 
 def coding_steps(options: Config, samples: int) -> int:

@@ -134,6 +134,8 @@ class EvaluationResult:
             and in files of earlier versions.
         attack: how students were attacked, all options of `AttackConfig`, with the number of
             `images` that were; None where they were not.
+        labeller_accuracy: of the file's labeller by itself on the test images, as a fraction; None
+            where students did not learn from it.
     """
 
     rows: tuple[Row, ...]
@@ -148,6 +150,7 @@ class EvaluationResult:
     environment: dict[str, Any]
     attack: dict[str, Any] | None = None
     tested_on: str | None = None
+    labeller_accuracy: float | None = None
 
     @property
     def tested(self) -> str:

@@ -91,6 +91,7 @@ def evaluate(
         tested_on=source.tested_on,
         environment=describe() | {"runtime": runtime.describe()},
         attack=_attack(config, bench),
+        labeller_accuracy=bench.labeller_accuracy(),
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from gencond_fast.config import EvaluateConfig
 from gencond_fast.data.data_timer import DataTimer
@@ -28,6 +30,7 @@ from gencond_fast.store.artifact import Artifact
 from gencond_fast.system.progress import Phase
 from gencond_fast.system.rng import derive_seed
 from gencond_fast.system.runtime import Runtime
+from gencond_fast.training.mixed import LabelViews
 from gencond_fast.training.protocol import Protocol
 from gencond_fast.training.train import accuracy, train_students
 
@@ -89,6 +92,8 @@ class StudentRunner:
         self.waiting = DataTimer()
         self.sets = TrainingSets(config, artifact, source, protocol, runtime.device, self.waiting)
         self._normalisation = self.sets.normalisation
+        self._labeller = artifact.labeller if protocol.soft else None
+        self._label_views = self._views(artifact.metadata.class_names)
         self.remembered = BaselineCache(self._identity())
         assert source.val is not None
         self._attacked = attacked_rows(source.val.labels, config.attack.images)
@@ -169,6 +174,37 @@ class StudentRunner:
             training_set.quality,
         )
 
+    def labeller_accuracy(self) -> float | None:
+        """What the file's labeller scores by itself; None where students do not learn from it."""
+        if self._label_views is None:
+            return None
+        return accuracy(
+            self._label_views,
+            self._source,
+            self._spec.image_size,
+            self._normalisation,
+            self._runtime,
+            self.waiting,
+        )
+
+    def _views(self, names: Sequence[str]) -> LabelViews | None:
+        """The labeller of a file with these classes, for those that students learn."""
+        if self._labeller is None:
+            return None
+        runtime = self._runtime
+        forward = runtime.compile(runtime.place(self._labeller.network).forward)
+        number = {name: label for label, name in enumerate(names)}
+        columns = torch.tensor([number[name] for name in self._source.class_names])
+        columns = columns.to(runtime.device)
+
+        @torch.no_grad()
+        def label(images: Tensor) -> Tensor:
+            with runtime.autocast():
+                logits = forward(runtime.arrange(images))
+            return logits.float()[:, columns].softmax(1)
+
+        return label
+
     def _known(
         self, training_set: TrainingSet, model: str, seeds: Sequence[int]
     ) -> dict[int, Outcome]:
@@ -202,6 +238,7 @@ class StudentRunner:
             seeds=[derive_seed(seed, "training", model) for seed in seeds],
             runtime=self._runtime,
             advance=progress.advance,
+            label_views=self._label_views if training_set.name in CONDENSED else None,
         )
         return students, steps
 

@@ -44,7 +44,7 @@ def suggest_evaluation(artifact: Artifact, *, run: str, data: str, device: str) 
     model = choose_models((ALL,), spec.image_size)[0]
     sizes = _training_sets(artifact)
     runtime = choose_runtime("cpu" if device == "cpu" else "auto", "auto", "off", spec.image_size)
-    protocol = PROTOCOLS["soft" if spec.soft_labels else "dc"]
+    protocol = PROTOCOLS["soft" if spec.soft_labels or artifact.labeller else "dc"]
     words = ["gencond-fast", "evaluate", run, "--data", data]
     if model != _DEFAULT_MODEL:
         words += ["--model", model]

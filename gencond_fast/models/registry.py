@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Literal
 
 import torch
 
@@ -31,6 +32,7 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
 _WITH_WIDTH = tuple(name for name in _BUILDERS if name.startswith("convnet"))
 _OTHERS = ("resnet18", "vgg11", "alexnet", "vit")  # than the ConvNets, one of each kind
 
+ConvNetName = Literal["convnet3", "convnet4", "convnet5"]
 MODEL_NAMES = tuple(_BUILDERS)
 ALL = "all"  # stands for a ConvNet and one of each other kind
 
@@ -41,10 +43,14 @@ def choose_models(names: Iterable[str], image_size: int) -> tuple[str, ...]:
     `all` is a ConvNet of the depth that the literature takes for the side (3 up to 32 pixels, 4 up
     to 64, 5 above), ResNet-18, VGG-11, AlexNet and the small ViT.
     """
-    depth = 3 if image_size <= 32 else 4 if image_size <= 64 else 5
-    every = (f"convnet{depth}", *_OTHERS)
+    every = (usual_convnet(image_size), *_OTHERS)
     found = [each for name in names for each in (every if name == ALL else (name,))]
     return tuple(dict.fromkeys(found))
+
+
+def usual_convnet(image_size: int) -> ConvNetName:
+    """The ConvNet of the depth that the literature takes for images of this side."""
+    return "convnet3" if image_size <= 32 else "convnet4" if image_size <= 64 else "convnet5"
 
 
 def has_width(name: str) -> bool:

@@ -10,7 +10,7 @@ from gencond_fast.condensation.measure import chosen_images
 from gencond_fast.condensation.networks import plan_networks
 from gencond_fast.condensation.task import Setting
 from gencond_fast.config import Config
-from gencond_fast.config.steps import coding_steps
+from gencond_fast.config.steps import coding_steps, labeller_share
 from gencond_fast.data.sample import sample_rows
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.system.machine import own_memory
@@ -50,6 +50,7 @@ def count(setting: Setting, spec: StoreSpec) -> dict[str, int]:
     full_data = spec.soft_labels and config.labels.source == "full_data"
     experts = config.trajectory.experts if trajectory else 0
     teachers = config.teachers.count if full_data else 0
+    teachers += labeller_share(config, setting.image_size) > 0
     seen = experts * config.trajectory.epochs, teachers * config.teachers.epochs
     image_bytes = setting.source.channels * setting.image_size**2
     room = _SHARE[config.in_memory] * own_memory() / image_bytes

@@ -7,6 +7,7 @@ from typing import Any
 from gencond_fast.config import Config
 from gencond_fast.config.options import flatten
 from gencond_fast.reporting.record import Record
+from gencond_fast.store.artifact import Metadata
 from gencond_fast.store.budget import bytes_to_ipc
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.system.bytes import format_bytes
@@ -42,9 +43,7 @@ def facts(record: Record) -> dict[str, str]:
         "images": f"{spec.image_size} × {spec.image_size}, {_channels(spec)}",
         "format": f"{spec.format}: {_FORMATS[spec.format]}",
         "samples": f"{spec.samples:,}, {spec.per_class:,} per class",
-        "labels": f"soft, {spec.soft_labels} probabilities a sample"
-        if spec.soft_labels
-        else "hard",
+        "labels": _labels(artifact.metadata),
         "budget": _budget(config, artifact.metadata.budget),
         "in uint8 pixels": f"IPC {4 * ipc:.3g}",
         "minimised": _objective(config),
@@ -55,6 +54,15 @@ def facts(record: Record) -> dict[str, str]:
         **_privacy(made.get("privacy")),
         "made by": f"gencond-fast {program or 'of an unknown version'}",
     }
+
+
+def _labels(metadata: Metadata) -> str:
+    labeller, kept = metadata.labeller, metadata.store.soft_labels
+    stored = f"soft, {kept} probabilities a sample" if kept else "hard"
+    if labeller is None:
+        return stored
+    size = f"{labeller.model}@{labeller.width}, {labeller.bytes:,} bytes"
+    return f"{stored}; of augmented views by a labeller ({size})"
 
 
 def _privacy(guarantee: object) -> dict[str, str]:

@@ -51,6 +51,8 @@ def print_artifact(artifact: Artifact, path: Path) -> None:
             else ""
         )
     )
+    if labeller := artifact.metadata.labeller:
+        print(f"  labeller {labeller.model}@{labeller.width} in {labeller.bytes:,} of these bytes")
     print(
         f"  {bits_per_class(size, spec.num_classes):,.0f} bits per class = "
         f"IPC {ipc:.3g} in float32 pixels, {4 * ipc:.3g} in uint8"
@@ -89,6 +91,8 @@ def print_result(result: EvaluationResult) -> None:
         f"{result.bits_per_class:,.0f} bits per class = IPC {result.ipc:.3g} float32, "
         f"{result.ipc_uint8:.3g} uint8"
     )
+    if result.labeller_accuracy is not None:
+        print(f"the file's labeller by itself: {100 * result.labeller_accuracy:.2f} %")
     for model, score in result.label_robust_scores.items():
         print(f"label-robust score of {model} (2505.13300, w = 0.5): {score:.4f}")
     for model, score in result.augmentation_robust_scores.items():

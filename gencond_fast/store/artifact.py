@@ -16,6 +16,7 @@ from safetensors import torch as safetensors_torch
 from torch import Tensor
 
 from gencond_fast.errors import InputError, RunError
+from gencond_fast.store.labeller import Labeller, LabellerSpec, labeller_layout
 from gencond_fast.store.soft_labels import check_soft_labels
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.store import StoredSet
@@ -23,7 +24,7 @@ from gencond_fast.store.stores import build_store, storage_layout
 from gencond_fast.system.default_dtype import float32_default
 from gencond_fast.system.files import write_atomic
 
-FORMAT_VERSION = 4  # the latest that is read
+FORMAT_VERSION = 5  # the latest that is read
 FILE_NAME = "condensed.safetensors"
 _KEY = "gencond_fast"
 # in the order in which safetensors writes tensors
@@ -53,6 +54,7 @@ class Metadata:
         budget: bytes the file was allowed to weigh.
         made: how it was made: options that differ from the defaults, versions, data fingerprint or
             privacy guarantee.
+        labeller: of the network in the file that labels augmented views; None where there is none.
     """
 
     store: StoreSpec
@@ -61,6 +63,7 @@ class Metadata:
     std: tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...]
     budget: Annotated[int, Field(ge=1)]
     made: dict[str, Any] = field(default_factory=dict)
+    labeller: LabellerSpec | None = None
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.store.num_classes:
@@ -71,6 +74,8 @@ class Metadata:
     @property
     def version(self) -> int:
         """Of the format: the first whose readers look for all that there is."""
+        if self.labeller is not None:
+            return 5
         if self.store.format == "generator":
             return 4
         if self.store.label_bytes:
@@ -86,30 +91,42 @@ class Artifact:
         metadata: what the file says about itself.
         store: decodes the stored samples.
         size: bytes on disk.
+        labeller: the network that labels augmented views, if there is one.
     """
 
     metadata: Metadata
     store: StoredSet
     size: int
+    labeller: Labeller | None = None
 
-    def require_soft_labels(self, path: str | Path) -> None:
-        """Raises InputError, naming the file, unless it holds soft labels."""
-        if not self.metadata.store.soft_labels:
+    def require_soft_labels(self, path: str | Path, *, stored: bool = False) -> None:
+        """Raises InputError, naming the file, unless it holds soft labels, or a labeller.
+
+        Args:
+            path: of the file.
+            stored: whether a labeller will not do.
+        """
+        if not self.metadata.store.soft_labels and (stored or self.labeller is None):
             raise InputError(
                 f"{path} holds hard labels alone: add soft ones with `gencond-fast relabel`, or "
                 "condense with --soft-labels"
             )
 
 
-def save(path: str | Path, store: StoredSet, metadata: Metadata) -> int:
+def save(
+    path: str | Path, store: StoredSet, metadata: Metadata, labeller: Labeller | None = None
+) -> int:
     """Writes a condensed file atomically and returns its size in bytes.
+
+    `labeller` is there where the metadata describe one.
 
     Raises:
         RunError: the set holds numbers that are not finite, which no reader would take.
         OSError: the place cannot be written or the disk is full; nothing is left behind.
     """
     _refuse_infinite(store.state_dict())  # before they are rounded to whole numbers
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in store.to_storage().items()}
+    stored = store.to_storage() | (labeller.to_storage() if labeller else {})
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in stored.items()}
     _refuse_infinite(tensors)  # and what float16 does not reach
     header = {_KEY: _encode(metadata, _checksum(metadata, tensors))}
     target = Path(path)
@@ -158,6 +175,7 @@ def load(path: str | Path) -> Artifact:
         with float32_default:
             store = build_store(metadata.store)
             store.load_storage(tensors)
+            labeller = _labeller(metadata, tensors)
     except OSError as error:
         raise InputError(f"{target} cannot be read: {error.strerror or error}") from None
     except ValidationError as error:
@@ -168,12 +186,12 @@ def load(path: str | Path) -> Artifact:
         raise
     except Exception as error:  # parsers raise nearly anything on hostile bytes
         raise _damaged(target, str(error).splitlines()[0] if str(error) else "no content") from None
-    return Artifact(metadata, store.eval().requires_grad_(False), len(content))
+    return Artifact(metadata, store.eval().requires_grad_(False), len(content), labeller)
 
 
 def file_size(metadata: Metadata) -> int:
     """Exact bytes of the file that `save` writes for a set described so, without building it."""
-    layout = storage_layout(metadata.store)
+    layout = _layout(metadata)
     entries: dict[str, Any] = {"__metadata__": {_KEY: _encode(metadata, "0" * 16)}}
     start = 0
     for name, tensor in sorted(layout.items(), key=lambda i: (_ORDER.index(i[1].dtype), i[0])):
@@ -186,6 +204,19 @@ def file_size(metadata: Metadata) -> int:
         start = end
     header = len(json.dumps(entries, separators=(",", ":")))
     return 8 + (header + 7) // 8 * 8 + start
+
+
+def _layout(metadata: Metadata) -> dict[str, Tensor]:
+    layout = storage_layout(metadata.store)
+    return layout | labeller_layout(metadata.labeller, metadata.store)
+
+
+def _labeller(metadata: Metadata, tensors: dict[str, Tensor]) -> Labeller | None:
+    if metadata.labeller is None:
+        return None
+    labeller = Labeller(metadata.labeller, metadata.store)
+    labeller.load_storage(tensors)
+    return labeller
 
 
 def _read_header(content: bytes) -> dict[str, Any]:
@@ -208,7 +239,7 @@ def _refuse_infinite(tensors: Mapping[str, Tensor]) -> None:
 
 def _check(metadata: Metadata, tensors: dict[str, Tensor], checksum: object) -> None:
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
-    layout = storage_layout(metadata.store)
+    layout = _layout(metadata)
     if found != {name: (tensor.dtype, tensor.shape) for name, tensor in layout.items()}:
         raise ValueError("its tensors do not have the shapes that it states")
     if checksum != _checksum(metadata, tensors):
@@ -231,6 +262,8 @@ def _encode(metadata: Metadata, checksum: str) -> str:
 
 def _fields(metadata: Metadata) -> dict[str, Any]:
     fields = TypeAdapter(Metadata).dump_python(metadata, mode="json")
+    if metadata.labeller is None:
+        del fields["labeller"]
     for version, names in _LATER_SIZES.items():
         if metadata.version < version:  # had no such fields, and its readers want none
             for name in names:

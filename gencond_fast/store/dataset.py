@@ -46,6 +46,8 @@ class CondensedDataset(Dataset[tuple[Any, Any]]):
         class_to_idx: the number of each class by its name.
         mean: of the real training images, one number a channel.
         std: likewise.
+        labeller: the network in the file that gives logits [B, C] of normalised images, to label
+            augmented views with; None where the file has none.
 
     Raises:
         InputError: the file cannot be used, the sampling is unknown or not in this format, or soft
@@ -69,7 +71,7 @@ class CondensedDataset(Dataset[tuple[Any, Any]]):
             if sampling == "fresh":  # drawing no sample tells whether the format can
                 artifact.store.sample_around(torch.arange(0), torch.Generator())
         if soft_labels:
-            artifact.require_soft_labels(path)
+            artifact.require_soft_labels(path, stored=True)
         self._store = artifact.store.to(device)
         self._device = torch.device(device)
         self._fixed = sampling == "fixed"
@@ -80,6 +82,7 @@ class CondensedDataset(Dataset[tuple[Any, Any]]):
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         self.mean = artifact.metadata.mean
         self.std = artifact.metadata.std
+        self.labeller = artifact.labeller.network.to(device) if artifact.labeller else None
 
     def __len__(self) -> int:
         return self._store.spec.samples

@@ -19,7 +19,7 @@ from gencond_fast.system.rng import named_rng
 from gencond_fast.system.runtime import Runtime
 from gencond_fast.training.average import WeightAverage, averaged
 from gencond_fast.training.epochs import Epochs
-from gencond_fast.training.mixed import Mixed, mix
+from gencond_fast.training.mixed import LabelViews, Mixed, mix
 from gencond_fast.training.optimiser import build_optimizer, set_lr
 from gencond_fast.training.protocol import Protocol
 
@@ -33,6 +33,7 @@ def train_together(
     seeds: Sequence[int],
     runtime: Runtime,
     advance: Callable[[int], None],
+    label_views: LabelViews | None = None,
 ) -> int:
     """Trains students in place as `train_student` does each, to rounding.
 
@@ -46,6 +47,7 @@ def train_together(
         seeds: of each: augmentation, mixing, order of images.
         runtime: device, precision, compilation.
         advance: called after every epoch with K.
+        label_views: labels what the students see, in place of the targets.
 
     Returns:
         The number of optimiser steps of each.
@@ -63,7 +65,7 @@ def train_together(
         passes = [each.batches(epoch, rng) for each, rng in zip(data, rngs, strict=True)]
         for step, batches in enumerate(zip(*passes, strict=True)):
             mixed = [
-                mix(images, targets, protocol, rng)
+                mix(images, targets, protocol, rng).labelled(label_views)
                 for (images, targets), rng in zip(batches, rngs, strict=True)
             ]
             set_lr(group.optimizer, protocol, epoch, step, epochs=epochs, steps=data[0].steps)

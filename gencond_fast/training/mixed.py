@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 from gencond_fast.data.augment import augment, draw_from_policy
 from gencond_fast.data.mixing import cutmix, draw_cutmix
 from gencond_fast.training.protocol import Protocol
+
+LabelViews = Callable[[Tensor], Tensor]
+"""Gives probabilities float32 [B, C] of normalised images [B, channels, S, S]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +32,10 @@ class Mixed:
     own: Tensor
     other: Tensor | None = None
     share: Tensor | None = None
+
+    def labelled(self, label_views: LabelViews | None) -> Mixed:
+        """The same images with the probabilities that a labeller gives them as they are seen."""
+        return Mixed(self.images, label_views(self.images)) if label_views else self
 
     def loss(self, logits: Tensor) -> Tensor:
         """Mean cross-entropy of logits [B, C], float32 []."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.normalise import Normalisation
@@ -15,6 +16,7 @@ from gencond_fast.models.classifier import Classifier
 from gencond_fast.system.runtime import Runtime
 from gencond_fast.training.ensemble import train_together
 from gencond_fast.training.epochs import Epochs
+from gencond_fast.training.mixed import LabelViews
 from gencond_fast.training.protocol import Protocol
 from gencond_fast.training.trainer import Trainer
 
@@ -30,6 +32,7 @@ def train_student(
     seed: int,
     runtime: Runtime,
     advance: Callable[[int], None],
+    label_views: LabelViews | None = None,
 ) -> int:
     """Trains a student in place and returns the number of its optimiser steps.
 
@@ -41,11 +44,20 @@ def train_student(
         seed: of augmentation and mixing, and of the order of images that are held.
         runtime: device, precision, compilation.
         advance: called after every epoch.
+        label_views: labels what the student sees, in place of the targets.
 
     Raises:
         RunError: the loss stopped being a finite number.
     """
-    trainer = Trainer(student, data, protocol=protocol, epochs=epochs, seed=seed, runtime=runtime)
+    trainer = Trainer(
+        student,
+        data,
+        protocol=protocol,
+        epochs=epochs,
+        seed=seed,
+        runtime=runtime,
+        label_views=label_views,
+    )
     steps = 0
     for epoch in range(epochs):
         steps += trainer.run_epoch(epoch)
@@ -76,7 +88,7 @@ def train_students(
 
 @torch.no_grad()
 def accuracy(
-    student: Classifier,
+    student: Callable[[Tensor], Tensor],
     source: Source,
     image_size: int,
     normalisation: Normalisation,
@@ -86,7 +98,7 @@ def accuracy(
     """Share of the validation images that the student names rightly; streamed.
 
     Args:
-        student: on the device of the runtime.
+        student: a network on the device of the runtime, or what else gives scores of classes.
         source: with a validation split.
         image_size: S.
         normalisation: of the students' input.
@@ -94,7 +106,8 @@ def accuracy(
         waiting: measures the time until images come.
     """
     assert source.val is not None
-    student.eval()
+    if isinstance(student, nn.Module):
+        student.eval()
     right = torch.zeros((), dtype=torch.int64, device=runtime.device)
     tested = 0  # fewer than there are where undecodable ones are left out
     batches = stream(

@@ -14,7 +14,7 @@ from gencond_fast.system.rng import named_rng
 from gencond_fast.system.runtime import Runtime
 from gencond_fast.training.average import WeightAverage, averaged
 from gencond_fast.training.epochs import Epochs
-from gencond_fast.training.mixed import mix
+from gencond_fast.training.mixed import LabelViews, mix
 from gencond_fast.training.optimiser import build_optimizer, set_lr
 from gencond_fast.training.protocol import Protocol
 
@@ -29,6 +29,7 @@ class Trainer:
         epochs: of the whole training, on which the learning rate depends.
         seed: of augmentation and mixing, and of the order of images that are held.
         runtime: device, precision, compilation.
+        label_views: labels what the network sees, in place of the targets.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Trainer:
         epochs: int,
         seed: int,
         runtime: Runtime,
+        label_views: LabelViews | None = None,
     ) -> None:
         self._network = network
         self._data = data
@@ -51,6 +53,7 @@ class Trainer:
         decay, live = protocol.ema_decay, averaged(network.state_dict())
         self._average = None if decay is None else WeightAverage(live, decay)
         self._forward = runtime.compile(network.forward)
+        self._label_views = label_views
         self._loss = torch.zeros(())
 
     def run_epoch(self, epoch: int, after: Callable[[int], None] | None = None) -> int:
@@ -104,7 +107,7 @@ class Trainer:
             self._average.load_state_dict(state["average"])
 
     def _step(self, images: Tensor, targets: Tensor, rng: torch.Generator) -> None:
-        mixed = mix(images, targets, self._protocol, rng)
+        mixed = mix(images, targets, self._protocol, rng).labelled(self._label_views)
         loss = mixed.loss(self._logits(mixed.images))
         self._optimizer.zero_grad()
         loss.backward()
