@@ -141,6 +141,7 @@ def _refuse_other_options(config: Config, path: Path, fingerprint: str) -> None:
         raise InputError(f"{path} is damaged ({error}): give another --out") from None
     # whoever meets a bad image half-way may go on without it
     before = replace(before, on_bad_image=config.on_bad_image, in_memory=config.in_memory)
+    before = replace(before, training=replace(before.training, check=config.training.check))
     if "dali" not in (config.reader, before.reader):  # all others give the same pixels
         before = replace(before, reader=config.reader)
     if config.data != before.data and _is_data_of(fingerprint, path.parent):

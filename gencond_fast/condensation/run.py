@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -16,6 +17,7 @@ from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import with_image_cache
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_checkpoint
 from gencond_fast.condensation.class_partition import ClassPartition
+from gencond_fast.condensation.closing_check import check_result
 from gencond_fast.condensation.labeller import build_labeller
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
@@ -137,6 +139,7 @@ def _matches(config: Config) -> bool:
 
 def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     config, source, reporter = task.config, task.source, task.reporter
+    began = time.monotonic()
     metadata = sized_metadata(config, source, task.image_size, task.normalisation)
     shared = f", {ranks.world_size} ranks" if ranks.world_size > 1 else ""
     reporter.message(
@@ -174,6 +177,18 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
         save_png(real_grid(task.sample.images, task.sample.labels, names), directory / "real.png")
     save_png(sample_grid(store, names), directory / "samples.png")
     artifact.save(directory / artifact.FILE_NAME, store, metadata, labeller)
+    _check(task, rows, store, time.monotonic() - began)
+
+
+def _check(task: Task, rows: Tensor, store: StoredSet, seconds: float) -> None:
+    """Tells what the steps have done to samples that started as coded real images."""
+    config = task.config
+    optimised = _matches(config) or config.trajectory.steps > 0
+    if not (config.training.check and optimised and config.starts_real) or config.codes_real:
+        return
+    start = _new_store(task, rows, store.spec, task.runtime.device, from_images=True)
+    if told := check_result(task, start.eval(), store.eval(), seconds):
+        task.reporter.message(told)
 
 
 def _load(spec: StoreSpec, directory: Path, tell: Callable[[str], None]) -> Checkpoint | None:
@@ -253,7 +268,7 @@ def sized_metadata(
     budget = config.bytes or ipc_to_bytes(config.ipc or 1, *shape)
     # where things lie on the maker's machine is nobody else's business, nor how they were read;
     # classes stand beside
-    omitted = ("data", "out", "classes", "reader", "in_memory")
+    omitted = ("data", "out", "classes", "reader", "in_memory", "training.check")
     options = {k: v for k, v in changed_options(config).items() if k not in omitted}
     if options.get("training.steps") == _UNSAID_STEPS:
         del options["training.steps"]

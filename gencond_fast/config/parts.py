@@ -197,6 +197,8 @@ class TrainingConfig:
         clip: largest norm of the gradient.
         ema_decay: largest decay of a moving average of the stored set, which the file then holds;
             0 stores the last step.
+        check: whether a run ends by training one short student on its samples as they started and
+            one as they are in the file, in a tenth of its time at most.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of `metrics.jsonl`.
     """
@@ -214,6 +216,7 @@ class TrainingConfig:
     micro_batch: Positive | None = None
     clip: PositiveFloat = 1.0
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    check: bool = True
     checkpoint_every: Positive = 100
     log_every: Positive = 10
 
