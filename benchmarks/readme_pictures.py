@@ -102,7 +102,7 @@ def origin_images(record: Record, data: str) -> Tensor:
         InputError: the run started from noise, or the data is not that of the run.
     """
     config, metadata = replace(record.config, data=data), record.artifact.metadata
-    if config.privacy.on or not config.starts_real:
+    if config.privacy.on or not config.starts_as_images:
         raise InputError(f"the samples of {record.directory} did not start from training images")
     source = open_config(config, Reporter())
     if source.fingerprint != metadata.made["data"]:

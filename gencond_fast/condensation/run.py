@@ -25,7 +25,7 @@ from gencond_fast.condensation.notes import tell_large_budget, tell_rare_classes
 from gencond_fast.condensation.phases import expected_phases
 from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
 from gencond_fast.condensation.private.task import PrivateTask, open_private_task
-from gencond_fast.condensation.selection import choose_targets, preferred_rows
+from gencond_fast.condensation.selection import first_images, preferred_rows
 from gencond_fast.condensation.shards import deal_out, whole_state
 from gencond_fast.condensation.sharing import check_enough, deal_classes, shared_networks
 from gencond_fast.condensation.stages import build_stages
@@ -184,7 +184,7 @@ def _check(task: Task, rows: Tensor, store: StoredSet, seconds: float) -> None:
     """Tells what the steps have done to samples that started as coded real images."""
     config = task.config
     optimised = _matches(config) or config.trajectory.steps > 0
-    if not (config.training.check and optimised and config.starts_real) or config.codes_real:
+    if not (config.training.check and optimised and config.starts_as_images) or config.codes_images:
         return
     start = _new_store(task, rows, store.spec, task.runtime.device, from_images=True)
     if told := check_result(task, start.eval(), store.eval(), seconds):
@@ -225,10 +225,8 @@ def _new_store(
 ) -> StoredSet:
     """The whole stored set as a run begins with it; what it adopts is real images."""
     store = build_store(spec, seed=derive_seed(task.config.seed, "store")).to(device)
-    if task.config.starts_real and from_images:
-        sample = task.sample
-        images = choose_targets(sample.images, sample.labels, spec.per_class, rows)
-        store.init_from_images(images.to(device))
+    if task.config.starts_as_images and from_images:
+        store.init_from_images(first_images(task, rows, spec.per_class).to(device))
     return store
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gencond_fast.condensation.class_means import draw_around_means
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.task import Task
 from gencond_fast.distributed.ranks import Ranks
@@ -48,6 +49,20 @@ def preferred_rows(
         with torch.no_grad():
             rows = (_herded if choice == "herding" else _easy)(task, networks, per_class)
     return ranks.broadcast(rows)
+
+
+def first_images(task: Task, rows: Tensor, per_class: int) -> Tensor:
+    """What stored samples start as, where that is images: uint8 [C * per_class, ...].
+
+    Args:
+        task: with the sample.
+        rows: of the sample, as `preferred_rows` gives them.
+        per_class: stored samples of a class.
+    """
+    sample = task.sample
+    if task.config.training.init == "class_mean":
+        return draw_around_means(sample.images, sample.labels, per_class, task.config.seed)
+    return choose_targets(sample.images, sample.labels, per_class, rows)
 
 
 def choose_targets(

@@ -14,7 +14,7 @@ from gencond_fast.condensation.match import Match
 from gencond_fast.condensation.networks import FeatureNetworks
 from gencond_fast.condensation.private.bank import build_private_bank
 from gencond_fast.condensation.private.task import PrivateTask
-from gencond_fast.condensation.selection import choose_targets
+from gencond_fast.condensation.selection import first_images
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.condensation.trajectory import Trajectory
@@ -49,7 +49,7 @@ def build_stages(
     coding = coding_steps(config, partition.spec.samples)
     if isinstance(store, Generator) and coding:
         stages.append(_coding(task, store, rows, coding, partition))
-    if before and not config.starts_real:
+    if before and not config.starts_as_images:
         stages.append(WarmStart(task, store, rows, before, partition))
     if networks and steps > before:
         if isinstance(task, PrivateTask):
@@ -67,6 +67,5 @@ def build_stages(
 def _coding(
     task: Task, store: Generator, rows: Tensor, steps: int, partition: ClassPartition
 ) -> CodeFit:
-    sample = task.sample
-    images = choose_targets(sample.images, sample.labels, partition.spec.per_class, rows)
+    images = first_images(task, rows, partition.spec.per_class)
     return CodeFit(task, store, partition.cut(images).to(task.runtime.device), steps, partition)

@@ -79,12 +79,17 @@ class Config(RunOptions):
                 "training.init is noise, but dct starts from real images, which set the scale of "
                 "its frequencies: leave it out, or set store.format=pixels"
             )
-        if self.training.coding_steps is not None and not self.codes_real:
+        if self.training.init == "class_mean" and self.training.selection != "random":
+            raise ValueError(
+                f"training.selection={self.training.selection} chooses real images, and "
+                "training.init=class_mean starts from none: leave one of them out"
+            )
+        if self.training.coding_steps is not None and not self.codes_images:
             raise ValueError(
                 "training.coding_steps is for the codes of a generator that starts from real "
                 "images: leave it out, or set store.format=generator"
             )
-        if self.training.steps == 0 and (self.privacy.on or not self.starts_real):
+        if self.training.steps == 0 and (self.privacy.on or not self.starts_as_images):
             raise ValueError(
                 "training.steps is 0, and samples that do not start as real images would stay "
                 "noise: set training.steps to 1 or more, or leave it out"
@@ -112,19 +117,19 @@ class Config(RunOptions):
             object.__setattr__(self, "ipc", 10)
 
     @property
-    def starts_real(self) -> bool:
-        """Whether stored samples start as real images."""
+    def starts_as_images(self) -> bool:
+        """Whether stored samples start as images, real ones or drawn ones."""
         return self.training.init != "noise"
 
     @property
-    def codes_real(self) -> bool:
-        """Whether codes of a generator are fitted to the real images that samples start as."""
-        return self.store.format == "generator" and self.starts_real and not self.privacy.on
+    def codes_images(self) -> bool:
+        """Whether codes of a generator are fitted to the images that samples start as."""
+        return self.store.format == "generator" and self.starts_as_images and not self.privacy.on
 
     @property
     def warm_share(self) -> float:
         """The share of the steps that come before the matching."""
         share = self.training.warm_start
         if share is None:
-            return 0.0 if self.starts_real else 0.5
+            return 0.0 if self.starts_as_images else 0.5
         return share

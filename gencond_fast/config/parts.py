@@ -179,7 +179,9 @@ class TrainingConfig:
             samples start as.
         coding_steps: steps before these in which codes and networks of a generator are fitted to
             the real images that its samples start from; null chooses by the number of samples.
-        init: what samples start as: `real` images or `noise`; `auto` is real.
+        init: what samples start as: `real` images; `class_mean`, images drawn around the means of
+            their classes, so that the file holds no copy of a training image; or `noise`. `auto`
+            is real.
         selection: which real images samples start from: `random` ones; ones that follow the class
             mean (`herding`); or random ones among the half that the trained networks classify with
             the smaller loss (`easy`).
@@ -205,7 +207,7 @@ class TrainingConfig:
 
     steps: Count | None = None
     coding_steps: Positive | None = None
-    init: Literal["auto", "noise", "real"] = "auto"
+    init: Literal["auto", "class_mean", "noise", "real"] = "auto"
     selection: Literal["random", "herding", "easy"] = "random"
     warm_start: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     warm_lr: PositiveFloat = 4e-3

@@ -83,7 +83,7 @@ def check_private(
         "losses.discrepancies": (others and ", ".join(others), "use --discrepancy mean alone"),
         "losses.adversarial": (losses.adversarial, "set losses.adversarial=0"),
         "training.init": (
-            start == "real" and start,
+            start in ("real", "class_mean") and start,
             "leave it out, and samples start as random noise",
         ),
         "training.selection": (

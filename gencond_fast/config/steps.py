@@ -26,7 +26,7 @@ def matching_steps(options: Config, image_size: int) -> int:
     """
     if options.training.steps is not None:
         return options.training.steps
-    if not options.starts_real or options.privacy.on:
+    if not options.starts_as_images or options.privacy.on:
         return NOISE_STEPS
     return SMALL_STEPS if image_size <= SMALL_SIDE else LARGE_STEPS
 
@@ -51,7 +51,7 @@ def coding_steps(options: Config, samples: int) -> int:
         options: of the condensation.
         samples: stored samples of all classes together.
     """
-    if not options.codes_real:
+    if not options.codes_images:
         return 0
     wanted = options.training.coding_steps
     return wanted or max(LEAST_CODING_STEPS, round(CODING_STEPS_PER_SAMPLE * samples))

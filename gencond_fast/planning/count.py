@@ -30,7 +30,7 @@ def stage_steps(config: Config, samples: int) -> tuple[int, int, int, int]:
     warm = round(steps * config.warm_share)
     match = steps - warm
     coding = coding_steps(config, samples)
-    return coding, 0 if config.starts_real else warm, match, config.trajectory.steps
+    return coding, 0 if config.starts_as_images else warm, match, config.trajectory.steps
 
 
 def count(setting: Setting, spec: StoreSpec) -> dict[str, int]:

@@ -17,6 +17,12 @@ _FORMATS = {
     "generator": "entropy-coded levels of blocks, and networks that all classes share",
     "pixels": "plain pixels",
 }
+_START = {
+    "auto": "real images, or noise where the file is private",
+    "real": "real images",
+    "class_mean": "images drawn around the means of their classes: none is a training image",
+    "noise": "noise: none is a training image",
+}
 
 
 def lead(record: Record) -> str:
@@ -43,6 +49,7 @@ def facts(record: Record) -> dict[str, str]:
         "images": f"{spec.image_size} × {spec.image_size}, {_channels(spec)}",
         "format": f"{spec.format}: {_FORMATS[spec.format]}",
         "samples": f"{spec.samples:,}, {spec.per_class:,} per class",
+        "started as": _START[config.training.init],
         "labels": _labels(artifact.metadata),
         "budget": _budget(config, artifact.metadata.budget),
         "in uint8 pixels": f"IPC {4 * ipc:.3g}",

@@ -51,6 +51,9 @@ def print_artifact(artifact: Artifact, path: Path) -> None:
             else ""
         )
     )
+    options = artifact.metadata.made.get("options", {})
+    if isinstance(options, dict) and options.get("training.init") == "class_mean":
+        print("  started as draws around class means: no sample is a copy of a training image")
     if labeller := artifact.metadata.labeller:
         print(f"  labeller {labeller.model}@{labeller.width} in {labeller.bytes:,} of these bytes")
     print(
