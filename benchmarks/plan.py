@@ -20,8 +20,9 @@ from gencond_fast.config import Config, EvaluateConfig
 from gencond_fast.config.options import resolve
 from gencond_fast.evaluation import evaluate
 from gencond_fast.planning import Plan, plan
-from gencond_fast.planning.calibrate import cache_in, phases
+from gencond_fast.planning.calibrate import phases
 from gencond_fast.planning.recording import RecordingReporter, in_own_process
+from gencond_fast.planning.short_run import cache_in
 from gencond_fast.store.artifact import FILE_NAME
 from gencond_fast.system.memory import peak_memory
 from gencond_fast.system.progress import PlainReporter, Reporter

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gencond_fast.condensation.task import Task
+from gencond_fast.config import Config
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.registry import build_classifier, usual_convnet
 from gencond_fast.store.store import StoredSet
@@ -20,12 +21,18 @@ from gencond_fast.training.protocol import MODERN
 from gencond_fast.training.train import accuracy
 from gencond_fast.training.trainer import Trainer
 
-_SHARE = 0.1  # of the run's time, for both students and their tests
+SHARE = 0.1  # of the run's time, for both students and their tests
 _WIDTH = 32
 _STEPS = 100, 600  # at least, so that accuracy says something, and at most
 _TESTED = 2000  # images
 _TIMED = 4  # steps that are enough to know their speed
 _BATCH = 128
+
+
+def is_checked(config: Config, steps: int) -> bool:
+    """Whether a run of so many steps of matching and trajectories is checked, if time allows."""
+    images = config.starts_as_images and not config.codes_images
+    return config.training.check and images and steps > 0
 
 
 def check_result(task: Task, start: StoredSet, result: StoredSet, seconds: float) -> str | None:
@@ -43,7 +50,7 @@ def check_result(task: Task, start: StoredSet, result: StoredSet, seconds: float
     Returns:
         None where there is too little time.
     """
-    room = _SHARE * seconds
+    room = SHARE * seconds
     began = time.perf_counter()
     sets = {"as they started": _images(task, start), "in the file": _images(task, result)}
     labels = result.labels(torch.arange(result.spec.samples, device=task.runtime.device))

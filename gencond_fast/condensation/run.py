@@ -17,7 +17,7 @@ from gencond_fast.condensation import directory as run_directory
 from gencond_fast.condensation.bank import with_image_cache
 from gencond_fast.condensation.checkpoint import CHECKPOINTS, Checkpoint, open_checkpoint
 from gencond_fast.condensation.class_partition import ClassPartition
-from gencond_fast.condensation.closing_check import check_result
+from gencond_fast.condensation.closing_check import check_result, is_checked
 from gencond_fast.condensation.labeller import build_labeller
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
@@ -182,9 +182,8 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
 
 def _check(task: Task, rows: Tensor, store: StoredSet, seconds: float) -> None:
     """Tells what the steps have done to samples that started as coded real images."""
-    config = task.config
-    optimised = _matches(config) or config.trajectory.steps > 0
-    if not (config.training.check and optimised and config.starts_as_images) or config.codes_images:
+    steps = task.config.trajectory.steps + (task.config.training.steps or 0)
+    if not is_checked(task.config, steps):
         return
     start = _new_store(task, rows, store.spec, task.runtime.device, from_images=True)
     if told := check_result(task, start.eval(), store.eval(), seconds):

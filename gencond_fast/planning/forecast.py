@@ -9,15 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from gencond_fast.condensation.closing_check import SHARE, is_checked
 from gencond_fast.config import Config, EvaluateConfig
 from gencond_fast.errors import InputError
 from gencond_fast.evaluation.student_epochs import student_epochs
-from gencond_fast.planning.calibrate import (
-    Condensation,
-    Evaluation,
-    calibrate_condensation,
-    calibrate_evaluation,
-)
+from gencond_fast.planning.calibrate import Condensation, calibrate_condensation
+from gencond_fast.planning.calibrate_students import Evaluation, calibrate_evaluation
 from gencond_fast.planning.recording import in_own_process
 from gencond_fast.store.budget import bits_per_class
 from gencond_fast.system.environment import describe
@@ -103,6 +100,8 @@ def plan(
         reporter.message("calibrating: a few steps of students")
         tested = in_own_process(Path(name), calibrate_evaluation, config, evaluation, absent)
     seconds, runs = condensing_seconds(made), {"condensing": made, "evaluation": tested}
+    if is_checked(config, sum(made.steps)):
+        seconds["closing check"] = SHARE * total
     if tested is not None:
         seconds["evaluation"] = evaluation_seconds(tested, evaluation, made)
     found = {name: run for name, run in runs.items() if run is not None}
@@ -155,6 +154,8 @@ def fitted(config: Config, made: Condensation, minutes: float, spent: float) -> 
         return config
     fixed = spent + sum(condensing_seconds(made).values()) - steps
     total = sum(made.steps)
+    if is_checked(config, total):
+        minutes /= 1 + SHARE
     scale = (_RESERVE * 60 * minutes - fixed) / steps
     if scale * total < 1:
         needed = (fixed + steps / total) / 60 / _RESERVE

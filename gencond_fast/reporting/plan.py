@@ -17,6 +17,7 @@ _NAMES = {
     "condensing": "condensing",
     "labels": "soft labels",
     "finish": "pictures and file",
+    "closing check": "closing check, at most",
     "evaluation": "evaluation",
 }
 

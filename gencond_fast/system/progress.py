@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
-_KNOWN_AFTER = 1.0  # seconds until the speed of a phase is taken for known
+from gencond_fast.system.clock import Clock, Job
+
 _BAR = 24  # columns of the bar, fewer where the terminal is narrow
 _LEAST_BAR = 6
 _GAP = 1
@@ -82,11 +83,11 @@ class _Visible(Reporter):
     """What reporters that show something share: the phases to come."""
 
     def __init__(self) -> None:
-        self._job = _Job({})
+        self._job = Job({})
 
     def expect(self, work: Mapping[str, float]) -> None:
         """See `Reporter.expect`."""
-        self._job = _Job(work)
+        self._job = Job(work)
 
 
 class PlainReporter(_Visible):
@@ -105,13 +106,13 @@ class PlainReporter(_Visible):
     @contextmanager
     def phase(self, name: str, total: int, done: int = 0) -> Iterator[Phase]:
         """See `Reporter.phase`."""
-        clock = _Clock(self._job, name, total, done)
+        clock = Clock(self._job, name, total, done)
         yield _Lines(self, clock, self._every)
         clock.close()
 
 
 class _Lines:
-    def __init__(self, reporter: Reporter, clock: _Clock, every: float) -> None:
+    def __init__(self, reporter: Reporter, clock: Clock, every: float) -> None:
         self._reporter, self._clock, self._every = reporter, clock, every
         self._last = time.monotonic()
 
@@ -140,7 +141,7 @@ class RichReporter(_Visible):
     @contextmanager
     def phase(self, name: str, total: int, done: int = 0) -> Iterator[Phase]:
         """See `Reporter.phase`."""
-        clock = _Clock(self._job, name, total, done)
+        clock = Clock(self._job, name, total, done)
         if total == 0:  # all of it was in the cache
             yield _Silent()
             clock.close()
@@ -168,7 +169,7 @@ class _Bar:
 class _Line:
     """The cells of the line of one phase, which together fit the width of the console."""
 
-    def __init__(self, clock: _Clock, console: Console) -> None:
+    def __init__(self, clock: Clock, console: Console) -> None:
         self.clock, self._console = clock, console
         self.values: list[str] = []
         self.bar = BarColumn(bar_width=_BAR)
@@ -209,91 +210,6 @@ class _Cell(ProgressColumn):
         return Text(self._line.cell(self._name), no_wrap=True, overflow="ellipsis")
 
 
-class _Job:
-    """All phases of a job: which of how many one is, and how long those after it may take."""
-
-    def __init__(self, work: Mapping[str, float]) -> None:
-        self._work = dict(work)
-        self._names = list(work)
-        self._seconds = self._done = 0.0  # of phases that are behind
-
-    def title(self, name: str) -> str:
-        """`3 of 4 · matching`."""
-        if name not in self._names or len(self._names) == 1:
-            return name
-        return f"{self._names.index(name) + 1} of {len(self._names)} · {name}"
-
-    def after(self, name: str, share: float, seconds: float) -> float | None:
-        """Seconds that the phases after this one take at the speed so far.
-
-        Args:
-            name: of the phase that is open.
-            share: of it that was done since it was opened.
-            seconds: that this took.
-        """
-        if name not in self._names:
-            return None
-        later = sum(self._work[each] for each in self._names[self._names.index(name) + 1 :])
-        done = self._done + share * self._work[name]
-        return later * (self._seconds + seconds) / done if done else None
-
-    def close(self, name: str, share: float, seconds: float) -> None:
-        """Takes the speed of a phase that is behind into account."""
-        if name in self._names:
-            self._seconds += seconds
-            self._done += share * self._work[name]
-
-
-class _Clock:
-    """One phase: how much is done, and what time is left for it and for the whole job."""
-
-    def __init__(self, job: _Job, name: str, total: int, done: int) -> None:
-        self._job, self._name = job, name
-        self.title = job.title(name)
-        self.total, self.done, self._first = total, done, done
-        self._start = time.monotonic()
-
-    @property
-    def count(self) -> str:
-        """`300/4000`."""
-        return f"{self.done}/{self.total}"
-
-    def left(self) -> str:
-        """The time left for this phase, nothing until its speed is known."""
-        seconds = self._left()
-        return "" if seconds is None else f"{_time(seconds)} left"
-
-    def whole_left(self) -> str:
-        """The time left for the whole job, nothing where this is its last phase."""
-        seconds = self._left()
-        after = self._job.after(self._name, self._share, self._seconds)
-        return f"whole run {_time(seconds + after)}" if seconds is not None and after else ""
-
-    def times(self) -> str:
-        """Both, nothing at the end of the phase."""
-        if self.done >= self.total:
-            return ""
-        return ", ".join(filter(None, (self.left(), self.whole_left())))
-
-    def close(self) -> None:
-        """The phase is over."""
-        self._job.close(self._name, self._share, self._seconds)
-
-    @property
-    def _seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    @property
-    def _share(self) -> float:
-        return (self.done - self._first) / self.total if self.total else 0.0
-
-    def _left(self) -> float | None:
-        new = self.done - self._first
-        if new <= 0 or self._seconds < _KNOWN_AFTER:
-            return None
-        return max(0, self.total - self.done) * self._seconds / new
-
-
 def choose_reporter() -> Reporter:
     """A progress bar on a terminal and in a notebook, lines elsewhere."""
     console = Console(stderr=True)
@@ -307,9 +223,3 @@ def _show(values: Mapping[str, float] | None) -> list[str]:
         f"{name} {value:,.0f}" if abs(value) >= 1000 else f"{name} {value:.4g}"
         for name, value in (values or {}).items()
     ]
-
-
-def _time(seconds: float) -> str:
-    """`1:05:09`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from gencond_fast.config import Config, EvaluateConfig
 from gencond_fast.config.options import resolve
 from gencond_fast.errors import InputError
-from gencond_fast.planning.calibrate import (
-    Condensation,
-    Evaluation,
-    Students,
-    Unit,
-    pace,
-    phases,
-)
+from gencond_fast.planning.calibrate import Condensation, Unit, pace, phases
+from gencond_fast.planning.calibrate_students import Evaluation, Students
 from gencond_fast.planning.forecast import condensing_seconds, evaluation_seconds, fitted
 from gencond_fast.planning.recording import Span
 from gencond_fast.store.spec import StoreSpec
