@@ -23,11 +23,13 @@ from gencond_fast.store.spec import MOST_WEIGHTS, StoreSpec
 
 _STREAM, _LAWS, _STEPS, _CHECK = "stream", "laws", "steps", "check"
 _PREFIX = "labeller_"
-_WEIGHT_BITS = 3.3  # of a weight; below three accuracy falls
+_WEIGHT_BITS = 2.8  # of a weight
 _WIDTHS = range(8, 129, 4)
 # steps in the deviation of a tensor of weights, from the finest that is tried to the coarsest
 _COARSENESS = [2.0 ** (power / 16) for power in range(-64, 17)]
-_FINER = 8.0  # steps of biases and norms, which are few
+# Tensors of a small share of the weights cost little, and the first layer is one that accuracy
+# hangs on: it sees neighbours that are nearly alike, and weighs their differences.
+_FEW, _FINER = 0.02, 8.0
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -75,7 +77,8 @@ class Labeller:
                 is not installed.
         """
         tensors = [each.detach().float().cpu().numpy() for each in trained.parameters()]
-        deviations = [_deviation(each) for each in tensors]
+        few = _FEW * sum(each.size for each in tensors)
+        deviations = [_deviation(each, _FINER if each.size < few else 1.0) for each in tensors]
         for coarseness in _COARSENESS:
             steps = np.float32(coarseness) * np.asarray(deviations, np.float32)
             whole = [_whole(*pair) for pair in zip(tensors, steps, strict=True)]
@@ -174,9 +177,9 @@ def _build(spec: LabellerSpec, shape: tuple[int, int, int]) -> Classifier:
     return build_classifier(spec.model, *shape, seed=0, width=spec.width)
 
 
-def _deviation(tensor: np.ndarray) -> float:
+def _deviation(tensor: np.ndarray, finer: float) -> float:
     """What the steps of a tensor go by; 1 where all its values are 0."""
-    spread = float(tensor.std()) / (1.0 if tensor.ndim > 1 else _FINER)
+    spread = float(tensor.std()) / finer
     least = float(np.abs(tensor).max()) / entropy.LARGEST
     return max(spread, least / _COARSENESS[0]) or 1.0
 

@@ -88,8 +88,11 @@ def test_an_evaluation_against_a_sum_by_hand():
     assert evaluated(STORED, baselines=("full",)) - alone == pytest.approx(full)
 
 
-def steps(match: int, trajectory: int) -> Config:
-    training = {"training": {"steps": match}, "trajectory": {"steps": trajectory}}
+def steps(match: int, trajectory: int, *, check: bool = False) -> Config:
+    training = {
+        "training": {"steps": match, "check": check},
+        "trajectory": {"steps": trajectory},
+    }
     return resolve({"data": "", "out": ""} | training)
 
 
@@ -102,6 +105,12 @@ def test_fitted_steps_fill_the_minutes_and_keep_their_ratio(minutes: float, traj
     seconds = 20.0 + sum(condensing_seconds(measured(match, later)).values())
     # a step of each kind and a checkpoint are lost where numbers are rounded down
     assert seconds - 0.06 <= 0.95 * 60 * minutes <= seconds + 0.5 + 2.0 + 0.06
+
+
+def test_the_closing_check_has_a_tenth_of_what_comes_before_it():
+    alone = fitted(steps(4000, 0), measured(4000, 0), 30.0, spent=20.0)
+    checked = fitted(steps(4000, 0, check=True), measured(4000, 0), 33.0, spent=20.0)
+    assert abs(checked.training.steps - alone.training.steps) <= 1
 
 
 def test_minutes_that_are_too_few_are_refused_with_those_that_are_needed():

@@ -25,6 +25,7 @@ def parsed(arguments: list[str]) -> Config:
     given: dict[str, Any] = dict(command_line.parsed(cli, "condense", arguments[1:]).params)
     given.pop("quiet")
     given.pop("minutes")
+    given.pop("no_check")
     steps, labels = given.pop("steps"), given.pop("soft_labels")
     first: dict[str, Any] = {"out": given.pop("out")}
     first |= {"training": {"steps": steps}} if steps is not None else {}
