@@ -9,11 +9,7 @@ from gencond_fast.config.steps import LARGE_STEPS, NOISE_STEPS, SMALL_SIDE, SMAL
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {},
     "quick": {"networks": {"width": 64, "random": 1, "trained": 3}},
-    "accurate": {
-        "networks": {"width": 64},
-        "training": {"steps": 400},
-        "trajectory": {"steps": 600},
-    },
+    "accurate": {"networks": {"width": 64}, "trajectory": {"steps": 1000}},
 }
 
 # what each preset does, in words: for --help and the documentation
@@ -23,8 +19,8 @@ PRESET_TEXTS = {
     "or with another --method), on six feature networks of width 128",
     "quick": f"as many steps as standard, on four networks of width "
     f"{PRESETS['quick']['networks']['width']}",
-    "accurate": f"{PRESETS['accurate']['training']['steps']:,} matching steps on six networks of "
-    f"width {PRESETS['accurate']['networks']['width']}, then "
+    "accurate": "as many steps as standard, on six networks of width "
+    f"{PRESETS['accurate']['networks']['width']}, then "
     f"{PRESETS['accurate']['trajectory']['steps']:,} of trajectory matching, which take the "
     "longest and which other methods leave out",
 }
