@@ -40,7 +40,7 @@ def test_a_method_lies_over_the_preset_and_under_the_options():
     made = resolve(BASE, {"training": {"init": "noise"}}, preset="accurate", method="dm")
     assert (made.networks.random, made.networks.trained) == (20, 0)
     assert made.networks.width == plain.networks.width
-    assert made.training.steps == plain.training.steps
+    assert (made.training.steps, plain.training.steps) == (4000, None)
     assert (made.training.init, made.training.warm_start) == ("noise", 0.0)
     named = resolve(BASE, {"losses": {"discrepancies": {"cf": 1.0}}}, method="m3d")
     assert named.losses.discrepancies == {"cf": 1.0}

@@ -52,7 +52,7 @@ def counted(options: dict, preset: str = "standard") -> dict[str, int]:
         (NOISE, "standard", {"coding": 0, "warm": 2000, "match": 2000, "checkpoints": 40}),
         (GENERATOR, "standard", {"coding": 1250, "warm": 0, "match": 100, "checkpoints": 15}),
         # after 100, 200, ... 1000 steps
-        (ALL_IMAGES, "accurate", {"match": 400, "trajectory": 600, "checkpoints": 10}),
+        (ALL_IMAGES, "accurate", {"match": 100, "trajectory": 1000, "checkpoints": 11}),
         (ALL_IMAGES, "accurate", {"experts": 3 * 5 * 1438, "teachers": 2 * 20 * 1438}),
         (ALL_IMAGES, "accurate", {"held": 1438 * 64 + 3 * 21 * 4 * WEIGHTS}),
     ],
