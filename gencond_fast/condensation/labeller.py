@@ -7,15 +7,17 @@ from dataclasses import replace
 from gencond_fast.condensation.task import Task
 from gencond_fast.condensation.teachers import build_teachers
 from gencond_fast.config import Config
+from gencond_fast.config.steps import labeller_epochs
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.store.labeller import Labeller, LabellerSpec
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.training.train import accuracy
 
 
-def labeller_config(config: Config, spec: LabellerSpec) -> Config:
-    """The options under which the labeller is the teacher."""
-    teachers = replace(config.teachers, model=spec.model, width=spec.width, count=1)
+def labeller_config(config: Config, spec: LabellerSpec, images: int) -> Config:
+    """The options under which the labeller of a data set of so many images is the teacher."""
+    epochs = labeller_epochs(config, images)
+    teachers = replace(config.teachers, model=spec.model, width=spec.width, count=1, epochs=epochs)
     return replace(config, teachers=teachers)
 
 
@@ -33,7 +35,8 @@ def build_labeller(task: Task, spec: LabellerSpec | None, store: StoreSpec) -> L
     """
     if spec is None:
         return None
-    task = replace(task, config=labeller_config(task.config, spec))
+    images = len(task.source.train)
+    task = replace(task, config=labeller_config(task.config, spec, images))
     (network,) = build_teachers(task)
     labeller = Labeller(spec, store)
     labeller.take(network)

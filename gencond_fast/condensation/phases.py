@@ -10,7 +10,7 @@ from gencond_fast.condensation.private.task import PrivateTask
 from gencond_fast.condensation.sharing import classes_of_step
 from gencond_fast.condensation.task import Task
 from gencond_fast.config import Config
-from gencond_fast.config.steps import coding_steps, labeller_share
+from gencond_fast.config.steps import coding_steps, labeller_epochs
 from gencond_fast.store.spec import StoreSpec
 
 _TRAINING = 3  # forward passes that take as long as a forward and a backward pass
@@ -19,7 +19,7 @@ _BATCH = 128  # of feature networks
 
 
 def expected_phases(
-    task: Task, spec: StoreSpec, *, matches: bool, networks: bool
+    task: Task, spec: StoreSpec, *, matches: bool, networks: bool, labelled: bool
 ) -> dict[str, float]:
     """Forward passes of an image through a network, by phase, with nothing in the cache.
 
@@ -28,6 +28,7 @@ def expected_phases(
         spec: of the stored set.
         matches: whether there are steps of matching, which need statistics.
         networks: whether feature networks are needed.
+        labelled: whether the file has a labeller.
     """
     config, images = task.config, len(task.source.train)
     plans = plan_networks(config.networks)
@@ -39,7 +40,7 @@ def expected_phases(
         statistics: len(chosen_images(task)) * measured if matches else 0,
         **_experts(config, images),
         PHASE: _steps(config, spec),
-        **_labels(task, spec, trained),
+        **_labels(task, spec, trained, labelled=labelled),
     }
     return {name: float(work) for name, work in found.items() if work}
 
@@ -60,10 +61,10 @@ def _steps(config: Config, spec: StoreSpec) -> int:
     return coded + (training.steps or 0) * step + trajectory.steps * followed
 
 
-def _labels(task: Task, spec: StoreSpec, trained: int) -> dict[str, int]:
+def _labels(task: Task, spec: StoreSpec, trained: int, *, labelled: bool) -> dict[str, int]:
     config, images = task.config, len(task.source.train)
-    if labeller_share(config, task.image_size):
-        return {"teacher 1 of 1": images * config.teachers.epochs * _TRAINING}
+    if labelled:
+        return {"teacher 1 of 1": images * labeller_epochs(config, images) * _TRAINING}
     if not spec.soft_labels:
         return {}
     options, count = config.labels, config.teachers.count

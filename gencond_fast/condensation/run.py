@@ -157,7 +157,13 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
     spec = StoreSpec(**ranks.broadcast_object(asdict(metadata.store)))
     needed = _matches(config) or config.training.selection != "random"
     reporter.expect(
-        expected_phases(task, metadata.store, matches=_matches(config), networks=needed)
+        expected_phases(
+            task,
+            metadata.store,
+            matches=_matches(config),
+            networks=needed,
+            labelled=metadata.labeller is not None,
+        )
     )
     networks = shared_networks(task, ranks) if needed else None
     partition = deal_classes(task, spec, networks, ranks)

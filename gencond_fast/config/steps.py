@@ -11,9 +11,10 @@ from gencond_fast.config.condensing import Config
 SMALL_SIDE = 32  # pixels
 SMALL_STEPS = 100
 LARGE_STEPS = 0
-LABELLER_SHARE = 0.0  # above that side
+LABELLER_SHARE = 0.1  # above that side, where one gave students three points
 # Samples that start as noise, which have to be fitted first.
 NOISE_STEPS = 4000
+_MOST_SEEN, _LEAST_PASSES = 2_000_000, 4  # images that a labeller sees, passes over very many
 LEAST_CODING_STEPS, CODING_STEPS_PER_SAMPLE = 1200, 0.25
 
 
@@ -42,6 +43,11 @@ def labeller_share(options: Config, image_size: int) -> float:
         return options.labels.labeller
     hard = not options.store.soft_labels and not options.privacy.on
     return LABELLER_SHARE if hard and image_size > SMALL_SIDE else 0.0
+
+
+def labeller_epochs(options: Config, images: int) -> int:
+    """Passes of a labeller over so many training images."""
+    return min(options.teachers.epochs, max(_LEAST_PASSES, _MOST_SEEN // images))
 
 
 def coding_steps(options: Config, samples: int) -> int:

@@ -49,6 +49,11 @@ def evaluate(
     protocol = PROTOCOLS[config.protocol]
     if protocol.soft:
         artifact.require_soft_labels(config.run)
+    elif spec.soft_labels or artifact.labeller:
+        reporter.message(
+            f"the file has soft labels, and protocol {protocol.name} learns hard ones: "
+            "--protocol soft learns them"
+        )
     split = split_of(artifact)
     source = open_test(config, artifact, split, reporter)
     ranks.check_same_data(config.data, source.fingerprint)

@@ -107,7 +107,7 @@ def calibrate_condensation(
     metadata = sized_metadata(config, source, image_size, blank)
     short = shortened(setting, metadata.store, str(folder / RUN))
     reading = 0.0 if absent else _time_reading(source, image_size)
-    full = count(setting, metadata.store)
+    full = count(setting, metadata.store, labelled=metadata.labeller is not None)
     resumed = time.monotonic()
     condense(short.config, reporter, source=short.source)
     seconds = phases(reporter.spans, began - opened + resumed, time.monotonic())

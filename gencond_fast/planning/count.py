@@ -10,7 +10,7 @@ from gencond_fast.condensation.measure import chosen_images
 from gencond_fast.condensation.networks import plan_networks
 from gencond_fast.condensation.task import Setting
 from gencond_fast.config import Config
-from gencond_fast.config.steps import coding_steps, labeller_share
+from gencond_fast.config.steps import coding_steps, labeller_epochs
 from gencond_fast.data.sample import sample_rows
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.system.machine import own_memory
@@ -33,8 +33,13 @@ def stage_steps(config: Config, samples: int) -> tuple[int, int, int, int]:
     return coding, 0 if config.starts_as_images else warm, match, config.trajectory.steps
 
 
-def count(setting: Setting, spec: StoreSpec) -> dict[str, int]:
+def count(setting: Setting, spec: StoreSpec, *, labelled: bool = False) -> dict[str, int]:
     """What the condensation of a setting into a stored set does, and the bytes that it holds.
+
+    Args:
+        setting: data and options.
+        spec: of the stored set.
+        labelled: whether the file has a labeller.
 
     Returns:
         `sample`: images read at the start; `networks`: steps of all feature networks; `bank`:
@@ -50,8 +55,9 @@ def count(setting: Setting, spec: StoreSpec) -> dict[str, int]:
     full_data = spec.soft_labels and config.labels.source == "full_data"
     experts = config.trajectory.experts if trajectory else 0
     teachers = config.teachers.count if full_data else 0
-    teachers += labeller_share(config, setting.image_size) > 0
     seen = experts * config.trajectory.epochs, teachers * config.teachers.epochs
+    if labelled:
+        teachers, seen = teachers + 1, (seen[0], seen[1] + labeller_epochs(config, images))
     image_bytes = setting.source.channels * setting.image_size**2
     room = _SHARE[config.in_memory] * own_memory() / image_bytes
     # images that are stored as pixels are neither decoded nor kept

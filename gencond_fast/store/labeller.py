@@ -7,6 +7,8 @@ weights are whole steps behind the entropy coder, as fine as its share of the by
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -23,8 +25,8 @@ from gencond_fast.store.spec import MOST_WEIGHTS, StoreSpec
 
 _STREAM, _LAWS, _STEPS, _CHECK = "stream", "laws", "steps", "check"
 _PREFIX = "labeller_"
-_WEIGHT_BITS = 2.8  # of a weight
-_WIDTHS = range(8, 129, 4)
+_WEIGHT_BITS, _MOST_BITS = 2.8, 3.5  # of a weight
+_WIDTHS = range(8, 257, 4)
 # steps in the deviation of a tensor of weights, from the finest that is tried to the coarsest
 _COARSENESS = [2.0 ** (power / 16) for power in range(-64, 17)]
 # Tensors of a small share of the weights cost little, and the first layer is one that accuracy
@@ -156,10 +158,10 @@ def choose_labeller(
     name, found = usual_convnet(image_size), None
     for width in _WIDTHS if room else ():
         spec = LabellerSpec(name, width, room)
-        weights = _count_weights(spec, (channels, num_classes, image_size))
-        if _WEIGHT_BITS * weights > 8 * room:
+        count = _count_weights(spec, (channels, num_classes, image_size))
+        if _WEIGHT_BITS * count > 8 * room:
             break
-        found = spec
+        found = replace(spec, bytes=min(room, 4 * math.ceil(_MOST_BITS * count / 32)))
     return found
 
 

@@ -97,6 +97,7 @@ def test_the_width_grows_with_the_bytes_and_with_no_more_than_they_hold():
         assert 2.7 * weights <= 8 * spec.bytes
         widths.append(spec.width)
     assert widths == sorted(set(widths))
+    assert choose_labeller(0.25, 10**8, 10, 3, 64).bytes < 10**6  # the widest takes what it needs
     assert choose_labeller(0.25, 1000, 10, 3, 64) is None
     assert choose_labeller(0.0, 10**6, 10, 3, 64) is None
 
