@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from markupsafe import Markup
 
-from gencond_fast.evaluation.result import CONDENSED, Row
+from gencond_fast.evaluation.result import CONDENSED, EvaluationResult, Row
 from gencond_fast.reporting.accuracy_rows import draw_rows
 from gencond_fast.reporting.feature_map import short, spread
 from gencond_fast.reporting.published import Method, Published
@@ -39,7 +39,7 @@ def scores_of(record: Record) -> list[Score]:
             run=record.name,
             file=file,
             kind=row.training_set,
-            trained_on=trained_on(row),
+            trained_on=trained_on(row) + _labelled(row, result),
             baseline=row.training_set not in CONDENSED,
             full=row.training_set == "full",
             images=row.images,
@@ -62,6 +62,14 @@ def scores_of(record: Record) -> list[Score]:
         for row in result.rows
     ]
     return sorted(rows, key=lambda score: score.baseline)
+
+
+def _labelled(row: Row, result: EvaluationResult) -> str:
+    """What the labeller scores by itself, where students learned from it."""
+    alone = result.labeller_accuracy
+    if alone is None or row.training_set not in CONDENSED:
+        return ""
+    return f", views labelled by its labeller ({100 * alone:.2f} % by itself)"
 
 
 def trained_on(row: Row) -> str:

@@ -45,12 +45,16 @@ def test_it_takes_its_share_of_the_bytes(labelled):
 
 def test_students_learn_its_labels_and_its_own_accuracy_is_told(labelled, tmp_path):
     run, _ = labelled
-    out = tmp_path / "found.json"
     options = ("--protocol", "soft", "--epochs", "2", "--seeds", "2", "--model", "convnet3@8")
-    done = call("evaluate", run, "--data", "digits", *options, "--json", out)
+    done = call("evaluate", run, "--data", "digits", *options)
     assert done.code == 0, done.err
+    (out,) = run.glob("evaluation-soft-*.json")
     found = json.loads(out.read_text())
     assert f"labeller by itself: {100 * found['labeller_accuracy']:.2f} %" in done.out
+    report = call("report", run, "--out", tmp_path / "page.html")
+    assert report.code == 0, report.err
+    told = f"labeller ({100 * found['labeller_accuracy']:.2f} % by itself)"
+    assert told in (tmp_path / "page.html").read_text()
     assert found["labeller_accuracy"] == pytest.approx(_accuracy(run), abs=0.02)
 
 
