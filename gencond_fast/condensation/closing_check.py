@@ -24,6 +24,8 @@ from gencond_fast.training.trainer import Trainer
 SHARE = 0.1  # of the run's time, for both students and their tests
 _WIDTH = 32
 _STEPS = 100, 600  # at least, so that accuracy says something, and at most
+_LEAST_SECONDS = 3.0  # less is not even tried
+_MOST_BYTES = 2**30  # of the decoded images of one set
 _TESTED = 2000  # images
 _TIMED = 4  # steps that are enough to know their speed
 _BATCH = 128
@@ -48,12 +50,15 @@ def check_result(task: Task, start: StoredSet, result: StoredSet, seconds: float
         seconds: that the run took so far; the check takes a tenth of it at most, or is left out.
 
     Returns:
-        None where there is too little time.
+        None where there is too little time, or the images do not fit into a gigabyte.
     """
-    room = SHARE * seconds
+    spec, room = result.spec, SHARE * seconds
+    size = spec.samples * spec.channels * spec.image_size**2 * torch.float32.itemsize
+    if room < _LEAST_SECONDS or size > _MOST_BYTES:
+        return None
     began = time.perf_counter()
     sets = {"as they started": _images(task, start), "in the file": _images(task, result)}
-    labels = result.labels(torch.arange(result.spec.samples, device=task.runtime.device))
+    labels = result.labels(torch.arange(spec.samples, device=task.runtime.device))
     each = _seconds_of_a_step(task, sets["in the file"], labels)
     left = room - (time.perf_counter() - began)
     steps = min(int(0.8 * left / 2 / each), _STEPS[1])  # the rest for the tests
