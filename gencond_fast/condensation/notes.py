@@ -9,6 +9,7 @@ import torch
 
 from gencond_fast.condensation.task import Task
 from gencond_fast.exporting.codecs import jpeg
+from gencond_fast.store.labeller import LabellerSpec
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.system.bytes import format_bytes
 from gencond_fast.system.words import counted
@@ -30,6 +31,16 @@ def tell_rare_classes(task: Task, spec: StoreSpec, tell: Callable[[str], None]) 
         f"samples stored per class (smallest: {names[least]!r} with {counts[least]:,}); their "
         "other samples are the same images, moved by a few pixels"
     )
+
+
+def tell_labeller(labeller: LabellerSpec | None, tell: Callable[[str], None]) -> None:
+    """Says that a part of the bytes goes to a labeller, which is trained at the end."""
+    if labeller is not None:
+        tell(
+            f"{format_bytes(labeller.bytes)} of these bytes hold a network that labels augmented "
+            f"views ({labeller.model}@{labeller.width}, for evaluate --protocol soft); --set "
+            "labels.labeller=0 leaves it out"
+        )
 
 
 def tell_untested(task: Task, tell: Callable[[str], None]) -> None:

@@ -21,7 +21,12 @@ from gencond_fast.condensation.closing_check import check_result, is_checked
 from gencond_fast.condensation.labeller import build_labeller
 from gencond_fast.condensation.labels import with_soft_labels
 from gencond_fast.condensation.loop import Loop
-from gencond_fast.condensation.notes import tell_large_budget, tell_rare_classes, tell_untested
+from gencond_fast.condensation.notes import (
+    tell_labeller,
+    tell_large_budget,
+    tell_rare_classes,
+    tell_untested,
+)
 from gencond_fast.condensation.phases import expected_phases
 from gencond_fast.condensation.private.guarantee import check_guarantee, describe_guarantee
 from gencond_fast.condensation.private.task import PrivateTask, open_private_task
@@ -147,6 +152,7 @@ def _run(task: Task, directory: Path, ranks: Ranks) -> None:
         f"{task.image_size} px; {counted(metadata.store.per_class, 'sample')} per class in "
         f"{format_bytes(metadata.budget)}; {task.runtime.describe()}{shared}"
     )
+    tell_labeller(metadata.labeller, reporter.message)
     tell_untested(task, reporter.message)
     if not isinstance(task, PrivateTask):
         tell_rare_classes(task, metadata.store, reporter.message)

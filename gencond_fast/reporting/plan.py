@@ -15,7 +15,7 @@ _NAMES = {
     "bank": "statistics bank",
     "experts": "experts",
     "condensing": "condensing",
-    "labels": "soft labels",
+    "labels": "soft labels or labeller",
     "finish": "pictures and file",
     "closing check": "closing check, at most",
     "evaluation": "evaluation",
