@@ -167,8 +167,8 @@ def test_changed_metadata_without_the_checksum(whole, place):
 
 
 def test_later_version_says_upgrade(whole, place):
-    content = with_fields(whole, lambda f: {"version": 5, "everything": "else"}, sign=False)
-    assert "format version 5" in (message := refusal(place, content))
+    content = with_fields(whole, lambda f: {"version": artifact.FORMAT_VERSION + 1, "everything": "else"}, sign=False)
+    assert f"format version {artifact.FORMAT_VERSION + 1}" in (message := refusal(place, content))
     assert "upgrade gencond-fast" in message
 
 

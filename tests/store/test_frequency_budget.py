@@ -44,6 +44,7 @@ def file_size(spec: StoreSpec) -> int:
         tensors["soft_classes"] = (kind, [samples, spec.soft_labels], width)
     fields = {"version": 2, "checksum": "0" * 16, **asdict(metadata_of(spec))}
     fields["store"].pop("label_bytes")
+    fields.pop("labeller")  # which a file without one does not mention
     about = json.dumps(fields, separators=(",", ":"))
     header, start = {"__metadata__": {"gencond_fast": about}}, 0
     order = ["F32", "I32", "U16", "U8"]
