@@ -11,7 +11,7 @@ from gencond_fast.config.condensing import Config
 SMALL_SIDE = 32  # pixels
 SMALL_STEPS = 100
 LARGE_STEPS = 0
-LABELLER_SHARE = 0.1  # above that side, where one gave students three points
+LABELLER_SHARE = 0.104  # above that side, where so much gave students three points
 # Samples that start as noise, which have to be fitted first.
 NOISE_STEPS = 4000
 _MOST_SEEN, _LEAST_PASSES = 2_000_000, 4  # images that a labeller sees, passes over very many
