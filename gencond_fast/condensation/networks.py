@@ -27,6 +27,7 @@ from gencond_fast.system.cache import (
     save_tensors,
 )
 from gencond_fast.system.rng import named_rng
+from gencond_fast.system.upload import upload
 
 _BATCH = 128
 _RATE = 2e-3
@@ -280,8 +281,8 @@ def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dic
         rng = named_rng(task.config.seed, "train", plan.index, step)
         index = torch.randint(len(labels), (_BATCH,), generator=rng)
         transform = draw_from_policy(options.augmentation, rng, batch_size=_BATCH, device=device)
-        batch = task.normalisation(images[index].to(device))
-        batch, targets = augment(batch, transform), labels[index].to(device)
+        batch = task.normalisation(upload(images[index], device))
+        batch, targets = augment(batch, transform), upload(labels[index], device)
 
         def loss_of(batch: Tensor, targets: Tensor = targets) -> Tensor:
             with task.runtime.autocast():

@@ -17,6 +17,7 @@ from gencond_fast.data.augment import Augmentation, augment, draw_from_policy
 from gencond_fast.models.classifier import batch_norms
 from gencond_fast.store.store import StoredSet
 from gencond_fast.system.rng import named_rng
+from gencond_fast.system.upload import upload
 
 _WEIGH_EVERY = 2  # steps, which see most samples and are few
 _PROBE = 0.5  # h, of the way that is missing
@@ -79,7 +80,7 @@ class Trajectory(Stage):
         rng = named_rng(self._task.config.seed, "trajectory", step)
         first, target = self._draw_section(rng)
         index = self._draw_samples(rng)
-        weights, passed = self._walk(first, index, rng)
+        weights, passed = self._walk(first, self._inner_steps(index, rng))
         length = (first - target).square().sum()
         missing = weights - target
         scale = -2.0 * self._options.inner_lr / length
@@ -90,7 +91,8 @@ class Trajectory(Stage):
         terms = {"trajectory": missing.square().sum() / (length * world) + (pull - pull.detach())}
         seen = index.flatten()
         own = seen[self._partition.is_own(seen)]
-        if (rate := self._store.rate(self._partition.rows(own).to(first.device))) is not None:
+        rows = upload(self._partition.rows(own), first.device)
+        if (rate := self._store.rate(rows)) is not None:
             terms["rate"] = rate / len(seen)
         return terms
 
@@ -112,35 +114,37 @@ class Trajectory(Stage):
             rounds.append((classes[:, None] * spec.per_class + order[classes]).T.flatten())
         return torch.cat(rounds)[:wanted].view(self._options.inner_steps, self._batch)
 
-    def _walk(
-        self, weights: Tensor, index: Tensor, rng: torch.Generator
-    ) -> tuple[Tensor, list[_Passed]]:
-        """Where N steps lead, and the own part of the steps."""
+    def _inner_steps(self, index: Tensor, rng: torch.Generator) -> list[_Inner]:
+        """The own part of N steps on samples [N, B]: three copies to the device for all of them."""
+        operations, device = self._task.config.networks.augmentation, self._task.runtime.device
+        own = self._partition.is_own(index) if self._shared else torch.ones_like(index).bool()
+        drawn = [draw_from_policy(operations, rng, batch_size=self._batch) for _ in index]
+        counts, samples = own.sum(1).tolist(), index[own]
+        rows = upload(self._partition.rows(samples), device).split(counts)
+        labels = upload(samples // self._partition.spec.per_class, device).split(counts)
+        draws = upload(torch.stack([each.draws for each in drawn])[own], device).split(counts)
+        return [
+            _Inner(rows, labels, replace(transform, draws=draws))
+            for rows, labels, transform, draws in zip(rows, labels, drawn, draws, strict=True)
+        ]
+
+    def _walk(self, weights: Tensor, steps: list[_Inner]) -> tuple[Tensor, list[_Passed]]:
+        """Where the steps lead, and the own part of each that has one."""
         passed = []
-        operations = self._task.config.networks.augmentation
-        for samples in index:
-            transform = draw_from_policy(
-                operations, rng, batch_size=len(samples), device=weights.device
-            )
-            if self._shared:
-                own = self._partition.is_own(samples).nonzero().flatten()
-                samples = samples[own]
-                transform = replace(transform, draws=transform.draws[own.to(weights.device)])
+        for step in steps:
             slope = torch.zeros_like(weights)
-            if len(samples):
-                images = self._images(samples, transform)
-                labels = (samples // self._partition.spec.per_class).to(weights.device)
-                slope = self._slope(weights, images.detach(), labels)
-                passed.append(_Passed(images, labels, weights))
+            if len(step.rows):
+                images = self._images(step.rows, step.transform)
+                slope = self._slope(weights, images.detach(), step.labels)
+                passed.append(_Passed(images, step.labels, weights))
             if self._shared:
                 self._partition.ranks.all_reduce([slope])
             weights = weights - self._options.inner_lr * slope
         return weights, passed
 
-    def _images(self, samples: Tensor, transform: Augmentation) -> Tensor:
-        index = self._partition.rows(samples).to(self._task.runtime.device)
+    def _images(self, rows: Tensor, transform: Augmentation) -> Tensor:
         with self._task.runtime.autocast():
-            images = self._decode(index)
+            images = self._decode(rows)
         return augment(self._task.normalisation(images.float()), transform)
 
     def _slope(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
@@ -177,6 +181,14 @@ class Trajectory(Stage):
             for way in (_PROBE, -_PROBE)
         )
         return (step.images * (scale / (2.0 * _PROBE) * (ahead - behind))).sum()
+
+
+class _Inner(NamedTuple):
+    """What goes into an inner step: rows of the stored set, their labels, their augmentation."""
+
+    rows: Tensor
+    labels: Tensor
+    transform: Augmentation
 
 
 class _Passed(NamedTuple):
