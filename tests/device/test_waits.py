@@ -14,7 +14,10 @@ SMALL = (
 )
 # (kind, place) -> why the host may wait there
 ALLOWED = {
-    ("d2h", "store/dct.py _count"): "every few steps the levels are counted, and coded sizes fitted",
+    (
+        "d2h",
+        "store/dct.py _count",
+    ): "every few steps the levels are counted, and coded sizes fitted",
 }
 # without the CUDA half of the extension only: its kernels wait for nothing
 FALLBACK = "functional/reference.py"
