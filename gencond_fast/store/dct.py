@@ -248,7 +248,7 @@ class FrequencySet(StoredSet):
             sizes = _rounded(part).nan_to_num(0.0).abs()
             others += sizes.count_nonzero(0)
             total += sizes.sum(0, dtype=torch.float64)
-        counts = torch.cat((others.new_tensor([len(codes)]), others, total))
+        counts = torch.cat((others.new_full((1,), len(codes)), others, total))
         add([counts])
         rows, others, total = counts.cpu().split([1, len(others), len(total)])
         return entropy.Counts(int(rows), others.numpy(), total.numpy())
