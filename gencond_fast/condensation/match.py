@@ -138,6 +138,8 @@ class Match(Stage):
             terms["cross_entropy"] = weight * F.cross_entropy(logits, outputs[labels])
         if (rate := self._rate(index)) is not None:
             terms["rate"] = rate / self.images_per_step
+        if self._repeated == 1:
+            return terms
         return {name: term / self._repeated for name, term in terms.items()}
 
     def _observe(

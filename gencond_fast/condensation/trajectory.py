@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.experts import expert_network
+from gencond_fast.condensation.flat_weights import FlatWeights
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment, draw_from_policy
-from gencond_fast.models.classifier import batch_norms
+from gencond_fast.models.classifier import Classifier, batch_norms
 from gencond_fast.store.store import StoredSet
 from gencond_fast.system.rng import named_rng
 from gencond_fast.system.upload import upload
@@ -58,8 +60,8 @@ class Trajectory(Stage):
         self._options = options
         self._decode = task.runtime.compile(store)
         self._network = expert_network(task, 0).train()
-        self._parameters = list(self._network.parameters())
-        self._forward = task.runtime.compile(self._network.forward)
+        self._weights = FlatWeights(self._network)
+        self._loss_of = task.runtime.compile(_loss_of(self._network))
         self._partition = partition
         self._batch = min(options.batch_size, partition.spec.samples)
         self._shared = partition.ranks.world_size > 1 and not batch_norms(self._network)
@@ -85,7 +87,8 @@ class Trajectory(Stage):
         missing = weights - target
         scale = -2.0 * self._options.inner_lr / length
         # a number whose gradient in the images is that of the loss
-        pull = sum((self._pull(each, missing, scale) for each in passed), first.new_zeros(()))
+        probe, scale = _PROBE * missing, scale / (2.0 * _PROBE)
+        pull = sum((self._pull(each, probe, scale) for each in passed), first.new_zeros(()))
         world = self._partition.ranks.world_size
         pull = pull if self._shared else pull / world
         terms = {"trajectory": missing.square().sum() / (length * world) + (pull - pull.detach())}
@@ -102,7 +105,7 @@ class Trajectory(Stage):
         expert = self._experts[int(torch.randint(len(self._experts), (), generator=rng))]
         parts = options.parts_of(len(self._task.source.train))
         start = int(torch.randint(options.max_start_epoch * parts + 1, (), generator=rng))
-        return expert[start], expert[start + options.span]
+        return self._weights.order(expert[start]), self._weights.order(expert[start + options.span])
 
     def _draw_samples(self, rng: torch.Generator) -> Tensor:
         """The samples of each inner step [N, B]: classes in turn, none again before all were."""
@@ -132,11 +135,12 @@ class Trajectory(Stage):
         """Where the steps lead, and the own part of each that has one."""
         passed = []
         for step in steps:
-            slope = torch.zeros_like(weights)
             if len(step.rows):
                 images = self._images(step.rows, step.transform)
                 slope = self._slope(weights, images.detach(), step.labels)
                 passed.append(_Passed(images, step.labels, weights))
+            else:
+                slope = torch.zeros_like(weights)
             if self._shared:
                 self._partition.ranks.all_reduce([slope])
             weights = weights - self._options.inner_lr * slope
@@ -150,7 +154,7 @@ class Trajectory(Stage):
     def _slope(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Of the own part of the loss of a batch in all weights: [P]."""
         loss = self._loss(weights, images, labels)
-        return torch.cat([each.flatten() for each in torch.autograd.grad(loss, self._parameters)])
+        return self._weights.flatten(torch.autograd.grad(loss, self._weights.parameters))
 
     def _image_gradient(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Of the own part of the loss of a batch in its images, like them."""
@@ -163,24 +167,27 @@ class Trajectory(Stage):
         return gradient
 
     def _loss(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        self._put_in_place(weights)
+        self._weights.put_in_place(weights)
         with self._task.runtime.autocast():
-            logits = self._forward(self._task.runtime.arrange(images))
-        return F.cross_entropy(logits.float(), labels, reduction="sum") / self._batch
+            return self._loss_of(self._task.runtime.arrange(images), labels, self._batch)
 
-    @torch.no_grad()
-    def _put_in_place(self, weights: Tensor) -> None:
-        parts = weights.split([each.numel() for each in self._parameters])
-        for parameter, part in zip(self._parameters, parts, strict=True):
-            parameter.copy_(part.view(parameter.shape))
-
-    def _pull(self, step: _Passed, missing: Tensor, scale: Tensor) -> Tensor:
+    def _pull(self, step: _Passed, probe: Tensor, scale: Tensor) -> Tensor:
         """The product of the images of an inner step with the gradient of the loss in them."""
         ahead, behind = (
-            self._image_gradient(step.weights + way * missing, step.images, step.labels)
-            for way in (_PROBE, -_PROBE)
+            self._image_gradient(weights, step.images, step.labels)
+            for weights in (step.weights + probe, step.weights - probe)
         )
-        return (step.images * (scale / (2.0 * _PROBE) * (ahead - behind))).sum()
+        return (step.images * (scale * (ahead - behind))).sum()
+
+
+def _loss_of(network: Classifier) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """The loss of a part of a batch of some size, all of it to be compiled."""
+
+    def loss(images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+        logits = network(images).float()
+        return F.cross_entropy(logits, labels, reduction="sum") / batch_size
+
+    return loss
 
 
 class _Inner(NamedTuple):

@@ -54,7 +54,7 @@ class Runtime:
 
     @property
     def layout(self) -> torch.memory_format:
-        """Channels last where networks are compiled: eager group norm would undo it in each layer."""
+        """Channels last where networks are compiled: eager group norm undoes it in each layer."""
         return torch.channels_last if self.compiled else torch.contiguous_format
 
     def place(self, network: M) -> M:
