@@ -212,7 +212,7 @@ def _patch(torch: Any, backend: Any) -> None:
 
 
 def watch_steps(recorder: Recorder) -> None:
-    """Notes where each step of a condensation and each step and epoch of a student begin and end."""
+    """Notes where steps of a condensation, and steps and epochs of a student, begin and end."""
     from gencond_fast.condensation import loop
     from gencond_fast.training import trainer
 
@@ -234,12 +234,14 @@ def watch_steps(recorder: Recorder) -> None:
 
 def run(library: Path, record: Path, arguments: list[str]) -> int:
     """One command of the program; returns its exit code."""
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+    counting = arguments[0] == "--count-launches"
+    if not counting:
+        os.environ.setdefault("TRITON_INTERPRET", "1")
     torch, backend = install(library)
     torch.set_num_threads(1)
     recorder = Recorder(backend)
-    counting = arguments[0] == "--count-launches"
     if counting:
+        os.environ.pop("TRITON_INTERPRET", None)
         from launches import generate_only
 
         generate_only(torch, recorder)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from stopping import PRODUCT
 
 DATA = ("--data", "digits", "--device", "cuda", "--set", "compile=off")
-SMALL = (*DATA, *SMALL_NETWORKS, "--bytes", "8KB", "--steps", "4")
+SMALL = (*DATA, *SMALL_NETWORKS, "--bytes", "8KB", "--steps", "4", "--set", "training.log_every=1")
 STUDENT = ("--model", "convnet3@8", "--seeds", "1", "--epochs", "1")
 
 
@@ -86,7 +86,7 @@ def test_a_file_is_relabelled_and_audited(
 def test_a_stopped_run_goes_on_to_the_same_bits(
     pretended: PretendedDevice, dct: Path, tmp_path: Path
 ) -> None:
-    command = ("condense", "--out", tmp_path / "run", *SMALL, "--set", "training.log_every=1")
+    command = ("condense", "--out", tmp_path / "run", *SMALL)
     stopped = pretended.run("--stop", "matching 2", *command)
     assert stopped.returncode == 143, stopped.stderr[-3000:]
     succeed(pretended.run(*command))
