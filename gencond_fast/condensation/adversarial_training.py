@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gencond_fast.system.upload import upload
+
 _STEP = 1.25  # of the radius, 2001.03994
 
 
@@ -25,7 +27,7 @@ def fgsm_example(
     Returns:
         Images in the balls around the given ones, of the same shape, without a gradient.
     """
-    start = torch.rand(images.shape, generator=rng).to(images.device)
+    start = upload(torch.rand(images.shape, generator=rng), images.device)
     change = (radius * (2 * start - 1)).requires_grad_()
     (slope,) = torch.autograd.grad(loss_of(images + change), change)
     step = change.detach() + _STEP * radius * slope.sign()

@@ -20,6 +20,7 @@ from gencond_fast.store import law
 from gencond_fast.store.block_set import rounded
 from gencond_fast.store.generator import Generator
 from gencond_fast.system.rng import named_rng
+from gencond_fast.system.upload import upload
 
 _LR = 3e-3  # peak, of network weights
 _STEP_SCALE = 2.0  # of the logarithms of steps
@@ -115,10 +116,10 @@ class CodeFit(Stage):
             store.update_price(partition.add, _EXCESS * max(0.0, 1.0 - done / _FILLED_AT))
         samples = self._samples_of(step)
         own = partition.is_own(samples)
-        rows = partition.rows(samples[own]).to(store.codes.device)
-        moved = rows if self._alone else partition.rows(samples).to(store.codes.device)
+        rows = upload(partition.rows(samples[own]), store.codes.device)
+        moved = rows if self._alone else upload(partition.rows(samples), store.codes.device)
         codes = store.codes.detach()[rows]
-        draws = self._draws(step)[own].to(codes)
+        draws = upload(self._draws(step)[own], codes.device).to(codes)
         level = (codes.round() if whole else codes).requires_grad_()
         labels = store.labels(rows)
         images = self._decode(rounded(level), labels)

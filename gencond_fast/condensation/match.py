@@ -31,6 +31,7 @@ from gencond_fast.functional.losses import (
 from gencond_fast.functional.moments import class_moments
 from gencond_fast.store.store import StoredSet
 from gencond_fast.system.rng import named_rng
+from gencond_fast.system.upload import upload
 
 _WEIGH_EVERY = 10  # steps
 
@@ -115,8 +116,8 @@ class Match(Stage):
         entry = self._bank[network]
         transform = int(torch.randint(len(entry.augmentations), (), generator=rng))
         classes, samples = self._draw(rng)
-        index = self._partition.rows(samples[self._own].flatten()).to(device)
-        outputs = classes[self._own].to(device)
+        index = upload(self._partition.rows(samples[self._own].flatten()), device)
+        outputs = upload(classes[self._own], device)
         features, normed, images = self._observe(network, index, entry.augmentations[transform])
         labels = torch.arange(len(outputs), device=device).repeat_interleave(self._each)
         scaled = entry.scaled(features, transform)
@@ -137,6 +138,8 @@ class Match(Stage):
             terms["cross_entropy"] = weight * F.cross_entropy(logits, outputs[labels])
         if (rate := self._rate(index)) is not None:
             terms["rate"] = rate / self.images_per_step
+        if self._repeated == 1:
+            return terms
         return {name: term / self._repeated for name, term in terms.items()}
 
     def _observe(

@@ -28,6 +28,7 @@ from gencond_fast.functional.moments import ClassMoments
 from gencond_fast.system.bytes import format_bytes
 from gencond_fast.system.cache import load_tensors, save_tensors
 from gencond_fast.system.interrupt import Interrupts
+from gencond_fast.system.upload import upload
 from gencond_fast.system.words import counted
 
 _BATCH = 256
@@ -173,8 +174,8 @@ def _add(
     tables: list[ClassMoments],
     batch: Batch,
 ) -> None:
-    images = task.normalisation(batch.images.to(task.runtime.device))
-    labels = batch.labels.to(task.runtime.device)
+    images = task.normalisation(upload(batch.images, task.runtime.device))
+    labels = upload(batch.labels, task.runtime.device)
     pairs = zip(wanted, tables, strict=True)
     for network, group in groupby(pairs, key=lambda pair: pair[0].network):
         networks.select(network)

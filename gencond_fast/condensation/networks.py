@@ -27,6 +27,7 @@ from gencond_fast.system.cache import (
     save_tensors,
 )
 from gencond_fast.system.rng import named_rng
+from gencond_fast.system.upload import upload
 
 _BATCH = 128
 _RATE = 2e-3
@@ -91,6 +92,16 @@ class _Resident:
         observed = any(each.needs_batchnorm for each in losses)
         norms = batch_norms(self.network) if observed else []
         self.forward = task.runtime.compile(_observing(self.network, norms))
+        self._state = self.network.state_dict()
+
+    def laid_out(self, weights: dict[str, Tensor]) -> list[Tensor]:
+        """Weights of a network in the order, strides and dtypes of those in place."""
+        return [torch.empty_like(w).copy_(weights[name]) for name, w in self._state.items()]
+
+    def take(self, weights: list[Tensor]) -> None:
+        """Copies weights, laid out, to their place: one kernel for all."""
+        with torch.no_grad():
+            torch._foreach_copy_(list(self._state.values()), weights)
 
 
 class FeatureNetworks:
@@ -102,12 +113,14 @@ class FeatureNetworks:
 
     def __init__(self, task: Task, plans: list[NetworkPlan], weights: list[dict[str, Tensor]]):
         self.plans = plans
-        device = task.runtime.device
-        self._weights = [{name: w.to(device) for name, w in each.items()} for each in weights]
         models = {plan.model: plan for plan in plans}  # any of them: weights come later
         self._residents = {
             model: _Resident(task, _build(task, plan)) for model, plan in models.items()
         }
+        self._weights = [
+            self._residents[plan.model].laid_out(each)
+            for plan, each in zip(plans, weights, strict=True)
+        ]
         self._in_place = self._residents[plans[0].model]
         self._autocast = task.runtime.autocast
         self._arrange = task.runtime.arrange
@@ -118,7 +131,7 @@ class FeatureNetworks:
     def select(self, index: int) -> None:
         """Puts network `index` in place for the calls that follow."""
         self._in_place = self._residents[self.plans[index].model]
-        self._in_place.network.load_state_dict(self._weights[index])
+        self._in_place.take(self._weights[index])
 
     def feature_dim(self, index: int) -> int:
         """D of network `index`."""
@@ -280,8 +293,8 @@ def _train(task: Task, plan: NetworkPlan, advance: Callable[[int], None]) -> dic
         rng = named_rng(task.config.seed, "train", plan.index, step)
         index = torch.randint(len(labels), (_BATCH,), generator=rng)
         transform = draw_from_policy(options.augmentation, rng, batch_size=_BATCH, device=device)
-        batch = task.normalisation(images[index].to(device))
-        batch, targets = augment(batch, transform), labels[index].to(device)
+        batch = task.normalisation(upload(images[index], device))
+        batch, targets = augment(batch, transform), upload(labels[index], device)
 
         def loss_of(batch: Tensor, targets: Tensor = targets) -> Tensor:
             with task.runtime.autocast():

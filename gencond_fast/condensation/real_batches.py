@@ -18,6 +18,7 @@ from gencond_fast.discrepancy import Real, RealImages, RealSamples
 from gencond_fast.discrepancy.stack import labels_of
 from gencond_fast.functional.characteristic import Characteristic, waves
 from gencond_fast.functional.moments import class_moments
+from gencond_fast.system.upload import upload
 
 _BATCH = 512  # bounds the memory of activations
 
@@ -85,7 +86,7 @@ class RealBatches:
         return torch.cat(parts)
 
     def _prepared(self, entry: BankEntry, augmentation: int, rows: Tensor) -> Tensor:
-        images = self._task.sample.images[rows].to(self._task.runtime.device)
+        images = upload(self._task.sample.images[rows], self._task.runtime.device)
         return augment(self._task.normalisation(images), entry.augmentations[augmentation])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,12 +12,14 @@ from torch import Tensor
 
 from gencond_fast.condensation.class_partition import ClassPartition
 from gencond_fast.condensation.experts import expert_network
+from gencond_fast.condensation.flat_weights import FlatWeights
 from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.data.augment import Augmentation, augment, draw_from_policy
-from gencond_fast.models.classifier import batch_norms
+from gencond_fast.models.classifier import Classifier, batch_norms
 from gencond_fast.store.store import StoredSet
 from gencond_fast.system.rng import named_rng
+from gencond_fast.system.upload import upload
 
 _WEIGH_EVERY = 2  # steps, which see most samples and are few
 _PROBE = 0.5  # h, of the way that is missing
@@ -57,8 +60,8 @@ class Trajectory(Stage):
         self._options = options
         self._decode = task.runtime.compile(store)
         self._network = expert_network(task, 0).train()
-        self._parameters = list(self._network.parameters())
-        self._forward = task.runtime.compile(self._network.forward)
+        self._weights = FlatWeights(self._network)
+        self._loss_of = task.runtime.compile(_loss_of(self._network))
         self._partition = partition
         self._batch = min(options.batch_size, partition.spec.samples)
         self._shared = partition.ranks.world_size > 1 and not batch_norms(self._network)
@@ -79,18 +82,20 @@ class Trajectory(Stage):
         rng = named_rng(self._task.config.seed, "trajectory", step)
         first, target = self._draw_section(rng)
         index = self._draw_samples(rng)
-        weights, passed = self._walk(first, index, rng)
+        weights, passed = self._walk(first, self._inner_steps(index, rng))
         length = (first - target).square().sum()
         missing = weights - target
         scale = -2.0 * self._options.inner_lr / length
         # a number whose gradient in the images is that of the loss
-        pull = sum((self._pull(each, missing, scale) for each in passed), first.new_zeros(()))
+        probe, scale = _PROBE * missing, scale / (2.0 * _PROBE)
+        pull = sum((self._pull(each, probe, scale) for each in passed), first.new_zeros(()))
         world = self._partition.ranks.world_size
         pull = pull if self._shared else pull / world
         terms = {"trajectory": missing.square().sum() / (length * world) + (pull - pull.detach())}
         seen = index.flatten()
         own = seen[self._partition.is_own(seen)]
-        if (rate := self._store.rate(self._partition.rows(own).to(first.device))) is not None:
+        rows = upload(self._partition.rows(own), first.device)
+        if (rate := self._store.rate(rows)) is not None:
             terms["rate"] = rate / len(seen)
         return terms
 
@@ -100,7 +105,7 @@ class Trajectory(Stage):
         expert = self._experts[int(torch.randint(len(self._experts), (), generator=rng))]
         parts = options.parts_of(len(self._task.source.train))
         start = int(torch.randint(options.max_start_epoch * parts + 1, (), generator=rng))
-        return expert[start], expert[start + options.span]
+        return self._weights.order(expert[start]), self._weights.order(expert[start + options.span])
 
     def _draw_samples(self, rng: torch.Generator) -> Tensor:
         """The samples of each inner step [N, B]: classes in turn, none again before all were."""
@@ -112,41 +117,44 @@ class Trajectory(Stage):
             rounds.append((classes[:, None] * spec.per_class + order[classes]).T.flatten())
         return torch.cat(rounds)[:wanted].view(self._options.inner_steps, self._batch)
 
-    def _walk(
-        self, weights: Tensor, index: Tensor, rng: torch.Generator
-    ) -> tuple[Tensor, list[_Passed]]:
-        """Where N steps lead, and the own part of the steps."""
+    def _inner_steps(self, index: Tensor, rng: torch.Generator) -> list[_Inner]:
+        """The own part of N steps on samples [N, B]: three copies to the device for all of them."""
+        operations, device = self._task.config.networks.augmentation, self._task.runtime.device
+        own = self._partition.is_own(index) if self._shared else torch.ones_like(index).bool()
+        drawn = [draw_from_policy(operations, rng, batch_size=self._batch) for _ in index]
+        counts, samples = own.sum(1).tolist(), index[own]
+        rows = upload(self._partition.rows(samples), device).split(counts)
+        labels = upload(samples // self._partition.spec.per_class, device).split(counts)
+        draws = upload(torch.stack([each.draws for each in drawn])[own], device).split(counts)
+        return [
+            _Inner(rows, labels, replace(transform, draws=draws))
+            for rows, labels, transform, draws in zip(rows, labels, drawn, draws, strict=True)
+        ]
+
+    def _walk(self, weights: Tensor, steps: list[_Inner]) -> tuple[Tensor, list[_Passed]]:
+        """Where the steps lead, and the own part of each that has one."""
         passed = []
-        operations = self._task.config.networks.augmentation
-        for samples in index:
-            transform = draw_from_policy(
-                operations, rng, batch_size=len(samples), device=weights.device
-            )
-            if self._shared:
-                own = self._partition.is_own(samples).nonzero().flatten()
-                samples = samples[own]
-                transform = replace(transform, draws=transform.draws[own.to(weights.device)])
-            slope = torch.zeros_like(weights)
-            if len(samples):
-                images = self._images(samples, transform)
-                labels = (samples // self._partition.spec.per_class).to(weights.device)
-                slope = self._slope(weights, images.detach(), labels)
-                passed.append(_Passed(images, labels, weights))
+        for step in steps:
+            if len(step.rows):
+                images = self._images(step.rows, step.transform)
+                slope = self._slope(weights, images.detach(), step.labels)
+                passed.append(_Passed(images, step.labels, weights))
+            else:
+                slope = torch.zeros_like(weights)
             if self._shared:
                 self._partition.ranks.all_reduce([slope])
             weights = weights - self._options.inner_lr * slope
         return weights, passed
 
-    def _images(self, samples: Tensor, transform: Augmentation) -> Tensor:
-        index = self._partition.rows(samples).to(self._task.runtime.device)
+    def _images(self, rows: Tensor, transform: Augmentation) -> Tensor:
         with self._task.runtime.autocast():
-            images = self._decode(index)
+            images = self._decode(rows)
         return augment(self._task.normalisation(images.float()), transform)
 
     def _slope(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Of the own part of the loss of a batch in all weights: [P]."""
         loss = self._loss(weights, images, labels)
-        return torch.cat([each.flatten() for each in torch.autograd.grad(loss, self._parameters)])
+        return self._weights.flatten(torch.autograd.grad(loss, self._weights.parameters))
 
     def _image_gradient(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Of the own part of the loss of a batch in its images, like them."""
@@ -159,24 +167,35 @@ class Trajectory(Stage):
         return gradient
 
     def _loss(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        self._put_in_place(weights)
+        self._weights.put_in_place(weights)
         with self._task.runtime.autocast():
-            logits = self._forward(self._task.runtime.arrange(images))
-        return F.cross_entropy(logits.float(), labels, reduction="sum") / self._batch
+            return self._loss_of(self._task.runtime.arrange(images), labels, self._batch)
 
-    @torch.no_grad()
-    def _put_in_place(self, weights: Tensor) -> None:
-        parts = weights.split([each.numel() for each in self._parameters])
-        for parameter, part in zip(self._parameters, parts, strict=True):
-            parameter.copy_(part.view(parameter.shape))
-
-    def _pull(self, step: _Passed, missing: Tensor, scale: Tensor) -> Tensor:
+    def _pull(self, step: _Passed, probe: Tensor, scale: Tensor) -> Tensor:
         """The product of the images of an inner step with the gradient of the loss in them."""
         ahead, behind = (
-            self._image_gradient(step.weights + way * missing, step.images, step.labels)
-            for way in (_PROBE, -_PROBE)
+            self._image_gradient(weights, step.images, step.labels)
+            for weights in (step.weights + probe, step.weights - probe)
         )
-        return (step.images * (scale / (2.0 * _PROBE) * (ahead - behind))).sum()
+        return (step.images * (scale * (ahead - behind))).sum()
+
+
+def _loss_of(network: Classifier) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """The loss of a part of a batch of some size, all of it to be compiled."""
+
+    def loss(images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+        logits = network(images).float()
+        return F.cross_entropy(logits, labels, reduction="sum") / batch_size
+
+    return loss
+
+
+class _Inner(NamedTuple):
+    """What goes into an inner step: rows of the stored set, their labels, their augmentation."""
+
+    rows: Tensor
+    labels: Tensor
+    transform: Augmentation
 
 
 class _Passed(NamedTuple):

@@ -11,6 +11,7 @@ from gencond_fast.condensation.stage import Stage
 from gencond_fast.condensation.task import Task
 from gencond_fast.store.store import StoredSet
 from gencond_fast.system.rng import named_rng
+from gencond_fast.system.upload import upload
 
 
 class WarmStart(Stage):
@@ -50,9 +51,8 @@ class WarmStart(Stage):
         order = torch.randperm(self._samples, generator=rng)
         place = torch.arange(step * self._batch, (step + 1) * self._batch) % self._samples
         samples = order[place]
-        index = self._partition.rows(samples[self._partition.is_own(samples)]).to(
-            self._targets.device
-        )
+        own = self._partition.rows(samples[self._partition.is_own(samples)])
+        index = upload(own, self._targets.device)
         real = self._task.normalisation(self._targets[index])
         with self._task.runtime.autocast():
             images = self._decode(index)

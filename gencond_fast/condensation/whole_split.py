@@ -115,7 +115,7 @@ def train_on_all(
 
 def weights_of(network: Classifier) -> Tensor:
     """All parameters in one row: [P], on the CPU."""
-    return torch.cat([each.detach().cpu().flatten() for each in network.parameters()])
+    return torch.cat([each.detach().flatten() for each in network.parameters()]).cpu()
 
 
 def _all_images(task: Task, source: Source, protocol: Protocol, seed: int) -> Epochs:

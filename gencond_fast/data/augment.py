@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gencond_fast.config import OPERATIONS
+from gencond_fast.system.upload import upload
 
 _BRIGHTNESS = 1.0  # the ranges are those of the DSA paper, appendix
 _SATURATION = 2.0
@@ -42,7 +43,7 @@ def draw_augmentation(
     operation: str, rng: torch.Generator, *, batch_size: int = 1, device: str | torch.device = "cpu"
 ) -> Augmentation:
     """Draws the parameters of an operation; with `batch_size` 1 all images share them."""
-    return Augmentation(operation, torch.rand(batch_size, 3, generator=rng).to(device))
+    return Augmentation(operation, upload(torch.rand(batch_size, 3, generator=rng), device))
 
 
 def draw_from_policy(

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencond_fast.system.upload import upload
+
 
 @dataclass(frozen=True, eq=False)
 class Mixing:
@@ -52,7 +54,7 @@ def draw_cutmix(
     kept = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, (boxes, 1)))
     centres = torch.rand(boxes, 2, generator=rng)
     draws = torch.cat(((1 - kept).sqrt().float(), centres), dim=1)
-    return Mixing(partners.to(device), draws.to(device))
+    return Mixing(upload(partners, device), upload(draws, device))
 
 
 def cutmix(images: Tensor, labels: Tensor, mixing: Mixing) -> tuple[Tensor, Tensor, Tensor, Tensor]:

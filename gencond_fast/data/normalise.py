@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,10 +22,17 @@ class Normalisation:
         It is differentiable in float images.
         """
         scale = 1.0 / 255.0 if images.dtype == torch.uint8 else 1.0
-        mean, std = (
-            torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std)
-        )
-        return images * (scale / std) - mean / std
+        factor, shift = _constants(self.mean, self.std, scale, images.device)
+        return images * factor - shift
+
+
+@lru_cache(maxsize=64)  # else each call copies them to the device, and waits for it
+def _constants(
+    mean: tuple[float, ...], std: tuple[float, ...], scale: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What images are multiplied by, and what is taken off: float32 [1, channels, 1, 1] each."""
+    means, stds = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (mean, std))
+    return (scale / stds).to(device), (means / stds).to(device)
 
 
 _COUNTED = 512  # images at a time

@@ -11,6 +11,7 @@ from torch.func import functional_call, grad, vmap
 
 from gencond_fast.discrepancy.base import Discrepancy, Generated, Network, Real
 from gencond_fast.discrepancy.stack import labels_of, stack
+from gencond_fast.system.upload import upload
 
 _LEAST = 1e-6  # of a product of norms, as in the authors' code
 
@@ -36,7 +37,7 @@ class Gradient(Discrepancy):
         self._network = real.network
         with torch.no_grad():
             self._real = class_gradients(real.network, images, labels, max(counts, default=0))
-        self._there = torch.tensor(counts, device=images.device) > 0
+        self._there = upload(torch.tensor(counts) > 0, images.device)
 
     def loss(self, generated: Generated) -> Tensor:
         """See `Discrepancy.loss`."""

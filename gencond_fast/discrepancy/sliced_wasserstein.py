@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gencond_fast.discrepancy.base import Discrepancy, Generated, Real
 from gencond_fast.discrepancy.stack import labels_of, stack
+from gencond_fast.system.upload import upload
 
 _PROJECTIONS = 128
 
@@ -43,7 +44,9 @@ class SlicedWasserstein(Discrepancy):
         width = real.samples.features.shape[1]
         directions = torch.randn(width, self._projections, generator=real.samples.rng)
         directions = directions / directions.norm(dim=0).clamp(min=1e-30)
-        self._directions = directions.to(real.samples.features)
+        self._directions = upload(directions, real.samples.features.device).to(
+            real.samples.features
+        )
 
     def loss(self, generated: Generated) -> Tensor:
         """See `Discrepancy.loss`."""

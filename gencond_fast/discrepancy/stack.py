@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gencond_fast.system.upload import upload
+
 
 def stack(
     features: Tensor, labels: Tensor, num_classes: int, most: int | None
@@ -37,6 +39,5 @@ def stack(
 
 def labels_of(counts: Sequence[int], device: torch.device) -> Tensor:
     """Labels int64 of samples that lie class after class."""
-    return torch.arange(len(counts), device=device).repeat_interleave(
-        torch.tensor(counts, device=device), output_size=sum(counts)
-    )
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
+    return upload(labels, device)

@@ -18,6 +18,7 @@ from gencond_fast.evaluation.attacks import Logits, autoattack, fgsm, pgd
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.system.rng import derive_seed, named_rng
 from gencond_fast.system.runtime import Runtime
+from gencond_fast.system.upload import upload
 
 CLEAN = "clean"
 _BATCH = 250
@@ -87,8 +88,8 @@ def robust_accuracies(
         indices=rows,
     )
     for number, batch in enumerate((waiting or DataTimer()).around(batches)):
-        images = batch.images.to(runtime.device).float() / 255.0
-        labels = batch.labels.to(runtime.device)
+        images = upload(batch.images, runtime.device).float() / 255.0
+        labels = upload(batch.labels, runtime.device)
         for place, name in enumerate(names):
             part = derive_seed(seed, name, number)
             changed = _changed(name, logits, images, labels, options, len(source.class_names), part)

@@ -99,15 +99,16 @@ def score(config: ScoreConfig, reporter: Reporter | None = None) -> Scores:
         )
     (network,) = build_teachers(task)
     store = artifact.store.to(task.runtime.device)
+    stored = chosen.to(task.runtime.device)
     with torch.no_grad():
         features = [
             _features(task, network, images)
-            for images in (iter(real.split(_BATCH)), map(store, chosen.split(_BATCH)))
+            for images in (iter(real.split(_BATCH)), map(store, stored.split(_BATCH)))
         ]
     manifold = manifold_scores(*features, k=config.k)
     distance = frechet_distance(*(class_covariances(each) for each in features))
     right = accuracy(network, source, size, task.normalisation, task.runtime)
-    some = chosen[:: max(1, -(-len(chosen) // MOST_SAMPLES))]
+    some = stored[:: max(1, -(-len(chosen) // MOST_SAMPLES))]
     with torch.no_grad():
         samples = torch.cat([store(part).cpu() for part in some.split(_BATCH)])
     source.tell_left_out(reporter.message)
@@ -121,7 +122,7 @@ def score(config: ScoreConfig, reporter: Reporter | None = None) -> Scores:
         k=config.k,
         generated=len(chosen),
         real=len(real),
-        nearest=nearest_images(samples, some, source),
+        nearest=nearest_images(samples, some.cpu(), source),
         environment=describe() | {"runtime": task.runtime.describe()},
         tested_on=source.tested_on,
     )

@@ -42,6 +42,7 @@ class ContextModel(nn.Module):
         num_classes: C.
     """
 
+    related: Tensor
     rates: Tensor
 
     def __init__(self, bands: list[Band], num_classes: int) -> None:
@@ -56,7 +57,7 @@ class ContextModel(nn.Module):
         self.second, self.second_bias = weight(_HIDDEN, _HIDDEN), weight(_HIDDEN)
         self.last, self.last_bias = weight(3, _HIDDEN), weight(3)
         self.bias = weight(count, 2, zero=True)
-        self.related = related(bands)
+        self.register_buffer("related", related(bands), persistent=False)
         rates = [round(256.0 / math.sqrt(1 + place)) for place in range(count)]
         self.register_buffer("rates", torch.tensor(rates).float().view(-1, 1, 1), persistent=False)
 

@@ -20,6 +20,7 @@ from gencond_fast.store.levels import coded_size, finest_step, pack
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.store import Add, StoredSet, as_it_is, straight_through
 from gencond_fast.store.zone import cosines, even_zone, lowest, strongest_zone
+from gencond_fast.system.upload import upload
 
 _PRICE = 1e-4  # of a bit of one sample, in units of the loss: where its search begins
 _PULL, _DRIFT = 40.0, 1.0  # of that search: on the spot, and for good
@@ -247,14 +248,14 @@ class FrequencySet(StoredSet):
             sizes = _rounded(part).nan_to_num(0.0).abs()
             others += sizes.count_nonzero(0)
             total += sizes.sum(0, dtype=torch.float64)
-        counts = torch.cat((others.new_tensor([len(codes)]), others, total))
+        counts = torch.cat((others.new_full((1,), len(codes)), others, total))
         add([counts])
         rows, others, total = counts.cpu().split([1, len(others), len(total)])
         return entropy.Counts(int(rows), others.numpy(), total.numpy())
 
     def _measure_scales(self, counts: entropy.Counts) -> None:
         sizes = torch.from_numpy(counts.total / counts.rows)
-        self.scales.copy_(sizes.clamp(min=_LEAST_SCALE))
+        self.scales.copy_(upload(sizes.clamp(min=_LEAST_SCALE), self.scales.device))
 
 
 def _rounded(codes: Tensor) -> Tensor:

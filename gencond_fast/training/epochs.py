@@ -14,6 +14,7 @@ from gencond_fast.data.data_timer import DataTimer
 from gencond_fast.data.normalise import Normalisation
 from gencond_fast.data.source import Source
 from gencond_fast.data.training import training_batches
+from gencond_fast.system.upload import upload
 from gencond_fast.training.protocol import Protocol
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -54,7 +55,7 @@ def held(images_of: Callable[[int], Images], targets: Tensor, protocol: Protocol
 
     def epoch(number: int, rng: torch.Generator) -> Batches:
         images = images_of(number)
-        order = torch.randperm(len(targets), generator=rng).to(targets.device)
+        order = upload(torch.randperm(len(targets), generator=rng), targets.device)
         for index in order.split(protocol.batch_size):
             yield images[index], targets[index]
 
@@ -96,7 +97,7 @@ def streamed(
             epoch=number,
         )
         for batch in waiting.around(batches):
-            yield normalisation(batch.images.to(device)), batch.labels.to(device)
+            yield normalisation(upload(batch.images, device)), upload(batch.labels, device)
             tell(batch.done)
         tell(0)
 

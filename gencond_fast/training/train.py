@@ -14,6 +14,7 @@ from gencond_fast.data.source import Source
 from gencond_fast.data.stream import stream
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.system.runtime import Runtime
+from gencond_fast.system.upload import upload
 from gencond_fast.training.ensemble import train_together
 from gencond_fast.training.epochs import Epochs
 from gencond_fast.training.mixed import LabelViews
@@ -115,7 +116,7 @@ def accuracy(
     )
     for batch in (waiting or DataTimer()).around(batches):
         with runtime.autocast():
-            logits = student(runtime.arrange(normalisation(batch.images.to(runtime.device))))
-        right += (logits.argmax(1) == batch.labels.to(runtime.device)).sum()
+            logits = student(runtime.arrange(normalisation(upload(batch.images, runtime.device))))
+        right += (logits.argmax(1) == upload(batch.labels, runtime.device)).sum()
         tested += len(batch.labels)
     return float(right) / tested
