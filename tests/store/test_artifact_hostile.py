@@ -167,7 +167,9 @@ def test_changed_metadata_without_the_checksum(whole, place):
 
 
 def test_later_version_says_upgrade(whole, place):
-    content = with_fields(whole, lambda f: {"version": artifact.FORMAT_VERSION + 1, "everything": "else"}, sign=False)
+    content = with_fields(
+        whole, lambda f: {"version": artifact.FORMAT_VERSION + 1, "everything": "else"}, sign=False
+    )
     assert f"format version {artifact.FORMAT_VERSION + 1}" in (message := refusal(place, content))
     assert "upgrade gencond-fast" in message
 
