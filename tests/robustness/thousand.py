@@ -35,6 +35,7 @@ OPTIONS = (
     *("--set", "store.per_class=32", "--set", "store.coefficients=2304"),
     *("--set", "training.steps=300", "--set", "training.class_batch=100"),
     *("--set", "training.batch_per_class=4", "--set", "training.checkpoint_every=20"),
+    *("--set", "labels.labeller=0"),
 )
 STUDENTS = ("--protocol", "modern", "--model", "convnet4", "--seeds", "2", "--epochs", "4")
 
