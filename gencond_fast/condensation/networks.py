@@ -94,14 +94,14 @@ class _Resident:
         self.forward = task.runtime.compile(_observing(self.network, norms))
         self._state = self.network.state_dict()
 
-    def laid_out(self, weights: dict[str, Tensor]) -> list[Tensor]:
+    def laid_out(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a network in the order, strides and dtypes of those in place."""
-        return [torch.empty_like(w).copy_(weights[name]) for name, w in self._state.items()]
+        return {name: torch.empty_like(w).copy_(weights[name]) for name, w in self._state.items()}
 
-    def take(self, weights: list[Tensor]) -> None:
+    def take(self, weights: dict[str, Tensor]) -> None:
         """Copies weights, laid out, to their place: one kernel for all."""
         with torch.no_grad():
-            torch._foreach_copy_(list(self._state.values()), weights)
+            torch._foreach_copy_(list(self._state.values()), list(weights.values()))
 
 
 class FeatureNetworks:

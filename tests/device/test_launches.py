@@ -19,7 +19,7 @@ RUN = (
     *("--set", "trajectory.steps=2", "--set", "trajectory.experts=1"),
     *("--set", "trajectory.epochs=2", "--set", "trajectory.max_start_epoch=1"),
 )
-CEILINGS = {"match": 300, "trajectory": 2350}
+CEILINGS = {"match": 270, "trajectory": 2260}
 
 
 def test_steps_launch_no_more_kernels_than_before(
@@ -33,7 +33,7 @@ def test_steps_launch_no_more_kernels_than_before(
         "--count-launches", "condense", "--out", tmp_path / "run", *RUN, record=record
     )
     # its numbers mean nothing, so that the file at the end is refused
-    assert done.returncode in (0, 2), done.stderr[-3000:]
+    assert done.returncode in (0, 1), done.stderr[-3000:]
     found = json.loads(record.read_text())
     least: dict[str, int] = {}
     for stage, _, first, last in found["steps"]:

@@ -42,10 +42,10 @@ def _only_here(kind: str, place: str) -> bool:
     "losses",
     [
         "",
-        "--discrepancy mmd --discrepancy sliced_wasserstein --discrepancy gradient",
-        "--discrepancy mean --set losses.adversarial=0.1",
+        "--discrepancy mmd --discrepancy sliced_wasserstein --discrepancy gradient "
+        "--set losses.adversarial=0.1",
     ],
-    ids=["default", "samples", "adversary"],
+    ids=["default", "samples-and-adversary"],
 )
 def test_matching_trajectories_and_experts_wait_for_nothing(
     pretended: PretendedDevice, tmp_path: Path, losses: str, monkeypatch: pytest.MonkeyPatch
