@@ -42,6 +42,7 @@ def data() -> None:
         "Decode every image once, and list the images that cannot be decoded or are unusual. "
         "--on-bad-image skip uses the list. Exit code 1 if an image cannot be decoded, else 0.",
         "  gencond-fast data check /data/imagenet\n"
+        "  gencond-fast data check /data/imagenet --sample 5000\n"
         "  gencond-fast data check photos.tar --workers 4 --json check.json",
     )
 )
@@ -51,6 +52,12 @@ def data() -> None:
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Decoding processes (default: one per core)."
 )
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    help="Check so many random images in place of all; this leaves no list.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which images these are.")
 @click.option("--json", "file", type=Path, help="Write all findings to this file.")
 @quiet_option
 def check(
@@ -58,20 +65,29 @@ def check(
     classes: tuple[str, ...] | None,
     label_column: str | None,
     workers: int | None,
+    sample: int | None,
+    seed: int,
     file: Path | None,
     quiet: bool,
 ) -> int:
-    """Checks a data set, prints the findings and keeps the list of bad images."""
+    """Checks a data set, prints the findings and keeps the list of bad images, if all were read."""
     check_json(file)
     from gencond_fast.data.health.badlist import bad_list_path, write_bad_list
     from gencond_fast.data.health.check import check as run
+    from gencond_fast.data.health.check import sample_of
     from gencond_fast.data.health.describe import open_parts
 
     opened, splits = open_parts(absolute(path), classes, label_column)
     for note in opened.notes:
         print(printable(note))
-    report = run(splits, workers=workers or own_cores(), reporter=make_reporter(quiet))
-    deliver(file, {"data": absolute(path), **asdict(report)}, partial(_print, report))
+    chosen = splits if sample is None else sample_of(splits, sample, seed)
+    report = run(chosen, workers=workers or own_cores(), reporter=make_reporter(quiet))
+    there = {name: len(split) for name, split in splits.items()}
+    values = {"data": absolute(path), **asdict(report), "of": there}
+    deliver(file, values, partial(_print, report, there))
+    if sample is not None:
+        print("no list for --on-bad-image skip: leave out --sample to have one")
+        return 1 if report.bad else 0
     place = bad_list_path(opened.digest, None if classes is None else opened.class_names)
     write_bad_list(place, report.bad_list)
     print(f"list for --on-bad-image skip: {place}")
@@ -108,9 +124,12 @@ def info(
         print(f"grid: {grid}")
 
 
-def _print(report: CheckReport) -> None:
-    for name, count in report.images.items():
-        print(f"{name}: {counted(count, 'image')}")
+def _print(report: CheckReport, there: dict[str, int]) -> None:
+    for name, images in there.items():
+        read = report.images.get(name, 0)
+        print(
+            f"{name}: {counted(images, 'image')}{'' if read == images else f', {read:,} checked'}"
+        )
     print(f"unreadable: {len(report.bad):,}")
     for entry in report.bad[:_BAD_SHOWN]:
         print(f"  {entry.where} {entry.reason}")

@@ -17,7 +17,8 @@ from gencond_fast.system.progress import Reporter, choose_reporter, printable
 # spelled out, since the networks themselves take a second to be imported
 MODELS = (
     "convnet3, convnet4, convnet5, convnet3bn (128 channels wide; convnet3@64 has 64), resnet18, "
-    "resnet18in, vgg11, vgg11bn, alexnet, vit, or your own as module:function."
+    "resnet18in, resnet50, mobilenetv2, vgg11, vgg11bn, alexnet, vit, vit-s, timm:NAME or "
+    "torchvision:NAME where that is installed, or your own as module:function."
 )
 
 

@@ -85,8 +85,8 @@ class EvaluateConfig(JudgingOptions):
     Attributes:
         models: architectures of the students: names of
             `gencond_fast.models.registry.MODEL_NAMES`, a ConvNet with its width (`convnet3@64`),
-            `all` (a ConvNet for the image size and one network of each other kind), or
-            `module:function` of your own.
+            `all` (a ConvNet for the image size and one network of each other kind), `timm:NAME` or
+            `torchvision:NAME` where that is installed, or `module:function` of your own.
         protocol: how students are trained: `dc` as in the literature; `modern` with AdamW, a
             cosine schedule, CutMix and averaged weights; `soft` as `modern` on the stored soft
             labels. See `gencond_fast.training.protocol`.

@@ -1,4 +1,4 @@
-"""Classifiers that a user has written: `module:function` in place of a name."""
+"""Classifiers that others wrote: `module:function` of the user, or `timm:NAME` of a library."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sysconfig
 import traceback
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from gencond_fast.errors import InputError
 from gencond_fast.models.classifier import Classifier
+from gencond_fast.models.libraries import build_from_library, is_library, library_identity
 
 _INSTALLED = tuple({sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")})
 _BUILT: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -45,11 +47,13 @@ def is_own(name: str) -> bool:
 
 
 def own_identity(name: str) -> str:
-    """The name, with a digest of the file that it is defined in where there is one.
+    """The name, with a digest of the file that it is defined in, or the version of its library.
 
     Raises:
         InputError: the module is missing or cannot be imported.
     """
+    if is_library(name):
+        return library_identity(name)
     file = getattr(_import(name), "__file__", None)
     if file is None:
         return name
@@ -66,7 +70,7 @@ def build_own(name: str, channels: int, num_classes: int, image_size: int) -> Cl
         InputError: module or function are missing, one of them raises, or what it returns is no
             new module of the right output.
     """
-    function = _find(name)
+    function = partial(build_from_library, name) if is_library(name) else _find(name)
     network = _tried(name, "the function", lambda: function(channels, num_classes, image_size))
     if not isinstance(network, nn.Module):
         raise InputError(
@@ -129,6 +133,8 @@ def _import(name: str) -> ModuleType:
 def _tried(name: str, what: str, call: Callable[[], Any]) -> Any:
     try:
         return call()
+    except InputError:
+        raise
     except Exception as error:
         raise _complaint(name, what, error) from None
 

@@ -13,7 +13,8 @@ from gencond_fast.models.alexnet import alexnet
 from gencond_fast.models.classifier import Classifier
 from gencond_fast.models.convnet import convnet
 from gencond_fast.models.custom import build_own, is_own, own_identity
-from gencond_fast.models.resnet import resnet18
+from gencond_fast.models.mobilenet import mobilenetv2
+from gencond_fast.models.resnet import resnet18, resnet50
 from gencond_fast.models.vgg import vgg11
 from gencond_fast.models.vit import vit
 
@@ -24,10 +25,13 @@ _BUILDERS: dict[str, Callable[..., Classifier]] = {
     "convnet3bn": partial(convnet, depth=3, norm="batch"),
     "resnet18": resnet18,
     "resnet18in": partial(resnet18, norm="instance"),
+    "resnet50": resnet50,
+    "mobilenetv2": mobilenetv2,
     "vgg11": vgg11,
     "vgg11bn": partial(vgg11, norm="batch"),
     "alexnet": alexnet,
     "vit": vit,
+    "vit-s": partial(vit, width=384, heads=6, depth=12),
 }
 _WITH_WIDTH = tuple(name for name in _BUILDERS if name.startswith("convnet"))
 _OTHERS = ("resnet18", "vgg11", "alexnet", "vit")  # than the ConvNets, one of each kind
@@ -86,10 +90,11 @@ def build_classifier(
     """Builds a classifier whose initial weights depend on `seed` alone.
 
     Args:
-        name: one of `MODEL_NAMES`, a ConvNet with its width (`convnet3@64`), or `module:function`
-            of the user's own, which is called with
-            channels, num_classes and image_size and returns a module; its weights depend on the
-            seed as far as it draws them from PyTorch's global random state on the CPU.
+        name: one of `MODEL_NAMES`, a ConvNet with its width (`convnet3@64`), `timm:NAME` or
+            `torchvision:NAME` where that is installed, or `module:function` of the user's own,
+            which is called with channels, num_classes and image_size and returns a module. Weights
+            of others' networks depend on the seed as far as they are drawn from PyTorch's global
+            random state on the CPU.
         channels: input channels, 1 or 3.
         num_classes: number of logits.
         image_size: side of the square input in pixels.
@@ -104,7 +109,8 @@ def build_classifier(
     if base not in _BUILDERS and not is_own(name):
         raise InputError(
             f"unknown model {name!r}: choose one of {', '.join(MODEL_NAMES)}, a ConvNet with its "
-            "width such as convnet3@64, or write module:function for one of your own"
+            "width such as convnet3@64, timm:NAME, torchvision:NAME, or write module:function for "
+            "one of your own"
         )
     if width is not None and not has_width(name):
         raise InputError(f"model {name!r} has a fixed width: leave the width option out")

@@ -72,6 +72,21 @@ def test_bad_and_odd_images_are_told(spoilt, tmp_path):
     )
 
 
+def test_a_sample_is_checked_and_leaves_no_list(spoilt, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENCOND_FAST_CACHE", str(tmp_path / "cache"))
+    done = call("data", "check", spoilt, "--sample", 10, "--json", tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert sum(found["images"].values()) == 10
+    assert found["of"] == {"train": 19, "val": 9}
+    assert done.code == (1 if found["bad"] else 0)
+    assert f"train: 19 images, {found['images']['train']} checked" in done.out
+    assert "check 10/10" in done.err
+    assert "no list for --on-bad-image skip: leave out --sample" in done.out
+    assert "check: never" in call("data", "info", spoilt).out
+    every = call("data", "check", spoilt, "--sample", 1000)
+    assert (every.code, "unreadable: 3" in every.out) == (1, True)
+
+
 def test_check_of_what_cannot_be_opened(tmp_path):
     refused(call("data", "check", tmp_path / "none"), "none does not exist; give a folder")
     refused(call("data", "check", "digits", "--classes", "1,x"), "digits has no class 'x'")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from gencond_fast.errors import InputError
 from gencond_fast.models.registry import MODEL_NAMES, build_classifier, choose_models
 
-NEW = ("resnet18in", "vgg11", "vgg11bn", "alexnet", "vit")
+COUNTED = ("resnet18in", "vgg11", "vgg11bn", "alexnet", "vit")
+NEW = (*COUNTED, "resnet50", "mobilenetv2", "vit-s")
 
 
 def build(name, channels=3, classes=10, side=16, seed=0):
@@ -41,14 +42,14 @@ def count(name: str, channels: int, classes: int, side: int) -> int:
         embedding = 192 * (channels * patch**2 + 1) + tokens * 192
         return embedding + 6 * (attention + hidden + 4 * 192) + 2 * 192 + 193 * classes
     stages = [(64, 64), (64, 128), (128, 256), (256, 512)]
-    body = 64 * channels * 9 + 2 * 64
+    body = 64 * channels * (49 if side > 64 else 9) + 2 * 64
     for inputs, outputs in stages:
         body += 9 * outputs * (inputs + 3 * outputs) + 8 * outputs
         body += (inputs != outputs) * outputs * (inputs + 2)
     return body + 513 * classes
 
 
-@pytest.mark.parametrize("name", NEW)
+@pytest.mark.parametrize("name", COUNTED)
 @settings(max_examples=12)
 @given(st.integers(16, 224), st.sampled_from([1, 3]), st.integers(2, 12), st.integers(1, 3))
 def test_shapes_and_weights_of_any_size(name, side, channels, classes, batch):
@@ -59,6 +60,63 @@ def test_shapes_and_weights_of_any_size(name, side, channels, classes, batch):
         assert features.shape == (batch, network.feature_dim)
         assert network(images).shape == (batch, classes)
     assert sum(p.numel() for p in network.parameters()) == count(name, channels, classes, side)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("resnet18", 11_689_512),  # 11.69 million
+        ("resnet50", 25_557_032),  # 25.56 million
+        ("mobilenetv2", 3_504_872),  # 3.50 million
+        ("vit-s", 22_050_664 - 2 * 384),  # 22.05 million with a class token and its position
+    ],
+)
+def test_at_imagenets_size_the_weights_are_as_many_as_published(name, weights):
+    with torch.device("meta"):
+        network = build(name, classes=1000, side=224)
+    assert sum(p.numel() for p in network.parameters()) == weights
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet18in", "resnet50", "mobilenetv2"])
+@pytest.mark.parametrize(("side", "last"), [(32, 4), (64, 8), (65, 3), (128, 4), (224, 7)])
+def test_large_images_get_the_strides_of_imagenet(name, side, last):
+    with torch.device("meta"):
+        network = build(name, side=side)
+        maps = network.body[:-1](torch.empty(2, 3, side, side))
+    assert maps.shape == (2, network.feature_dim, last, last)
+
+
+def test_the_stem_of_large_images_by_its_definition():
+    network = build("resnet18", side=66).double()
+    x = torch.randn(2, 3, 66, 66, dtype=torch.float64)
+    want = F.conv2d(x, network.body[0].weight, stride=2, padding=3)
+    mean, var = (m(want, (0, 2, 3), keepdim=True) for m in (torch.mean, _variance))
+    want = ((want - mean) / (var + 1e-5).sqrt()).clamp(min=0)  # a new norm has gain 1, offset 0
+    want = F.pad(want, (1, 1, 1, 1)).unfold(2, 3, 2).unfold(3, 3, 2).amax((4, 5))
+    assert torch.allclose(network.body[:4](x), want, atol=1e-9)
+
+
+def test_a_bottleneck_by_its_definition():
+    block = build("resnet50").body[6].double().eval()  # the first one of the second stage
+    x = torch.randn(2, 256, 6, 6, dtype=torch.float64)
+    scale = (1 + 1e-5) ** -0.5  # of a new norm in inference
+    inner = (F.conv2d(x, block.conv1.weight) * scale).clamp(min=0)
+    inner = (F.conv2d(inner, block.conv2.weight, stride=2, padding=1) * scale).clamp(min=0)
+    short = F.conv2d(x[:, :, ::2, ::2], block.shortcut[0].weight) * scale
+    want = (F.conv2d(inner, block.conv3.weight) * scale + short).clamp(min=0)
+    assert want.shape == (2, 512, 3, 3)
+    assert torch.allclose(block(x), want, atol=1e-9)
+
+
+def test_an_inverted_residual_by_its_definition():
+    block = build("mobilenetv2").body[5].double().eval()  # the second one of the second stage
+    x = 9 * torch.randn(2, 24, 5, 5, dtype=torch.float64)
+    wide, deep, narrow = (w for w in block.parameters() if w.ndim == 4)
+    scale = (1 + 1e-5) ** -0.5  # of a new norm in inference
+    inner = (F.conv2d(x, wide) * scale).clamp(0, 6)
+    windows = F.pad(inner, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1)
+    inner = ((windows * deep[:, 0, None, None]).sum((4, 5)) * scale).clamp(0, 6)
+    assert torch.allclose(block(x), x + F.conv2d(inner, narrow) * scale, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", NEW)

@@ -77,7 +77,9 @@ def test_they_end_where_each_ends_alone(protocol):
     assert steps == {9}
 
 
-@pytest.mark.parametrize("model", ["resnet18", "vit"])  # batch norm, attention
+@pytest.mark.parametrize(
+    "model", ["resnet18", "mobilenetv2", "vit"]
+)  # batch norm, channels alone, attention
 def test_other_architectures(model):
     distance, _ = compare(model, replace(DC, batch_size=6), epochs=1, counts=[6] * 3)
     assert distance < 1e-3

@@ -1,4 +1,4 @@
-"""Every image of a data set decoded once, on all cores: which cannot be, and which are unusual."""
+"""Images of a data set decoded once, on all cores: which cannot be, and which are unusual."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from gencond_fast.data.contract import Load, Split
+from gencond_fast.data.contract import Load, Split, Subset
 from gencond_fast.data.health.badlist import BadEntry, BadList
 from gencond_fast.data.health.examine import examine
 from gencond_fast.data.readers.forked import forked, held, result, stopping
 from gencond_fast.system.interrupt import Interrupts
 from gencond_fast.system.progress import Reporter
+from gencond_fast.system.rng import named_rng
 
 _AHEAD = 4  # pieces under way for each worker, so that none waits for work
 _BLOCK = 16
@@ -43,7 +45,7 @@ class CheckReport:
     """The result of a check.
 
     Attributes:
-        images: the number of images of each split.
+        images: the number of images of each split that were read.
         bad: the images that cannot be read.
         odd: images that can be read and are unusual; an image comes once for each reason.
     """
@@ -58,6 +60,20 @@ class CheckReport:
         return BadList(sum(self.images.values()), self.bad)
 
 
+def sample_of(splits: Splits, count: int, seed: int) -> Splits:
+    """Random images of all splits together, `count` of them or all; the same ones for a seed."""
+    lengths = [len(split) for split in splits.values()]
+    order = torch.randperm(sum(lengths), generator=named_rng(seed, "check"))
+    chosen = order[:count].sort().values.numpy()
+    ends = np.cumsum(lengths)
+    drawn: Splits = {}
+    for (name, split), length, end in zip(splits.items(), lengths, ends, strict=True):
+        first, last = np.searchsorted(chosen, [end - length, end])
+        if last > first:
+            drawn[name] = Subset(split, chosen[first:last] - (end - length))
+    return drawn
+
+
 def check(splits: Splits, *, workers: int, reporter: Reporter) -> CheckReport:
     """Reads and decodes all images in full, in worker processes.
 
@@ -66,7 +82,8 @@ def check(splits: Splits, *, workers: int, reporter: Reporter) -> CheckReport:
     of pixels are read to their end, and damage in them is an error.
 
     Args:
-        splits: `train` and, where there is one, `val`. All of their images are read.
+        splits: `train` and, where there is one, `val`, or a `sample_of` them. All of their images
+            are read.
         workers: processes.
         reporter: told of progress.
 

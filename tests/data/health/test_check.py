@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import numpy as np
 import pytest
 from command_line import command
 from image_builders import encode, noise, pictures, write_npz, write_parquet, write_tar
@@ -14,7 +15,7 @@ from odd_images import BROKEN, ODD, PLAIN
 from PIL import Image
 
 from gencond_fast.data.health.badlist import BadList, bad_list_path, read_bad_list, write_bad_list
-from gencond_fast.data.health.check import check
+from gencond_fast.data.health.check import check, sample_of
 from gencond_fast.data.health.describe import open_parts
 from gencond_fast.errors import InputError
 from gencond_fast.system.progress import Reporter
@@ -107,6 +108,33 @@ def test_some_classes_are_checked_alone(tmp_path):
     whole = run(root)[1]
     assert set(report.bad) == {each for each in whole.bad if "/bee/" in each.where}
     assert opened.class_names == ("bee", "cow")
+
+
+def test_a_sample_is_random_seeded_and_of_all_splits(tmp_path):
+    opened, splits = open_parts(str(as_tar(tmp_path)), None)
+    both = {"train": splits["train"], "val": splits["train"]}
+    one, same, other = (sample_of(both, 20, seed) for seed in (0, 0, 1))
+    rows = {name: split.origin(np.arange(len(split))).tolist() for name, split in one.items()}
+    assert sum(map(len, rows.values())) == 20
+    assert min(map(len, rows.values())) > 3
+    for name, split in one.items():
+        assert split.labels.tolist() == same[name].labels.tolist()
+        assert rows[name] == same[name].origin(np.arange(len(split))).tolist()
+    assert rows["train"] != other["train"].origin(np.arange(len(other["train"]))).tolist()
+    whole = sample_of(both, 10**6, 0)
+    assert [len(split) for split in whole.values()] == 2 * [len(opened.train)]
+
+
+def test_a_sample_finds_what_a_check_finds_of_these_images(tmp_path):
+    data = as_folder(tmp_path)
+    whole = run(data)[1]
+    _, splits = open_parts(str(data), None)
+    drawn = sample_of(splits, len(splits["train"]) // 2, 0)
+    report = check(drawn, workers=2, reporter=Reporter())
+    rows = set(drawn["train"].origin(np.arange(len(drawn["train"]))).tolist())
+    assert report.images == {"train": len(rows)}
+    assert report.bad == tuple(entry for entry in whole.bad if entry.row in rows)
+    assert 0 < len(report.bad) < len(whole.bad)
 
 
 def test_the_list_is_kept_for_the_data_and_for_part_of_it():
