@@ -55,7 +55,7 @@ from gencond_fast.exporting.figures import real_grid, sample_grid, save_png
 from gencond_fast.store import artifact
 from gencond_fast.store.artifact import Metadata
 from gencond_fast.store.budget import ipc_to_bytes, size_store
-from gencond_fast.store.labeller import choose_labeller
+from gencond_fast.store.labeller import LEAST_WIDTH, USEFUL_WIDTH, choose_labeller
 from gencond_fast.store.spec import StoreSpec
 from gencond_fast.store.store import StoredSet
 from gencond_fast.store.stores import build_store
@@ -290,8 +290,10 @@ def sized_metadata(
         made["decoder"] = source.decoder
 
     share = labeller_share(config, image_size)
-    labeller = choose_labeller(share, budget, *shape)
-    if labeller is None and config.labels.labeller:
+    asked = config.labels.labeller is not None
+    least = LEAST_WIDTH if asked else USEFUL_WIDTH
+    labeller = choose_labeller(share, budget, *shape, least=least)
+    if labeller is None and asked and share:
         raise InputError(
             f"labels.labeller={share:g} leaves {int(share * budget):,} bytes for a labeller, which "
             "are too few: raise it, or the budget"

@@ -291,8 +291,8 @@ class LabelConfig:
             give the labels (`source` = `pool`); 0 uses the feature networks as they are.
         labeller: share of the bytes of the file for a small network that labels augmented views
             while a student learns; 0 has none, null takes a tenth where images are larger than 32
-            pixels a side and labels hard. It is trained on all real images for `teachers.epochs`,
-            or fewer where they are very many.
+            pixels a side, labels hard, and 24 channels fit. It is trained on all real images for
+            `teachers.epochs`, or fewer where they are very many.
     """
 
     source: Literal["pool", "full_data"] = "pool"

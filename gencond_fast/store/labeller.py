@@ -26,7 +26,8 @@ from gencond_fast.store.spec import MOST_WEIGHTS, StoreSpec
 _STREAM, _LAWS, _STEPS, _CHECK = "stream", "laws", "steps", "check"
 _PREFIX = "labeller_"
 _WEIGHT_BITS, _MOST_BITS = 2.8, 3.5  # of a weight
-_WIDTHS = range(8, 257, 4)
+_WIDEST = 256
+LEAST_WIDTH, USEFUL_WIDTH = 8, 24  # a narrower one knows less than the hard labels do
 # steps in the deviation of a tensor of weights, from the finest that is tried to the coarsest
 _COARSENESS = [2.0 ** (power / 16) for power in range(-64, 17)]
 # Tensors of a small share of the weights cost little, and the first layer is one that accuracy
@@ -143,7 +144,7 @@ def labeller_layout(spec: LabellerSpec | None, store: StoreSpec) -> dict[str, Te
 
 
 def choose_labeller(
-    share: float, budget: int, num_classes: int, channels: int, image_size: int
+    share: float, budget: int, num_classes: int, channels: int, image_size: int, *, least: int
 ) -> LabellerSpec | None:
     """The widest labeller that a share of the bytes holds; None where that is none.
 
@@ -153,10 +154,11 @@ def choose_labeller(
         num_classes: C.
         channels: 1 or 3.
         image_size: side in pixels.
+        least: its fewest channels.
     """
     room = int(share * budget) // 4 * 4
     name, found = usual_convnet(image_size), None
-    for width in _WIDTHS if room else ():
+    for width in range(least, _WIDEST + 1, 4) if room else ():
         spec = LabellerSpec(name, width, room)
         count = _count_weights(spec, (channels, num_classes, image_size))
         if _WEIGHT_BITS * count > 8 * room:

@@ -89,7 +89,7 @@ def test_too_few_bytes_are_refused():
 def test_the_width_grows_with_the_bytes_and_with_no_more_than_they_hold():
     widths = []
     for budget in (10_000, 40_000, 160_000, 640_000):
-        spec = choose_labeller(0.25, budget, 10, 3, 64)
+        spec = choose_labeller(0.25, budget, 10, 3, 64, least=8)
         network = build_classifier(spec.model, 3, 10, 64, seed=0, width=spec.width)
         weights = sum(each.numel() for each in network.parameters())
         assert spec.bytes <= 0.25 * budget
@@ -97,15 +97,22 @@ def test_the_width_grows_with_the_bytes_and_with_no_more_than_they_hold():
         assert 2.7 * weights <= 8 * spec.bytes
         widths.append(spec.width)
     assert widths == sorted(set(widths))
-    assert choose_labeller(0.25, 10**8, 10, 3, 64).bytes < 10**6  # the widest takes what it needs
-    assert choose_labeller(0.25, 1000, 10, 3, 64) is None
-    assert choose_labeller(0.0, 10**6, 10, 3, 64) is None
+    assert (
+        choose_labeller(0.25, 10**8, 10, 3, 64, least=8).bytes < 10**6
+    )  # the widest takes what it needs
+    assert choose_labeller(0.25, 1000, 10, 3, 64, least=8) is None
+    narrow = choose_labeller(0.25, 10_000, 10, 3, 64, least=8)
+    assert narrow.width < 24
+    assert choose_labeller(0.25, 10_000, 10, 3, 64, least=24) is None
+    assert choose_labeller(0.0, 10**6, 10, 3, 64, least=8) is None
 
 
 @pytest.mark.parametrize(("side", "depth"), [(28, 3), (32, 3), (64, 4), (128, 5), (224, 5)])
 def test_its_depth_is_that_of_the_students(side, depth):
     assert (
-        choose_labeller(0.2, 10**6, 10, 3, side).model == usual_convnet(side) == f"convnet{depth}"
+        choose_labeller(0.2, 10**6, 10, 3, side, least=8).model
+        == usual_convnet(side)
+        == f"convnet{depth}"
     )
 
 
