@@ -77,7 +77,7 @@ def test_layers_lie_in_the_order_of_the_command_line(taken, tmp_path):
     one, other = taken
     assert (one.seed, one.ipc, one.networks.width, one.networks.random) == (3, 2, 24, 1)
     assert one.networks.trained == 6  # of the method
-    assert one.training.steps == 400  # of the preset
+    assert one.training.steps == 4000  # of the method
     assert one.store.soft_labels == 10  # of the objective
     assert one.losses.inter == 0.5
     assert (other.seed, other.ipc, other.out) == (3, 5, str(tmp_path))
@@ -223,7 +223,7 @@ def test_score_and_audit_take_options_or_a_config(verb, home, kind, monkeypatch,
 def test_plan_takes_the_options_of_condense(monkeypatch):
     monkeypatch.setattr(planning, "plan", lambda config: config)
     config = gf.plan("digits", ipc=1, preset="accurate")
-    assert (config.data, config.ipc, config.trajectory.steps) == ("digits", 1, 600)
+    assert (config.data, config.ipc, config.trajectory.steps) == ("digits", 1, 1000)
     assert gf.plan(config) is config
 
 
