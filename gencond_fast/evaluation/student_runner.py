@@ -92,8 +92,11 @@ class StudentRunner:
         self.waiting = DataTimer()
         self.sets = TrainingSets(config, artifact, source, protocol, runtime.device, self.waiting)
         self._normalisation = self.sets.normalisation
-        self._labeller = artifact.labeller if protocol.soft else None
-        self._label_views = self._views(artifact.metadata.class_names)
+        self._names = artifact.metadata.class_names
+        self._labeller = self._label_views = None
+        if protocol.soft and artifact.labeller is not None:
+            self._labeller = runtime.place(artifact.labeller.network)
+            self._label_views = self._views(runtime.compile(self._labeller.forward))
         self.remembered = BaselineCache(self._identity())
         assert source.val is not None
         self._attacked = attacked_rows(source.val.labels, config.attack.images)
@@ -176,10 +179,10 @@ class StudentRunner:
 
     def labeller_accuracy(self) -> float | None:
         """What the file's labeller scores by itself; None where students do not learn from it."""
-        if self._label_views is None:
+        if self._labeller is None:
             return None
         return accuracy(
-            self._label_views,
+            self._views(self._labeller),  # once, which would not repay another compilation
             self._source,
             self._spec.image_size,
             self._normalisation,
@@ -187,13 +190,10 @@ class StudentRunner:
             self.waiting,
         )
 
-    def _views(self, names: Sequence[str]) -> LabelViews | None:
-        """The labeller of a file with these classes, for those that students learn."""
-        if self._labeller is None:
-            return None
+    def _views(self, forward: Callable[[Tensor], Tensor]) -> LabelViews:
+        """Probabilities by the labeller, whose logits `forward` gives, of classes to be learned."""
         runtime = self._runtime
-        forward = runtime.compile(runtime.place(self._labeller.network).forward)
-        number = {name: label for label, name in enumerate(names)}
+        number = {name: label for label, name in enumerate(self._names)}
         columns = torch.tensor([number[name] for name in self._source.class_names])
         columns = columns.to(runtime.device)
 
